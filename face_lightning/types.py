@@ -1,0 +1,44 @@
+"""Values that travel between the data module, the backbones and the stages.
+
+Letters in shapes: B batch, U users, I items, D embedding_dim, S num_descriptors, V vocabulary,
+T token_dim, H levels, K top_k, E width of the text encoder's sentence vectors.
+
+Entities are users and items in one index space: user `u` is entity `u`, item `i` is entity `U + i`.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Embeddings(NamedTuple):
+    """Final embeddings of all users `(U, D)` and all items `(I, D)`."""
+
+    users: Tensor
+    items: Tensor
+
+
+class TrainingBatch(NamedTuple):
+    """Interactions with sampled negatives, three vectors `(B,)`, and entities to map `(M,)`.
+
+    `entity_ids` are unique and lie in `[0, U + I)`; the vector is empty where nothing is mapped.
+    """
+
+    user_ids: Tensor
+    positive_ids: Tensor
+    negative_ids: Tensor
+    entity_ids: Tensor
+
+
+class EvaluationBatch(NamedTuple):
+    """Users to rank items for, with what they have seen and what should be found.
+
+    `user_ids` is `(B,)`. Seen and relevant items come as coordinates: `seen_rows` and `seen_items`
+    are `(N,)`, `relevant_rows` and `relevant_items` `(M,)`; rows index into `user_ids`.
+    """
+
+    user_ids: Tensor
+    seen_rows: Tensor
+    seen_items: Tensor
+    relevant_rows: Tensor
+    relevant_items: Tensor
