@@ -1,0 +1,36 @@
+"""GMF: matrix factorisation with a dot product."""
+
+from face_lightning.backbones.base import Backbone, EmbeddingTables
+from face_lightning.graph import InteractionGraph
+from face_lightning.types import Embeddings
+
+
+class GMF(Backbone):
+    """Matrix factorisation: score(u, i) = e_u . e_i.
+
+    Reference:
+        He et al., "Neural Collaborative Filtering", WWW 2017.
+
+    Note:
+        The generalised form has a learned vector over dimensions; with dot-product ranking it folds into
+        the tables, and the FACE paper uses this plain form under the same name.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embedding_dim: D.
+    """
+
+    def __init__(self, num_users: int, num_items: int, embedding_dim: int = 256) -> None:
+        super().__init__(num_users, num_items, embedding_dim)
+        self.tables = EmbeddingTables(num_users, num_items, embedding_dim)
+
+    def forward(self, graph: InteractionGraph) -> Embeddings:
+        """The tables themselves; the graph is not used."""
+        del graph
+        return self.initial_embeddings()
+
+    def initial_embeddings(self) -> Embeddings:
+        """Tables of users `(U, D)` and items `(I, D)`."""
+        tables: Embeddings = self.tables()
+        return tables

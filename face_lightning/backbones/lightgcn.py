@@ -1,0 +1,63 @@
+"""LightGCN: linear propagation of embeddings over the interaction graph."""
+
+import torch
+
+from face_lightning.backbones.base import Backbone, EmbeddingTables
+from face_lightning.graph import InteractionGraph
+from face_lightning.types import Embeddings
+
+
+class LightGCN(Backbone):
+    """Propagates tables over the graph and adds up all layers.
+
+    `E_{l+1} = D^{-1/2} A D^{-1/2} E_l`, `E = sum_l E_l` (or their mean).
+
+    Reference:
+        He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
+        SIGIR 2020.
+
+    Note:
+        The FACE and RLMRec code sums the layers where the LightGCN paper averages them; the sum is the
+        default here because the published figures rest on it.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embedding_dim: D.
+        num_layers: Propagation steps, L >= 1.
+        keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
+        combine: Whether layers are summed or averaged.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_dim: int = 256,
+        num_layers: int = 3,
+        keep_edges: float = 0.8,
+        combine: str = "sum",
+    ) -> None:
+        super().__init__(num_users, num_items, embedding_dim)
+        self.num_layers = num_layers
+        self.keep_edges = keep_edges
+        self.combine = combine
+        self.tables = EmbeddingTables(num_users, num_items, embedding_dim)
+
+    def forward(self, graph: InteractionGraph) -> Embeddings:
+        """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
+        drop = self.training and self.keep_edges < 1
+        edge_weight = graph.dropped_weights(self.keep_edges) if drop else None
+        layer = self.tables.weight
+        total = layer
+        for _ in range(self.num_layers):
+            layer = graph.propagate(layer, edge_weight)
+            total = total + layer
+        if self.combine == "mean":
+            total = total / (self.num_layers + 1)
+        return Embeddings(*torch.split(total, [self.num_users, self.num_items]))
+
+    def initial_embeddings(self) -> Embeddings:
+        """Tables before propagation, `(U, D)` and `(I, D)`."""
+        tables: Embeddings = self.tables()
+        return tables

@@ -1,0 +1,1 @@
+"""Interactions, readers, splits, sampling and the data module."""

@@ -1,0 +1,128 @@
+"""The one data module that all three stages share."""
+
+from functools import cached_property
+from typing import Literal
+
+import lightning as L
+import scipy.sparse as sp
+
+from face_lightning.data.interactions import Interactions
+from face_lightning.data.profiles import Dataset, Profiles
+from face_lightning.data.readers import Reader
+from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
+from face_lightning.errors import DataError
+from face_lightning.graph import InteractionGraph, build_graph
+
+
+class InteractionDataModule(L.LightningDataModule):
+    """Interactions, their graph and the texts of users and items.
+
+    Data are read when they are first asked for, once per process.
+
+    Args:
+        reader: Where the data come from.
+        batch_size: Training interactions per step and process, B.
+        entities_per_step: Users and items to map per step and process; all are visited before any is
+            visited again.
+        eval_batch_size: Users ranked at once; scores take `eval_batch_size x I` numbers.
+        mask_seen: What is masked when test items are ranked: training items, as in the paper, or training
+            and validation items. Validation always masks training items.
+        seed: First counter of every random draw.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        batch_size: int = 2048,
+        entities_per_step: int = 256,
+        eval_batch_size: int = 1024,
+        mask_seen: Literal["train", "train+val"] = "train",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        self.batch_size = batch_size
+        self.entities_per_step = entities_per_step
+        self.eval_batch_size = eval_batch_size
+        self.mask_seen = mask_seen
+        self.seed = seed
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the reader gives, checked."""
+        dataset = self.reader.read()
+        if dataset.profiles is not None:
+            dataset.profiles.check(dataset.interactions)
+        return dataset
+
+    @property
+    def interactions(self) -> Interactions:
+        """Splits and original ids."""
+        return self.dataset.interactions
+
+    @property
+    def profiles(self) -> Profiles:
+        """Texts of users and items.
+
+        Raises:
+            DataError: If the reader gives none.
+        """
+        if self.dataset.profiles is None:
+            raise DataError(
+                f"data.reader: {type(self.reader).__name__} gives no texts of users and items, which mapping and "
+                "alignment need; use a reader that gives texts, or run stage 1 only"
+            )
+        return self.dataset.profiles
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.interactions.num_users
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return self.interactions.num_items
+
+    @cached_property
+    def graph(self) -> InteractionGraph:
+        """Graph of the training interactions, on the CPU."""
+        return build_graph(self.interactions.train)
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Batches of training interactions, negatives and entities."""
+        trainer = self.trainer
+        return TrainingLoader(
+            self.interactions.train,
+            batch_size=self.batch_size,
+            entities_per_step=self.entities_per_step,
+            seed=self.seed,
+            epoch=lambda: trainer.current_epoch if trainer else 0,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+
+    def val_dataloader(self) -> EvaluationLoader:
+        """Users with validation items; training items are masked."""
+        return self._evaluation_loader(self.interactions.train, self.interactions.valid)
+
+    def test_dataloader(self) -> EvaluationLoader:
+        """Users with test items; `mask_seen` says what is masked."""
+        seen = self.interactions.train
+        if self.mask_seen == "train+val":
+            seen = sp.csr_array(seen + self.interactions.valid)
+        return self._evaluation_loader(seen, self.interactions.test)
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        """All users with training items, which are masked; nothing is to be found."""
+        return self._evaluation_loader(self.interactions.train, self.interactions.train)
+
+    def _evaluation_loader(self, seen: sp.csr_array, relevant: sp.csr_array) -> EvaluationLoader:
+        trainer = self.trainer
+        return EvaluationLoader(
+            seen,
+            relevant,
+            batch_size=self.eval_batch_size,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )

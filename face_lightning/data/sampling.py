@@ -1,0 +1,183 @@
+"""Batches straight from memory: every draw is a function of (seed, epoch, step, rank), not of history."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from face_lightning.errors import DataError
+from face_lightning.types import EvaluationBatch, TrainingBatch
+
+
+def counter_seed(*counters: int) -> int:
+    """One 63-bit seed from several counters, the same on every machine and in every process."""
+    state = np.random.SeedSequence([counter & 0xFFFFFFFFFFFFFFFF for counter in counters])
+    return int(state.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def generator(*counters: int) -> torch.Generator:
+    """A CPU generator seeded by counters."""
+    return torch.Generator().manual_seed(counter_seed(*counters))
+
+
+class NegativeSampler:
+    """Uniform draws from the items that a user has not interacted with: exact, without rejection.
+
+    The r-th missing item of a user with sorted items p_0 < p_1 < ... is r plus the number of p_j with
+    `p_j - j <= r`, which one `searchsorted` over all users finds for a whole batch.
+
+    Args:
+        train: Binary matrix `(U, I)` in CSR form with sorted column indices.
+    """
+
+    def __init__(self, train: sp.csr_array) -> None:
+        self.num_items = int(train.shape[1])
+        self._start = torch.from_numpy(train.indptr.astype(np.int64))
+        degrees = self._start.diff()
+        users = torch.repeat_interleave(torch.arange(len(degrees)), degrees)
+        rank_in_row = torch.arange(len(users)) - self._start[users]
+        items = torch.from_numpy(train.indices.astype(np.int64))
+        self._num_missing = self.num_items - degrees
+        self._shifted = users * (self.num_items + 1) + items - rank_in_row
+
+    def has_negatives(self, user_ids: Tensor) -> Tensor:
+        """Whether each user has any item left to draw, `(B,)` bool."""
+        return self._num_missing[user_ids] > 0
+
+    def sample(self, user_ids: Tensor, generator: torch.Generator) -> Tensor:
+        """One negative item for each user.
+
+        Args:
+            user_ids: Users `(B,)`; each must have at least one item left.
+            generator: Source of the draws.
+
+        Returns:
+            Item ids `(B,)`.
+        """
+        missing = self._num_missing[user_ids]
+        uniform = torch.rand(len(user_ids), generator=generator, dtype=torch.float64)
+        rank = (uniform * missing).long().clamp_max(missing - 1)
+        position = torch.searchsorted(self._shifted, user_ids * (self.num_items + 1) + rank, right=True)
+        return rank + position - self._start[user_ids]
+
+
+class TrainingLoader:
+    """Batches of interactions with negatives and of entities to map, for one epoch at a time.
+
+    Interactions are permuted in every epoch and cut into global batches; each rank takes its own part of
+    each, so that ranks never share a pair. Entities come from permutations of their own: all of them are
+    visited before any is visited again. The loader can be stopped and resumed at any step.
+
+    Args:
+        train: Binary matrix `(U, I)` in CSR form with sorted column indices.
+        batch_size: Interactions per step and rank, B.
+        entities_per_step: Entities per step and rank, at most; 0 for none.
+        seed: First counter of every draw.
+        epoch: Tells the current epoch when an iteration starts.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        train: sp.csr_array,
+        *,
+        batch_size: int,
+        entities_per_step: int = 0,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._negatives = NegativeSampler(train)
+        users = torch.repeat_interleave(torch.arange(train.shape[0]), torch.from_numpy(np.diff(train.indptr)))
+        usable = self._negatives.has_negatives(users)
+        self._users = users[usable]
+        self._items = torch.from_numpy(train.indices.astype(np.int64))[usable]
+        if len(self._users) < world_size:
+            raise DataError(
+                f"train has {len(self._users)} interactions with a possible negative item, expected at least "
+                f"{world_size}; check the interactions, or lower the number of processes"
+            )
+        self._num_entities = train.shape[0] + train.shape[1]
+        self._global_batch = batch_size * world_size
+        self._entities_per_step = entities_per_step * world_size
+        self._seed, self._epoch = seed, epoch
+        self._rank, self._world_size = rank, world_size
+        self._first_step = 0
+        self._next_step = 0
+        full, rest = divmod(len(self._users), self._global_batch)
+        self._num_steps = full + (rest >= world_size)  # a rest that cannot feed every rank is left out
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        epoch = self._epoch()
+        order = torch.randperm(len(self._users), generator=generator(self._seed, 0, epoch))
+        first, self._first_step = self._first_step, 0
+        for step in range(first, self._num_steps):
+            self._next_step = step + 1
+            begin = step * self._global_batch
+            picked = order[begin : begin + self._global_batch][self._rank :: self._world_size]
+            users = self._users[picked]
+            draws = generator(self._seed, 1, epoch, step, self._rank)
+            negatives = self._negatives.sample(users, draws)
+            yield TrainingBatch(users, self._items[picked], negatives, self._entities(epoch, step))
+
+    def _entities(self, epoch: int, step: int) -> Tensor:
+        if not self._entities_per_step:
+            return torch.empty(0, dtype=torch.long)
+        num_windows = -(-self._num_entities // self._entities_per_step)
+        permutation, window = divmod(epoch * self._num_steps + step, num_windows)
+        order = torch.randperm(self._num_entities, generator=generator(self._seed, 2, permutation))
+        return order.tensor_split(num_windows)[window][self._rank :: self._world_size].clone()
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the current epoch stands, for a resume in the middle of it."""
+        return {"next_step": self._next_step % self._num_steps}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration start where `state` was taken."""
+        self._first_step = state["next_step"]
+
+
+class EvaluationLoader:
+    """Batches of users that have something to be found, each user on exactly one rank.
+
+    Args:
+        seen: What to mask, `(U, I)` in CSR form.
+        relevant: What to find, `(U, I)` in CSR form with sorted column indices.
+        batch_size: Users per batch, B.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        seen: sp.csr_array,
+        relevant: sp.csr_array,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._seen, self._relevant, self._batch_size = seen, relevant, batch_size
+        self._users = np.flatnonzero(np.diff(relevant.indptr))[rank::world_size]
+
+    def __len__(self) -> int:
+        return -(-len(self._users) // self._batch_size)
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        for begin in range(0, len(self._users), self._batch_size):
+            users = self._users[begin : begin + self._batch_size]
+            seen, relevant = _coordinates(self._seen, users), _coordinates(self._relevant, users)
+            yield EvaluationBatch(torch.from_numpy(users.astype(np.int64)), *seen, *relevant)
+
+
+def _coordinates(matrix: sp.csr_array, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    part = matrix[rows]
+    row = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(part.indptr))
+    return torch.from_numpy(row), torch.from_numpy(part.indices.astype(np.int64))

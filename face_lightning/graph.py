@@ -1,0 +1,160 @@
+"""The user-item graph and its symmetric propagation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+EDGE_TYPE = ("user", "interacts", "item")
+
+
+class InteractionGraph:
+    """Bipartite graph of training interactions.
+
+    The interactions live in a torch-geometric `HeteroData` (`data`): `edge_index` `(2, N)` of the edge
+    type user-interacts-item and `edge_weight` `(N,)` = 1 / sqrt(deg(u) deg(i)). What propagation needs,
+    the symmetric adjacency over `U + I` nodes in CSR form, is built from it when first asked for and
+    kept on the graph's device. Dense vectors only: sparse tensors as buffers break DDP.
+
+    Args:
+        data: Graph as `build_graph` makes it.
+    """
+
+    def __init__(self, data: HeteroData) -> None:
+        self.data = data
+        self._csr: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def num_users(self) -> int:
+        """Number of users, U."""
+        return int(self.data["user"].num_nodes)
+
+    @property
+    def num_items(self) -> int:
+        """Number of items, I."""
+        return int(self.data["item"].num_nodes)
+
+    @property
+    def num_interactions(self) -> int:
+        """Number of training interactions, N."""
+        return int(self.edge_index.shape[1])
+
+    @property
+    def edge_index(self) -> Tensor:
+        """User ids and item ids of the interactions, `(2, N)`, sorted by user, then item."""
+        index: Tensor = self.data[EDGE_TYPE].edge_index
+        return index
+
+    @property
+    def edge_weight(self) -> Tensor:
+        """Symmetric normalisation 1 / sqrt(deg(u) deg(i)), `(N,)` float32."""
+        weight: Tensor = self.data[EDGE_TYPE].edge_weight
+        return weight
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the edges."""
+        return self.edge_index.device
+
+    def to(self, device: torch.device | str) -> InteractionGraph:
+        """This graph on `device`; the graph itself if it is there already."""
+        if self.device == torch.device(device):
+            return self
+        return InteractionGraph(self.data.clone().to(device))
+
+    def item_degrees(self) -> Tensor:
+        """Number of training interactions of every item, `(I,)` int64."""
+        return torch.bincount(self.edge_index[1], minlength=self.num_items)
+
+    def _adjacency(self) -> tuple[Tensor, Tensor, Tensor]:
+        """CSR of the symmetric adjacency: row pointers, columns, and the interaction behind each entry."""
+        if self._csr is None:
+            users, items = self.edge_index
+            num_nodes = self.num_users + self.num_items
+            rows = torch.cat([users, items + self.num_users])
+            columns = torch.cat([items + self.num_users, users])
+            order = torch.argsort(rows * num_nodes + columns)
+            crow = torch.zeros(num_nodes + 1, dtype=torch.int64, device=rows.device)
+            crow[1:] = torch.bincount(rows, minlength=num_nodes).cumsum(0)
+            edge = torch.arange(self.num_interactions, device=rows.device).repeat(2)[order]
+            narrow = torch.int32 if rows.numel() < 2**31 else torch.int64
+            self._csr = crow.to(narrow), columns[order].to(narrow), edge
+        return self._csr
+
+    def propagate(self, nodes: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """One step of symmetric propagation, `A @ nodes`, in float32 whatever autocast says.
+
+        Args:
+            nodes: Features of users, then items, `(U + I, D)`.
+            edge_weight: Weight of each interaction `(N,)`; the normalised weights if not given. No
+                gradient flows to it.
+
+        Returns:
+            Propagated features `(U + I, D)`.
+        """
+        crow, columns, edge = self._adjacency()
+        weight = self.edge_weight if edge_weight is None else edge_weight
+        with torch.autocast(device_type=nodes.device.type, enabled=False):
+            product: Tensor = _SymmetricProduct.apply(crow, columns, weight[edge], nodes.float())
+        return product
+
+    def dropped_weights(self, keep: float) -> Tensor:
+        """Normalised weights of a random sub-graph: each interaction is kept with probability `keep`.
+
+        Both directions of an interaction are kept or dropped together, and kept weights grow by
+        1 / `keep`, so that propagation is unbiased. No index tensor is rebuilt.
+
+        Args:
+            keep: Probability of keeping an interaction, in (0, 1].
+        """
+        mask = torch.rand(self.num_interactions, device=self.device) < keep
+        return self.edge_weight * mask / keep
+
+
+def build_graph(train: sp.csr_array) -> InteractionGraph:
+    """Graph of the training interactions.
+
+    Args:
+        train: Binary matrix `(U, I)` in CSR form with sorted column indices.
+    """
+    num_users, num_items = train.shape
+    users = np.repeat(np.arange(num_users), np.diff(train.indptr))
+    edge_index = torch.from_numpy(np.stack([users, train.indices]).astype(np.int64))
+    degrees = [torch.bincount(edge_index[side], minlength=train.shape[side]) for side in (0, 1)]
+    inverse_root = [degree.clamp_min(1).double().rsqrt() for degree in degrees]
+    data = HeteroData()
+    data["user"].num_nodes = num_users
+    data["item"].num_nodes = num_items
+    data[EDGE_TYPE].edge_index = edge_index
+    data[EDGE_TYPE].edge_weight = (inverse_root[0][edge_index[0]] * inverse_root[1][edge_index[1]]).float()
+    return InteractionGraph(data)
+
+
+class _SymmetricProduct(torch.autograd.Function):
+    """Product of a symmetric CSR matrix with dense features.
+
+    The matrix equals its transpose, so the backward pass is the same product: autograd through sparse
+    tensors, which rebuilds and sorts a transposed copy, is never needed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(crow, columns, values)
+        return _csr_product(crow, columns, values, nodes)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor]:  # noqa: ANN401
+        return None, None, None, _csr_product(*ctx.saved_tensors, gradients[0].contiguous())
+
+
+def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+    size = (nodes.shape[0], nodes.shape[0])
+    matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
+    return matrix @ nodes
+
+

@@ -1,0 +1,1 @@
+"""From embeddings to descriptors: projection, token search, quantizer, mapper."""

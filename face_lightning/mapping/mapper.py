@@ -1,0 +1,141 @@
+"""The mapper: embeddings to descriptors and back."""
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from face_lightning.errors import ConfigurationError
+from face_lightning.mapping.projection import DisentangledProjection
+from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
+from face_lightning.mapping.search import SearchBackend
+from face_lightning.text.vocabulary import whiten
+
+
+class Mapped(NamedTuple):
+    """What the mapper makes of a batch of embeddings.
+
+    Attributes:
+        concepts: Concept vectors as the quantizer sees them, `(B, S, d)`.
+        codes: Codebook as the quantizer sees it, `(V, d)`.
+        quantized: Result of the quantization; `quantized.indices[0]` are the descriptors `(B, S)`.
+        target: What is to be reconstructed, `(B, D)`, without gradient.
+        reconstruction: Decoder output, `(B, D)`.
+    """
+
+    concepts: Tensor
+    codes: Tensor
+    quantized: Quantized
+    target: Tensor
+    reconstruction: Tensor
+
+
+class TokenMapper(nn.Module):
+    """Disentangled projection, transformer, residual quantization over token embeddings, decoder.
+
+    Reference:
+        FACE (NeurIPS 2025), arXiv 2510.15729.
+
+    Note:
+        Three defaults differ from the paper, whose plain form (`normalize_input=False,
+        normalize_codebook=False, similarity="l2", feedforward_dim=2048`) collapses to a handful of words:
+        embeddings are normalised (layer norm without parameters) and reconstructed in that space; the
+        token embeddings are centred, whitened to `concept_dim` dimensions and brought to unit length;
+        search is by cosine.
+
+    Args:
+        token_embeddings: Frozen input embeddings of the vocabulary, `(V, T)`.
+        embedding_dim: D.
+        num_descriptors: S.
+        concept_dim: d.
+        num_levels: H, levels of the residual quantization.
+        num_layers: Transformer layers in the encoder and in the decoder; 0 leaves them out.
+        num_heads: Attention heads.
+        feedforward_dim: Width of the transformer's hidden layer.
+        dropout: Dropout in the transformers.
+        shared_projection: Whether all slots share one projection (an ablation).
+        normalize_input: Whether embeddings are layer-normalised.
+        normalize_codebook: Whether token embeddings are centred, whitened and brought to unit length.
+        similarity: "cosine" or "l2".
+        gradient: "straight_through" or "rotation".
+        search: Backend of the token search.
+
+    Raises:
+        ConfigurationError: If there are more descriptors than words, or more concept dimensions than the
+            codebook can be whitened to.
+    """
+
+    def __init__(
+        self,
+        token_embeddings: Tensor,
+        embedding_dim: int,
+        num_descriptors: int = 16,
+        concept_dim: int = 256,
+        num_levels: int = 1,
+        num_layers: int = 1,
+        num_heads: int = 1,
+        feedforward_dim: int = 512,
+        dropout: float = 0.1,
+        shared_projection: bool = False,
+        normalize_input: bool = True,
+        normalize_codebook: bool = True,
+        similarity: Literal["cosine", "l2"] = "cosine",
+        gradient: Literal["straight_through", "rotation"] = "straight_through",
+        search: SearchBackend = "auto",
+    ) -> None:
+        super().__init__()
+        num_codes, token_dim = token_embeddings.shape
+        if not 1 <= num_descriptors <= num_codes:
+            raise ConfigurationError(
+                f"num_descriptors: expected 1 to {num_codes} (the vocabulary's size, as words do not repeat), "
+                f"got {num_descriptors}; choose fewer descriptors or a larger vocabulary"
+            )
+        if normalize_codebook and concept_dim > min(num_codes, token_dim):
+            raise ConfigurationError(
+                f"concept_dim: expected at most {min(num_codes, token_dim)} (rank of the {num_codes} x {token_dim} "
+                f"codebook), got {concept_dim}; lower it, or set normalize_codebook to false"
+            )
+        self.num_descriptors = num_descriptors
+        self.normalize_input = normalize_input
+        codebook = whiten(token_embeddings, concept_dim) if normalize_codebook else token_embeddings
+        self.projection = DisentangledProjection(embedding_dim, concept_dim, num_descriptors, shared_projection)
+        self.encoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
+        self.quantizer = ResidualQuantizer(codebook, concept_dim, num_levels, similarity, gradient, search)
+        self.decoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
+        self.output = nn.Linear(num_descriptors * concept_dim, embedding_dim)
+
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
+        encoded: Tensor = self.encoder(self.projection(self._normalize(embeddings)))
+        return self.quantizer.queries(encoded)
+
+    def decode(self, quantized: Tensor) -> Tensor:
+        """Embeddings `(B, D)`, in the normalised space, of quantized concept vectors `(B, S, d)`."""
+        output: Tensor = self.output(self.decoder(quantized).flatten(1))
+        return output
+
+    def forward(self, embeddings: Tensor) -> Mapped:
+        """Map embeddings `(B, D)` to descriptors and reconstruct them."""
+        concepts = self.encode(embeddings)
+        codes = self.quantizer.codes()
+        quantized = self.quantizer(concepts, codes)
+        target = self._normalize(embeddings).detach()
+        return Mapped(concepts, codes, quantized, target, self.decode(quantized.quantized))
+
+    @torch.no_grad()
+    def describe(self, embeddings: Tensor, batch_size: int = 1024) -> Tensor:
+        """Descriptors `(B, S)`, rows of the codebook, of embeddings `(B, D)`."""
+        codes = self.quantizer.codes()
+        parts = [self.quantizer(self.encode(rows), codes).indices[0] for rows in embeddings.split(batch_size)]
+        return torch.cat(parts)
+
+    def _normalize(self, embeddings: Tensor) -> Tensor:
+        return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings
+
+
+def _transformer(num_layers: int, dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> nn.Module:
+    if num_layers == 0:
+        return nn.Identity()
+    layer = nn.TransformerEncoderLayer(dim, num_heads, feedforward_dim, dropout, batch_first=True)
+    return nn.TransformerEncoder(layer, num_layers, enable_nested_tensor=False)

@@ -1,0 +1,41 @@
+"""Disentangled projection of one embedding into several concept vectors."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DisentangledProjection(nn.Module):
+    """One affine map per descriptor slot: `x_s = W_s e + b_s` for s = 1..S.
+
+    Every `W_s` starts with orthonormal rows (or columns, where `output_dim > input_dim`) and every bias
+    at zero.
+
+    Reference:
+        FACE (NeurIPS 2025), section on disentangled projection.
+
+    Note:
+        The paper's code initialises the (S, D, d) tensor as one flattened matrix and draws biases from
+        N(0, 1), which leaves 99 % of every concept vector to its bias. Each slot is orthogonal here.
+
+    Args:
+        input_dim: D.
+        output_dim: d.
+        num_slots: S.
+        shared: Whether all slots share one map (an ablation); slots then differ by their biases alone,
+            which start at small random values.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int, num_slots: int, shared: bool = False) -> None:
+        super().__init__()
+        self.num_slots = num_slots
+        self.weight = nn.Parameter(torch.empty(1 if shared else num_slots, input_dim, output_dim))
+        self.bias = nn.Parameter(torch.zeros(num_slots, output_dim))
+        for slot in self.weight.data:
+            nn.init.orthogonal_(slot)
+        if shared:
+            nn.init.normal_(self.bias, std=0.1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Concept vectors `(B, S, d)` of embeddings `(B, D)`."""
+        weight = self.weight.expand(self.num_slots, -1, -1)
+        return torch.einsum("bi,sio->bso", embeddings, weight) + self.bias
