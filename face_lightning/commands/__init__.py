@@ -1,0 +1,1 @@
+"""Subcommands of `face` that are not training."""

@@ -1,0 +1,1 @@
+"""Word lists, text encoders and written summaries."""
