@@ -1,0 +1,66 @@
+"""Results that are costly to compute, kept on disk under a name made of what they were computed from."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def content_key(parts: Iterable[str | bytes]) -> str:
+    """Return the sha256 in hexadecimal of `parts`, which no other list of parts shares.
+
+    Each part goes in behind its length, so that `["ab", "c"]` and `["a", "bc"]` differ.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def file_key(path: Path) -> str:
+    """Return the sha256 in hexadecimal of the file at `path`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Read the tensors and the metadata of a safetensors file.
+
+    Returns:
+        None where there is no such file, or a damaged one: to its user both are a result that is not
+        there yet, and writing it anew mends the damage.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError):
+        return None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file at once: readers see the old state or the whole new one.
+
+    Args:
+        path: Target; its folder is made where needed.
+        tensors: Tensors by name, on any device.
+        metadata: Strings kept in the file's header.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata=dict(metadata),
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

