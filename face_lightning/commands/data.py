@@ -38,11 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     fetched = fetch_movielens_100k(root, arguments.quiet, arguments.force, arguments.archive)
     if not arguments.quiet:
         tables = fetched.tables
-        print(
-            f"{fetched.root}: {'written' if fetched.fresh else 'already there and intact'}, from {fetched.source}"
-        )
+        state = "written" if fetched.fresh else "already there and intact"
+        print(f"{fetched.root}: {state}, from {fetched.source}")
         print(f"{len(tables.viewers):,} users, {len(tables.films):,} items, {len(tables.ratings):,} ratings")
-        print(
-            "MovieLens terms: research use, no redistribution, cite Harper and Konstan (2015); see LICENSE.txt"
-        )
+        print("terms: research use, no redistribution, cite Harper and Konstan (2015); see LICENSE.txt there")
     return 0

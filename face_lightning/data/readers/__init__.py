@@ -1,5 +1,7 @@
 """Readers of data sets; imported together so that a configuration can name them by class alone."""
 
 from face_lightning.data.readers.base import Reader
+from face_lightning.data.readers.movielens import MovieLens100K
+from face_lightning.data.readers.rlmrec import RLMRecFolder
 
-__all__ = ["Reader"]
+__all__ = ["MovieLens100K", "RLMRecFolder", "Reader"]

@@ -1,0 +1,123 @@
+"""Records about items from a JSONL file, and the texts that templates make of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from face_lightning.data.interactions import Interactions
+from face_lightning.data.profiles import Profiles
+from face_lightning.data.readers.taste import find_taste, most_common
+from face_lightning.errors import DataError
+from face_lightning.text.summaries import TemplateWriter, short_title
+
+Record = Mapping[str, Any]
+_TAG_FIELDS = ("tags", "genres", "categories")
+
+
+def read_records(path: Path, num_items: int) -> tuple[Record, ...]:
+    """One record per item from a file of JSON objects, one a line, `item_id` being the column number.
+
+    Args:
+        path: JSONL file; items it does not mention get an empty record.
+        num_items: Number of items I.
+
+    Raises:
+        DataError: If the file is missing, or a line is no such object, or two are about one item.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: expected a JSONL file about items, but there is none; check item_metadata")
+    records: list[Record] = [{} for _ in range(num_items)]
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            item = record["item_id"]
+            if type(item) is not int or not 0 <= item < num_items:
+                raise ValueError(f"item_id is {item!r}")
+            if records[item]:
+                raise ValueError(f"item_id {item} came before")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: expected a JSON object with a new item_id below {num_items}, "
+                f"but {' '.join(str(error).split())}; mend the line"
+            ) from error
+        records[item] = record
+    return tuple(records)
+
+
+def write_profiles(
+    interactions: Interactions,
+    records: Sequence[Record],
+    domain: str,
+    user_facts: Sequence[Record] | None = None,
+) -> Profiles:
+    """Texts of items from their records, and of users from the records of their training items.
+
+    Args:
+        interactions: Only the training split is looked at.
+        records: One per item, with any of the fields that `TemplateWriter` knows for items, where
+            genres, tags and categories become one list.
+        domain: What the items are.
+        user_facts: Further fields of every user, such as the age; none where left out.
+    """
+    writer = TemplateWriter(domain)
+    tags = [_tags(record) for record in records]
+    titles = [_text(record, "title") or _text(record, "name") for record in records]
+    taste = find_taste(interactions.train, tags, np.array([bool(title) for title in titles], dtype=bool))
+    extra = {
+        field: _favourites(interactions, records, field, count)
+        for field, count in (("city", 1), ("author", 2))
+    }
+    user_texts = []
+    for user in range(interactions.num_users):
+        fields: dict[str, object] = {
+            "favourites": taste.favourites[user],
+            "titles": [short_title(titles[item]) for item in taste.items[user]],
+            "city": " ".join(cities[user]),
+            "authors": authors[user],
+        }
+        user_texts.append(writer.write("user", fields | dict(user_facts[user] if user_facts else {})))
+    item_texts = [
+        writer.write("item", _item_fields(record, title, row))
+        for record, title, row in zip(records, titles, tags, strict=True)
+    ]
+    return Profiles(
+        user_texts=tuple(user_texts),
+        item_texts=tuple(item_texts),
+        user_labels=tuple(interactions.user_ids.tolist()),
+        item_labels=tuple(
+            title or label for title, label in zip(titles, interactions.item_ids.tolist(), strict=True)
+        ),
+        domain=domain,
+    )
+
+
+def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, object]:
+    """Fields of an item under the names that templates know."""
+    year = _text(record, "year") or _text(record, "release_date")[:4]
+    profile = _text(record, "profile") or _text(record, "description")
+    studio = _text(record, "developer").split(",")[0]
+    return {**record, "title": title, "tags": tags, "year": year, "developer": studio, "profile": profile}
+
+
+def _tags(record: Record) -> list[str]:
+    """Tags, genres and categories in the order of the record, each once whatever its case."""
+    found: dict[str, str] = {}
+    for field in _TAG_FIELDS:
+        values = record.get(field)
+        for value in values if isinstance(values, list | tuple) else []:
+            name = " ".join(str(value).split())
+            if name:
+                found.setdefault(name.casefold(), name)
+    return list(found.values())
+
+
+def _text(record: Record, field: str) -> str:
+    """Field as text with white space collapsed; "" where it is missing."""
+    value = record.get(field)
+    return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())

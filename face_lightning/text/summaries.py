@@ -1,0 +1,99 @@
+"""Summaries of users and items, written by templates from what is known of them.
+
+What a summary says is what an entity's words become. So templates put tastes first and keep to
+about 60 word pieces, which bounds what the text encoder costs in every training step.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import ChainableUndefined, FileSystemLoader, TemplateNotFound
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from face_lightning.errors import ConfigurationError
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+class TemplateWriter:
+    """Writes one summary per user or item of a domain.
+
+    Fields that are missing, None or empty are left out of the text. Templates live in
+    `text/templates/{domain}.{user|item}.j2`; what they can say:
+
+    - items: `title`, `year`, `tags` (genres, tags and categories), `author`, `developer`, `city`,
+      `profile` (a written description)
+    - users: `favourites` (tags), `titles`, `authors`, `city`, `age`, `occupation`
+
+    Args:
+        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
+
+    Raises:
+        ConfigurationError: If there are no templates for the domain.
+    """
+
+    def __init__(self, domain: str = "item") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            loader=FileSystemLoader(_TEMPLATES),
+            autoescape=False,  # plain text for a text encoder, never shown as HTML
+            undefined=ChainableUndefined,  # a missing field is empty, and so is a slice of it
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(listing=listing, clip=clip)
+        try:
+            self._item = environment.get_template(f"{domain}.item.j2")
+            self._user = environment.get_template(f"{domain}.user.j2")
+        except TemplateNotFound as error:
+            known = ", ".join(
+                sorted(path.name.removesuffix(".item.j2") for path in _TEMPLATES.glob("*.item.j2"))
+            )
+            raise ConfigurationError(
+                f"domain must be one of {known}, but is {domain!r}; choose one of them"
+            ) from error
+
+    def write(self, entity: Literal["user", "item"], fields: Mapping[str, object]) -> str | None:
+        """Summary in one line, or None if the fields have nothing to say.
+
+        Args:
+            entity: Whether the fields describe a user or an item.
+            fields: Text, numbers or sequences of text by name.
+        """
+        known = {name: value for name, value in ((key, _clean(raw)) for key, raw in fields.items()) if value}
+        template = self._user if entity == "user" else self._item
+        return " ".join(template.render(known).split()) or None
+
+
+def listing(values: Sequence[str] | object) -> str:
+    """Enumeration as it is spoken: "a, b and c"; "" for what is not a sequence of text."""
+    words = [str(value) for value in values] if isinstance(values, list | tuple) else []
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def clip(value: object, words: int) -> str:
+    """At most `words` words, up to the end of a sentence where one ends in the second half."""
+    parts = str(value).split()
+    if len(parts) <= words:
+        return " ".join(parts)
+    text = " ".join(parts[:words])
+    end = max(text.rfind(mark) for mark in (". ", "! ", "? "))
+    return text[: end + 1] if end > len(text) // 2 else text.rstrip(",;:-") + "…"
+
+
+def short_title(title: str, words: int = 7) -> str:
+    """Title without what stands in parentheses and the tail of a long subtitle."""
+    plain = " ".join(re.sub(r"\([^()]*\)", " ", title).split()) or title
+    if len(plain.split()) > words:
+        plain = re.split(r"[:;]\s|\s-\s", plain)[0]
+    return " ".join(plain.split()[:words]).rstrip(",;:-")
+
+
+def _clean(value: object) -> object:
+    """Value without trade marks, white space collapsed; empty text and empty sequences become None."""
+    if isinstance(value, str):
+        return " ".join(re.sub("[™®©]", "", value).split()) or None
+    if isinstance(value, list | tuple):
+        return [cleaned for cleaned in map(_clean, value) if cleaned] or None
+    return value
