@@ -69,10 +69,10 @@ def write_profiles(
     tags = [_tags(record) for record in records]
     titles = [_text(record, "title") or _text(record, "name") for record in records]
     taste = find_taste(interactions.train, tags, np.array([bool(title) for title in titles], dtype=bool))
-    extra = {
-        field: _favourites(interactions, records, field, count)
+    cities, authors = (
+        most_common(interactions.train, [_text(record, field) for record in records], count)
         for field, count in (("city", 1), ("author", 2))
-    }
+    )
     user_texts = []
     for user in range(interactions.num_users):
         fields: dict[str, object] = {
