@@ -1,0 +1,218 @@
+"""The words that may become descriptors: single tokens of the encoder that are plain English words."""
+
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from face_lightning.errors import DataError
+from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.lexical import lexical_targets, whiten
+from face_lightning.text.words import (
+    BLOCKLIST,
+    frequent_words,
+    open_word_list,
+    read_blocklist,
+    read_word_list,
+)
+
+__all__ = [
+    "Codebook",
+    "CodebookReport",
+    "build_codebook",
+    "frequent_words",
+    "lexical_targets",
+    "whiten",
+    "whole_words",
+    "word_vectors",
+]
+
+_RULES = "1"  # goes up when the same arguments come to mean other words
+_SOURCES = ("wordfreq", "lemminflect", "textblob")
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Words with their tokens, ordered by token id.
+
+    Attributes:
+        words: V words.
+        token_ids: Token of each word in the encoder's tokenizer, `(V,)`, ascending.
+        token_embeddings: Raw input embeddings of these tokens, `(V, T)` in float32.
+        fingerprint: sha256 of the words and the embeddings.
+    """
+
+    words: tuple[str, ...]
+    token_ids: Tensor
+    token_embeddings: Tensor
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class CodebookReport:
+    """How many words each filter left.
+
+    Attributes:
+        num_tokens: Entries of the tokenizer.
+        num_whole_words: Entries that are a whole word of the letters a-z, long enough.
+        num_listed: Nouns and adjectives of the word list.
+        num_common: Whole words that are on the word list.
+        num_extra: Whole words let in by `extra_words` alone.
+        num_blocked: Words taken out again by the blocklist.
+        num_words: Words of the codebook.
+    """
+
+    num_tokens: int
+    num_whole_words: int
+    num_listed: int
+    num_common: int
+    num_extra: int
+    num_blocked: int
+    num_words: int
+
+
+def build_codebook(
+    encoder: TextEncoder,
+    *,
+    num_frequent: int = 20_000,
+    min_length: int = 3,
+    word_list: Path | None = None,
+    block: Path | Literal["default"] | None = "default",
+    extra_words: Iterable[str] = (),
+) -> tuple[Codebook, CodebookReport]:
+    """Collect the words that may become descriptors.
+
+    A word is in when it is a single token of the encoder, and either a noun or adjective among the most
+    frequent English words or one of `extra_words`, and not blocked. The result is kept in the encoder's
+    `cache_dir`; the next start reads it and needs none of the sources.
+
+    Args:
+        encoder: Encoder whose tokens the words have to be.
+        num_frequent: How many of the most frequent English words to look at; with `word_list`, how many
+            words to take from its top.
+        min_length: Least number of letters.
+        word_list: Own list to take the words from, see `read_word_list`; open sources by default.
+        block: File of words that are never descriptors; None blocks nothing.
+        extra_words: Words that need not be on the list, such as `frequent_words` of the catalogue's texts.
+
+    Raises:
+        DataError: If a file cannot be read, or no word is left.
+        MissingDependencyError: If the open sources are wanted and not installed.
+    """
+    blocklist = BLOCKLIST if block == "default" else block
+    blocked = read_blocklist(blocklist) if blocklist is not None else frozenset()
+    extra = {word.lower() for word in extra_words}
+    listing = _source_versions() if word_list is None else _file_key(word_list)
+    settings = [
+        str(num_frequent),
+        str(min_length),
+        *listing,
+        "block",
+        *sorted(blocked),
+        "extra",
+        *sorted(extra),
+    ]
+    key = content_key(["codebook", _RULES, encoder.identity, *settings])
+    path = encoder.cache_dir / "codebooks" / f"{key}.safetensors"
+    cached = _read(path)
+    if cached is not None:
+        return cached
+
+    listed = (
+        open_word_list(num_frequent, min_length)
+        if word_list is None
+        else read_word_list(word_list, num_frequent, min_length)
+    )
+    vocabulary: dict[str, int] = encoder.tokenizer.get_vocab()
+    tokens = {word: token for word, token in whole_words(vocabulary).items() if len(word) >= min_length}
+    common = tokens.keys() & set(listed)
+    wanted = common | (tokens.keys() & extra)
+    words = sorted(wanted - blocked, key=lambda word: tokens[word])
+    if not words:
+        raise DataError(
+            f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a longer "
+            "list, more frequent words, or another model"
+        )
+    report = CodebookReport(
+        num_tokens=len(vocabulary),
+        num_whole_words=len(tokens),
+        num_listed=len(listed),
+        num_common=len(common),
+        num_extra=len(wanted) - len(common),
+        num_blocked=len(wanted) - len(words),
+        num_words=len(words),
+    )
+    token_ids = torch.tensor([tokens[word] for word in words], dtype=torch.long)
+    embeddings = encoder.token_embeddings(token_ids)
+    fingerprint = content_key([*words, embeddings.numpy().tobytes()])
+    codebook = Codebook(tuple(words), token_ids, embeddings, fingerprint)
+    _write(path, codebook, report)
+    return codebook, report
+
+
+def whole_words(vocabulary: dict[str, int]) -> dict[str, int]:
+    """Return the entries of a tokenizer's vocabulary that are whole words of the letters a-z.
+
+    How a tokenizer marks them is read off the vocabulary: WordPiece marks the parts that continue a word
+    ("##"), SentencePiece ("▁") and byte-level BPE ("Ġ") the parts that begin one.
+
+    Args:
+        vocabulary: Token id of each entry, as the tokenizer writes the entries.
+
+    Returns:
+        Token id of each word.
+    """
+    starts = {mark: sum(entry.startswith(mark) for entry in vocabulary) for mark in ("##", "▁", "Ġ")}
+    mark = max(starts, key=lambda name: starts[name])
+    begin = "" if mark == "##" else mark
+    return {
+        word: token
+        for entry, token in vocabulary.items()
+        if entry.startswith(begin)
+        and (word := entry.removeprefix(begin)).isascii()
+        and word.isalpha()
+        and word.islower()
+    }
+
+
+def word_vectors(encoder: TextEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
+    """Encode every word of the codebook as a sentence of its own, `(V, E)`; kept by the encoder's cache."""
+    return encoder.encode(codebook.words, batch_size=256, progress=progress)
+
+
+def _source_versions() -> list[str]:
+    """Return which versions of the open sources are installed, without importing them."""
+    installed = {
+        name: importlib.metadata.version(name) if importlib.util.find_spec(name) else "" for name in _SOURCES
+    }
+    return [f"{name} {version}" for name, version in installed.items()]
+
+
+def _file_key(path: Path) -> list[str]:
+    """Return a key of a word list's content; a missing file is told later, by its reader."""
+    return [path.suffix, file_key(path) if path.is_file() else ""]
+
+
+def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
+    """Read a codebook written by `_write`; None where there is none."""
+    stored = load_tensors(path)
+    if stored is None:
+        return None
+    tensors, metadata = stored
+    words = tuple(metadata["words"].split())
+    codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"])
+    return codebook, CodebookReport(**json.loads(metadata["report"]))
+
+
+def _write(path: Path, codebook: Codebook, report: CodebookReport) -> None:
+    """Keep a codebook and the report of its making in one file."""
+    tensors = {"token_ids": codebook.token_ids, "token_embeddings": codebook.token_embeddings}
+    words = {"words": " ".join(codebook.words), "fingerprint": codebook.fingerprint}
+    save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})

@@ -1,0 +1,206 @@
+"""English nouns and adjectives: an open word list, a user's own list, and words out of the texts."""
+
+import csv
+import functools
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from face_lightning.errors import DataError, MissingDependencyError
+from face_lightning.imports import import_optional
+
+BLOCKLIST = Path(__file__).with_name("blocklist.txt")
+
+_PLAIN = re.compile(r"[a-z]+")
+# Words of running text; what has an apostrophe inside ("children's", "don't") is no descriptor.
+_IN_TEXT = re.compile(r"(?<![\w'’])[A-Za-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
+_NOUN_TAGS = ("NN", "JJ")
+_PURPOSE = "the default word list"
+
+
+def open_word_list(num_frequent: int, min_length: int) -> list[str]:
+    """Return the nouns and adjectives among the most frequent English words, most frequent first.
+
+    Args:
+        num_frequent: How many of the most frequent words to look at.
+        min_length: Least number of letters.
+
+    Raises:
+        MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
+    """
+    wordfreq = import_optional("wordfreq", extra="words", purpose=_PURPOSE)
+    words: list[str] = wordfreq.top_n_list("en", num_frequent)
+    return [word for word in words if _is_plain(word, min_length) and is_noun_or_adjective(word)]
+
+
+def is_noun_or_adjective(word: str) -> bool:
+    """Tell whether `word` is mainly a noun or adjective.
+
+    Two open sources have to agree: the Brill lexicon names a noun or adjective as the dominant part of
+    speech, and lemminflect has the word as one. A word that the Brill lexicon does not know is left to
+    lemminflect alone.
+
+    Raises:
+        MissingDependencyError: If lemminflect or textblob is not installed.
+    """
+    tag = _brill_lexicon().get(word)
+    return not {"NOUN", "ADJ"}.isdisjoint(_parts_of_speech(word)) and (
+        tag is None or tag.startswith(_NOUN_TAGS)
+    )
+
+
+def frequent_words(
+    texts: Iterable[str | None], min_count: int, *, max_share: float = 0.5, num_stop_words: int = 300
+) -> list[str]:
+    """Return words of the catalogue's own language that no general word list needs to know.
+
+    A word is taken unless it is one of the language's most frequent words, both sources of
+    `is_noun_or_adjective` hold something else than a noun or adjective against it, or it is only ever
+    written as a name. What most texts say, such as the phrases of a template, tells nothing and is left out.
+
+    Args:
+        texts: One text per entity; None stands for a text that is missing.
+        min_count: In how many texts a word has to occur.
+        max_share: In what share of the texts a word may occur at most.
+        num_stop_words: How many of the most frequent English words are left out.
+
+    Returns:
+        Words in lower case, those of most texts first.
+
+    Raises:
+        MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
+    """
+    num_texts, capital, small = 0, Counter[str](), Counter[str]()
+    both: Counter[str] = Counter()
+    for text in texts:
+        if text is None:
+            continue
+        num_texts += 1
+        forms = set(_IN_TEXT.findall(text))
+        small.update(form for form in forms if form.islower())
+        capital.update(form.lower() for form in forms if not form.islower())
+        both.update({form.lower() for form in forms})
+    wordfreq = import_optional("wordfreq", extra="words", purpose=_PURPOSE)
+    stop_words = set(wordfreq.top_n_list("en", num_stop_words))
+    usual = range(min_count, int(max_share * num_texts) + 1)
+    taken = [
+        word
+        for word, count in both.items()
+        if count in usual
+        and word not in stop_words
+        and _may_be_noun(word)
+        and (small[word] > 0 or not _is_name(word))
+    ]
+    return sorted(taken, key=lambda word: (-both[word], word))
+
+
+def read_word_list(path: Path, num_frequent: int | None = None, min_length: int = 3) -> list[str]:
+    """Read a user's own list of words, most frequent first.
+
+    A text file holds one word a line; "#" starts a comment. A table (.csv, .tsv) has the columns "word" and
+    "PoS", as the COCA frequency list has them; of it the nouns ("n") and adjectives ("j") are taken.
+
+    Args:
+        path: The file, in UTF-8.
+        num_frequent: How many words to take from the top; all by default.
+        min_length: Least number of letters.
+
+    Raises:
+        DataError: If the file is missing, not UTF-8 text, lacks a column or holds no word.
+    """
+    table = path.suffix.lower() in {".csv", ".tsv"}
+    if not table and path.suffix.lower() != ".txt":
+        raise DataError(f"word_list: expected a file .csv, .tsv or .txt, got {path}; export the list as CSV")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"word_list: cannot read {path} ({type(error).__name__}); give a text file in UTF-8"
+        ) from error
+    words = _table_words(path, lines) if table else [line.partition("#")[0].strip() for line in lines]
+    unique = list(dict.fromkeys(word.lower() for word in words if _is_plain(word.lower(), min_length)))
+    if not unique:
+        raise DataError(
+            f"word_list: {path} holds no word of at least {min_length} letters a-z; write one word a line, or a "
+            "table with the columns word and PoS"
+        )
+    return unique[:num_frequent]
+
+
+def read_blocklist(path: Path) -> frozenset[str]:
+    """Read words that are never descriptors, one a line; "#" starts a comment.
+
+    Raises:
+        DataError: If the file is missing or not UTF-8 text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"block: cannot read {path} ({type(error).__name__}); give a text file in UTF-8 with one word a "
+            "line, or null for no blocked words"
+        ) from error
+    return frozenset(word.lower() for line in lines if (word := line.partition("#")[0].strip()))
+
+
+def _table_words(path: Path, lines: list[str]) -> list[str]:
+    """Return the nouns and adjectives of a table with the columns word and PoS."""
+    header = lines[0] if lines else ""
+    delimiter = max(",;\t", key=header.count)
+    columns = [name.strip().lower() for name in header.split(delimiter)]
+    if not {"word", "pos"} <= set(columns):
+        raise DataError(
+            f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the columns "
+            "there, or give a .txt file with one word a line"
+        )
+    word, tag = columns.index("word"), columns.index("pos")
+    rows = csv.reader(lines[1:], delimiter=delimiter)
+    return [
+        row[word].strip()
+        for row in rows
+        if len(row) > max(word, tag) and row[tag].strip().lower() in {"n", "j"}
+    ]
+
+
+def _is_plain(word: str, min_length: int) -> bool:
+    """Tell whether `word` is long enough and made of the letters a-z alone."""
+    return len(word) >= min_length and _PLAIN.fullmatch(word) is not None
+
+
+def _may_be_noun(word: str) -> bool:
+    """Tell whether neither source knows `word` as something else than a noun or adjective."""
+    parts, tag = _parts_of_speech(word), _brill_lexicon().get(word, "NN")
+    return tag.startswith((*_NOUN_TAGS, "FW")) and (not parts or not {"NOUN", "ADJ"}.isdisjoint(parts))
+
+
+def _is_name(word: str) -> bool:
+    """Tell whether the Brill lexicon knows `word` as a proper noun and not as a common word."""
+    lexicon = _brill_lexicon()
+    return word not in lexicon and lexicon.get(word.capitalize(), "").startswith("NNP")
+
+
+def _parts_of_speech(word: str) -> frozenset[str]:
+    """Return all parts of speech that `word` can have; empty for an unknown word."""
+    lemminflect = import_optional("lemminflect", extra="words", purpose=_PURPOSE)
+    return frozenset(lemminflect.getAllLemmas(word))
+
+
+@functools.cache
+def _brill_lexicon() -> dict[str, str]:
+    """Return the dominant part of speech, as a Penn tag, of each word of the Brill lexicon."""
+    # Only the file is wanted: importing textblob would load NLTK.
+    spec = importlib.util.find_spec("textblob")
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "en" / "en-lexicon.txt"
+    if path is None or not path.is_file():
+        raise MissingDependencyError(
+            f"textblob is needed for {_PURPOSE} but its lexicon cannot be found; install it with: pip install "
+            "'face-lightning[words]'"
+        )
+    lexicon: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        fields = line.split()
+        if len(fields) >= 2 and not line.startswith(";;;"):
+            lexicon[fields[0]] = fields[1]
+    return lexicon
