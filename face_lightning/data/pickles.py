@@ -50,6 +50,17 @@ class _FromBuffer:
         return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 
 
+class _Latin1:
+    """Rebuilds bytes of pickle protocol 2, which keeps them as text."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if encoding not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError(f"bytes are kept as latin1, not {encoding}")
+        return text.encode("latin1")
+
+
 class _Unpickler(pickle.Unpickler):
     """Unpickler that knows a short list of names and refuses all others."""
 
@@ -61,6 +72,8 @@ class _Unpickler(pickle.Unpickler):
             return getattr(np._core.multiarray, name)  # type: ignore[attr-defined]
         if core == "numpy.core.numeric" and name == "_frombuffer":
             return _FromBuffer()
+        if (module, name) == ("_codecs", "encode"):
+            return _Latin1()
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         if module in _SPARSE_MODULES and name in _SPARSE:

@@ -79,7 +79,7 @@ def clip(value: object, words: int) -> str:
         return " ".join(parts)
     text = " ".join(parts[:words])
     end = max(text.rfind(mark) for mark in (". ", "! ", "? "))
-    return text[: end + 1] if end > len(text) // 2 else text.rstrip(",;:-") + "…"
+    return text[: end + 1] if end >= len(text) // 2 else text.rstrip(",;:-") + "…"
 
 
 def short_title(title: str, words: int = 7) -> str:

@@ -1,0 +1,110 @@
+import io
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from face_lightning.data.pickles import read_matrix, read_pickle
+from face_lightning.errors import DataError
+
+DENSE = np.array([[0, 2, 0], [1, 0, 3]])
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["matrix", "array"])
+@pytest.mark.parametrize("form", ["coo", "csr", "csc"])
+def test_sparse_matrices_come_as_csr(tmp_path, form, kind, protocol):
+    value = getattr(sparse, f"{form}_{kind}")(DENSE)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(value, protocol))
+    result = read_matrix(tmp_path / "m.pkl")
+    assert isinstance(result, sparse.csr_array)
+    np.testing.assert_array_equal(result.toarray(), DENSE)
+
+
+@pytest.mark.parametrize("protocol", [2, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {0: {"profile": "likes é"}, 1: "x"},
+        [1, 2.5, None, True],
+        {"a": np.float32(1.5)},
+        np.arange(6.0).reshape(2, 3),
+    ],
+)
+def test_plain_values_and_arrays(tmp_path, value, protocol):
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps(value, protocol))
+    np.testing.assert_equal(read_pickle(tmp_path / "v.pkl"), value)
+
+
+def test_names_of_older_numpy_and_scipy(tmp_path):
+    content = pickle.dumps(sparse.coo_matrix(DENSE), 2)
+    content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    content = content.replace(b"scipy.sparse._coo", b"scipy.sparse.coo")
+    assert b"numpy.core.multiarray" in content
+    assert b"scipy.sparse.coo\n" in content
+    (tmp_path / "old.pkl").write_bytes(content)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "old.pkl").toarray(), DENSE)
+
+
+class Attack:
+    def __init__(self, function, *arguments):
+        self.call = (function, arguments)
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(("function", "name"), [(os.mkdir, r"\w+\.mkdir"), (eval, "builtins.eval")])
+def test_foreign_class_is_named_and_nothing_runs(tmp_path, function, name):
+    target = tmp_path / "made"
+    argument = str(target) if function is os.mkdir else f"__import__('os').mkdir({str(target)!r})"
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"a": [1, Attack(function, argument)]}))
+    with pytest.raises(DataError, match=rf"asks for {name}, which was not loaded") as raised:
+        read_pickle(tmp_path / "bad.pkl")
+    assert "\n" not in str(raised.value)
+    assert not target.exists()
+
+
+def test_a_pickle_cannot_spoil_the_next_one(tmp_path):
+    # Pushes the class, then sets an attribute on the class itself with BUILD's slot state.
+    spoil = b"cscipy.sparse._coo\ncoo_matrix\n(N}X\x07\x00\x00\x00rebuildK\x01stb."
+    (tmp_path / "spoil.pkl").write_bytes(spoil)
+    read_pickle(tmp_path / "spoil.pkl")
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(sparse.coo_matrix(DENSE)))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.pkl").toarray(), DENSE)
+
+
+@pytest.mark.parametrize("form", ["coo", "csr"])
+def test_indices_outside_the_shape_are_damage(tmp_path, form):
+    value = getattr(sparse, f"{form}_matrix")(DENSE)
+    (value.col if form == "coo" else value.indices)[-1] = 99
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(value))
+    with pytest.raises(
+        DataError, match=r"m\.pkl: expected an intact pickle, but it is damaged .*copy it again"
+    ):
+        read_matrix(tmp_path / "m.pkl")
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_truncation_is_one_line(tmp_path_factory, data):
+    buffer = io.BytesIO()
+    pickle.dump(sparse.coo_matrix(DENSE), buffer)
+    content = buffer.getvalue()
+    path = tmp_path_factory.mktemp("cut") / "m.pkl"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+    with pytest.raises(DataError) as raised:
+        read_matrix(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_file_and_wrong_content(tmp_path):
+    with pytest.raises(DataError, match=r"none\.pkl: expected a pickle file, but there is none"):
+        read_pickle(tmp_path / "none.pkl")
+    (tmp_path / "d.pkl").write_bytes(pickle.dumps({}))
+    with pytest.raises(DataError, match=r"d\.pkl: expected a SciPy sparse matrix, but it holds dict"):
+        read_matrix(tmp_path / "d.pkl")

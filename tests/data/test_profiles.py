@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from face_lightning.data.interactions import Interactions
+from face_lightning.data.profiles import Profiles
+from face_lightning.errors import DataError
+
+
+@pytest.fixture
+def interactions():
+    """Two users, three items."""
+    one, none = (np.array([0]), np.array([0])), (np.array([], int), np.array([], int))
+    return Interactions.from_coordinates(
+        one, none, none, name="small", user_ids=["a", "b"], item_ids=["x", "y", "z"]
+    )
+
+
+def profiles(**changes):
+    arguments = {
+        "user_texts": ("likes x", None),
+        "item_texts": (None, None, "z"),
+        "user_labels": ("a", "b"),
+        "item_labels": ("x", "y", "z"),
+    } | changes
+    return Profiles(**arguments)
+
+
+def test_what_fits_passes(interactions):
+    profiles().check(interactions)
+    profiles(
+        user_vectors=np.zeros((2, 5), np.float32), item_vectors=np.zeros((3, 5), np.float32), domain="book"
+    ).check(interactions)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"user_vectors": np.zeros((3, 4), np.float32)}, "user_vectors must hold 2 text vectors, .* holds 3"),
+        ({"item_vectors": np.zeros((2, 4), np.float32)}, "item_vectors must hold 3 text vectors, .* holds 2"),
+        ({"user_texts": ("one",)}, "user_texts must hold 2 texts, one per user of small, but holds 1"),
+        ({"item_labels": ()}, "item_labels must hold 3 labels, .* holds 0"),
+    ],
+)
+def test_other_row_counts_are_one_clear_line(interactions, changes, expected):
+    with pytest.raises(DataError, match=f"^folder: {expected}; .* leave them out$"):
+        profiles(**changes).check(interactions, source="folder")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domain": "films"}, "domain must be one of movie, .* but is 'films'"),
+        ({"user_vectors": np.zeros((2, 4))}, "user_vectors must be a float32 matrix .* float64"),
+        ({"item_vectors": np.zeros(3, np.float32)}, r"item_vectors must be .* shape \(3,\)"),
+        ({"item_vectors": np.array([[0], [np.nan], [np.inf]], np.float32)}, "2 rows hold NaN .* row 1"),
+        (
+            {"user_vectors": np.zeros((2, 4), np.float32), "item_vectors": np.zeros((3, 5), np.float32)},
+            "one width, but came 4 and 5",
+        ),
+    ],
+)
+def test_what_is_wrong_by_itself_is_refused_at_once(changes, message):
+    with pytest.raises(DataError, match=message):
+        profiles(**changes)
