@@ -44,41 +44,74 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
 
 
 def lexical_targets(
-    text_vectors: Tensor, word_vectors: Tensor, top_k: int = 32, temperature: float = 0.05
+    text_vectors: Tensor,
+    word_vectors: Tensor,
+    top_k: int = 32,
+    temperature: float = 0.05,
+    max_similarity: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Find the words that each entity's text speaks of, as a distribution over words.
 
     Texts and words are centred, each by its own mean, and brought to unit length; an entity's words are
-    the `top_k` most similar ones, with the probabilities `softmax(cosine / temperature)`.
+    the `top_k` most similar ones, with the probabilities `softmax(cosine / temperature)`. Centring is what
+    keeps a few general words from being near to every text.
 
     Args:
         text_vectors: Sentence vectors of N texts, `(N, E)`; rows of missing texts are NaN.
         word_vectors: Sentence vectors of the V words, `(V, E)`.
         top_k: Number of words an entity, K.
         temperature: Divisor of the similarities; small values favour the nearest words.
+        max_similarity: Cosine above which a word repeats a nearer word of the same entity ("crimes",
+            "criminal" beside "crime") and is passed over for the next one among the 2 K nearest; 1 keeps
+            all.
 
     Returns:
         Rows of `word_vectors`, `(N, K)` in int64, most similar first, and their probabilities `(N, K)` in
-        float32. A missing text has probability zero for every word.
+        float32. A missing text has probability zero for every word. So have repeated words, which come
+        last where the 2 K nearest do not hold K others.
 
     Raises:
-        ConfigurationError: If `top_k` is not in 1..V or `temperature` is not positive.
+        ConfigurationError: If `top_k` is not in 1..V, or `temperature` or `max_similarity` not positive.
+
+    Note:
+        Measured on the film summaries of MovieLens-100K with 9,474 words of all-MiniLM-L6-v2: 16 words a
+        film without centring pick their film from all 1,681 in 72 % of cases and use 2,857 words, with
+        centring in 90 % and 6,812 words; 2 of the 16 are inflections of others. `max_similarity=0.6` leaves
+        none of these and picks the film in 94 %. Marginal relevance reached 99 %, but with words that
+        no reader would connect with the film.
     """
     if not 1 <= top_k <= len(word_vectors):
         raise ConfigurationError(
             f"top_k: expected 1 to {len(word_vectors)}, the number of words, got {top_k}; take fewer words"
         )
-    if temperature <= 0:
-        raise ConfigurationError(f"temperature: expected a positive number, got {temperature}; try 0.05")
+    for name, value in {"temperature": temperature, "max_similarity": max_similarity}.items():
+        if value <= 0:
+            raise ConfigurationError(f"{name}: expected a positive number, got {value}; take the default")
     words = F.normalize(word_vectors - word_vectors.mean(0), dim=1)
     present = text_vectors.isfinite().all(dim=1)
     mean = text_vectors[present].mean(0) if bool(present.any()) else 0.0
     texts = F.normalize(torch.where(present[:, None], text_vectors - mean, 0.0), dim=1)
     indices = torch.empty(len(texts), top_k, dtype=torch.long, device=texts.device)
     probabilities = torch.empty(len(texts), top_k, dtype=torch.float32, device=texts.device)
-    step = max(1, _TILE // len(words))
+    pool = top_k if max_similarity >= 1 else min(2 * top_k, len(words))
+    step = max(1, _TILE // max(len(words), pool * words.shape[1]))
     for start in range(0, len(texts), step):
         rows = slice(start, start + step)
-        similarity, indices[rows] = (texts[rows] @ words.T).topk(top_k, dim=1)
-        probabilities[rows] = torch.softmax(similarity / temperature, dim=1)
+        cosine, nearest = (texts[rows] @ words.T).topk(pool, dim=1)
+        if pool > top_k:
+            repeated = _repeated(words[nearest], max_similarity)
+            order = torch.argsort(repeated.long(), dim=1, stable=True)[:, :top_k]
+            nearest = nearest.gather(1, order)
+            cosine = cosine.masked_fill(repeated, -torch.inf).gather(1, order)
+        indices[rows] = nearest
+        probabilities[rows] = torch.softmax(cosine / temperature, dim=1)
     return indices, probabilities * present[:, None]
+
+
+def _repeated(words: Tensor, max_similarity: float) -> Tensor:
+    """Mark in each row of words `(N, P, E)` those too similar to an earlier one that is kept, `(N, P)`."""
+    alike = (words @ words.mT > max_similarity).tril(-1).float()
+    kept = torch.ones(words.shape[:2], device=words.device)
+    for place in range(1, words.shape[1]):
+        kept[:, place] = 1 - (alike[:, place] * kept).amax(dim=1)
+    return kept == 0

@@ -1,7 +1,6 @@
 """The words that may become descriptors: single tokens of the encoder that are plain English words."""
 
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -110,16 +109,8 @@ def build_codebook(
     blocked = read_blocklist(blocklist) if blocklist is not None else frozenset()
     extra = {word.lower() for word in extra_words}
     listing = _source_versions() if word_list is None else _file_key(word_list)
-    settings = [
-        str(num_frequent),
-        str(min_length),
-        *listing,
-        "block",
-        *sorted(blocked),
-        "extra",
-        *sorted(extra),
-    ]
-    key = content_key(["codebook", _RULES, encoder.identity, *settings])
+    settings = [_RULES, encoder.identity, str(num_frequent), str(min_length), *listing]
+    key = content_key(["codebook", *settings, "block", *sorted(blocked), "extra", *sorted(extra)])
     path = encoder.cache_dir / "codebooks" / f"{key}.safetensors"
     cached = _read(path)
     if cached is not None:
@@ -137,8 +128,8 @@ def build_codebook(
     words = sorted(wanted - blocked, key=lambda word: tokens[word])
     if not words:
         raise DataError(
-            f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a longer "
-            "list, more frequent words, or another model"
+            f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a "
+            "longer list, more frequent words, or another model"
         )
     report = CodebookReport(
         num_tokens=len(vocabulary),
@@ -189,10 +180,14 @@ def word_vectors(encoder: TextEncoder, codebook: Codebook, progress: bool = Fals
 
 def _source_versions() -> list[str]:
     """Return which versions of the open sources are installed, without importing them."""
-    installed = {
-        name: importlib.metadata.version(name) if importlib.util.find_spec(name) else "" for name in _SOURCES
-    }
-    return [f"{name} {version}" for name, version in installed.items()]
+
+    def version(name: str) -> str:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return "none"
+
+    return [f"{name} {version(name)}" for name in _SOURCES]
 
 
 def _file_key(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ BLOCKLIST = Path(__file__).with_name("blocklist.txt")
 
 _PLAIN = re.compile(r"[a-z]+")
 # Words of running text; what has an apostrophe inside ("children's", "don't") is no descriptor.
-_IN_TEXT = re.compile(r"(?<![\w'’])[A-Za-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
+_IN_TEXT = re.compile(r"(?<![\w'’])[a-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
 _NOUN_TAGS = ("NN", "JJ")
 _PURPOSE = "the default word list"
 
@@ -54,11 +54,12 @@ def is_noun_or_adjective(word: str) -> bool:
 def frequent_words(
     texts: Iterable[str | None], min_count: int, *, max_share: float = 0.5, num_stop_words: int = 300
 ) -> list[str]:
-    """Return words of the catalogue's own language that no general word list needs to know.
+    """Return words of the catalogue's own language, which general word lists need not know.
 
-    A word is taken unless it is one of the language's most frequent words, both sources of
-    `is_noun_or_adjective` hold something else than a noun or adjective against it, or it is only ever
-    written as a name. What most texts say, such as the phrases of a template, tells nothing and is left out.
+    A word is taken unless it is one of the language's most frequent words, or one of the two sources of
+    `is_noun_or_adjective` knows it and as something else only. Only what is written in lower case counts:
+    capitals mark names, titles and companies. What most texts say, such as the phrases of a template,
+    tells nothing and is left out.
 
     Args:
         texts: One text per entity; None stands for a text that is missing.
@@ -72,28 +73,19 @@ def frequent_words(
     Raises:
         MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
     """
-    num_texts, capital, small = 0, Counter[str](), Counter[str]()
-    both: Counter[str] = Counter()
+    num_texts, counts = 0, Counter[str]()
     for text in texts:
-        if text is None:
-            continue
-        num_texts += 1
-        forms = set(_IN_TEXT.findall(text))
-        small.update(form for form in forms if form.islower())
-        capital.update(form.lower() for form in forms if not form.islower())
-        both.update({form.lower() for form in forms})
+        if text is not None:
+            num_texts += 1
+            counts.update(set(_IN_TEXT.findall(text)))
     wordfreq = import_optional("wordfreq", extra="words", purpose=_PURPOSE)
     stop_words = set(wordfreq.top_n_list("en", num_stop_words))
-    usual = range(min_count, int(max_share * num_texts) + 1)
     taken = [
         word
-        for word, count in both.items()
-        if count in usual
-        and word not in stop_words
-        and _may_be_noun(word)
-        and (small[word] > 0 or not _is_name(word))
+        for word, count in counts.items()
+        if min_count <= count <= max_share * num_texts and word not in stop_words and _may_be_noun(word)
     ]
-    return sorted(taken, key=lambda word: (-both[word], word))
+    return sorted(taken, key=lambda word: (-counts[word], word))
 
 
 def read_word_list(path: Path, num_frequent: int | None = None, min_length: int = 3) -> list[str]:
@@ -123,8 +115,8 @@ def read_word_list(path: Path, num_frequent: int | None = None, min_length: int 
     unique = list(dict.fromkeys(word.lower() for word in words if _is_plain(word.lower(), min_length)))
     if not unique:
         raise DataError(
-            f"word_list: {path} holds no word of at least {min_length} letters a-z; write one word a line, or a "
-            "table with the columns word and PoS"
+            f"word_list: {path} holds no word of at least {min_length} letters a-z; write one word a "
+            "line, or a table with the columns word and PoS"
         )
     return unique[:num_frequent]
 
@@ -152,8 +144,8 @@ def _table_words(path: Path, lines: list[str]) -> list[str]:
     columns = [name.strip().lower() for name in header.split(delimiter)]
     if not {"word", "pos"} <= set(columns):
         raise DataError(
-            f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the columns "
-            "there, or give a .txt file with one word a line"
+            f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the "
+            "columns there, or give a .txt file with one word a line"
         )
     word, tag = columns.index("word"), columns.index("pos")
     rows = csv.reader(lines[1:], delimiter=delimiter)
@@ -175,12 +167,6 @@ def _may_be_noun(word: str) -> bool:
     return tag.startswith((*_NOUN_TAGS, "FW")) and (not parts or not {"NOUN", "ADJ"}.isdisjoint(parts))
 
 
-def _is_name(word: str) -> bool:
-    """Tell whether the Brill lexicon knows `word` as a proper noun and not as a common word."""
-    lexicon = _brill_lexicon()
-    return word not in lexicon and lexicon.get(word.capitalize(), "").startswith("NNP")
-
-
 def _parts_of_speech(word: str) -> frozenset[str]:
     """Return all parts of speech that `word` can have; empty for an unknown word."""
     lemminflect = import_optional("lemminflect", extra="words", purpose=_PURPOSE)
@@ -195,8 +181,8 @@ def _brill_lexicon() -> dict[str, str]:
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "en" / "en-lexicon.txt"
     if path is None or not path.is_file():
         raise MissingDependencyError(
-            f"textblob is needed for {_PURPOSE} but its lexicon cannot be found; install it with: pip install "
-            "'face-lightning[words]'"
+            f"textblob is needed for {_PURPOSE} but its lexicon cannot be found; install it with: pip "
+            "install 'face-lightning[words]'"
         )
     lexicon: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
