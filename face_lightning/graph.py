@@ -156,5 +156,3 @@ def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -
     size = (nodes.shape[0], nodes.shape[0])
     matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
     return matrix @ nodes
-
-

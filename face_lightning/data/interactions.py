@@ -134,9 +134,7 @@ class Interactions:
         shapes = {split: matrix.shape for split, matrix in matrices.items()}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{split} {shape}" for split, shape in shapes.items())
-            raise DataError(
-                f"{name}: the splits must have one shape (users, items), but came {listed}; rebuild them"
-            )
+            raise DataError(f"{name}: the splits must have one shape (users, items), but came {listed}; rebuild them")
         if overlap == "drop":
             _drop_overlap(matrices, name)
         num_users, num_items = matrices["train"].shape

@@ -139,17 +139,13 @@ def read_source(root: Path) -> str:
         source, digests = str(manifest["source"]), dict(manifest["sha256"])
         wanted = {name: str(digests[name]) for name in TABLES}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{root / MANIFEST}: expected a manifest, but it is damaged; {cure} --force"
-        ) from error
+        raise DataError(f"{root / MANIFEST}: expected a manifest, but it is damaged; {cure} --force") from error
     for name, digest in wanted.items():
         path = root / name
         if not path.is_file():
             raise DataError(f"{path}: expected a table of MovieLens-100K, but it is missing; {cure} --force")
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise DataError(
-                f"{path}: expected the file that was fetched, but its SHA-256 differs; {cure} --force"
-            )
+            raise DataError(f"{path}: expected the file that was fetched, but its SHA-256 differs; {cure} --force")
     return source
 
 
@@ -161,8 +157,7 @@ def read_tables(root: Path) -> MovieLensTables:
     """
     read_source(root)
     ratings, films, viewers = (
-        [line.split("\t") for line in (root / name).read_text(encoding="utf-8").splitlines()[1:]]
-        for name in TABLES
+        [line.split("\t") for line in (root / name).read_text(encoding="utf-8").splitlines()[1:]] for name in TABLES
     )
     return MovieLensTables(
         ratings=np.array(ratings, dtype=np.int64).reshape(-1, 4),
@@ -170,9 +165,7 @@ def read_tables(root: Path) -> MovieLensTables:
             Film(int(number), title, year, tuple(filter(None, genres.split("|"))))
             for number, title, year, genres in films
         ),
-        viewers=tuple(
-            Viewer(int(number), int(age), gender, occupation) for number, age, gender, occupation in viewers
-        ),
+        viewers=tuple(Viewer(int(number), int(age), gender, occupation) for number, age, gender, occupation in viewers),
     )
 
 
@@ -182,9 +175,7 @@ def _parse_grouplens(archive: zipfile.ZipFile) -> MovieLensTables:
     for row in _rows(archive, "ml-100k/u.item", "|", "latin-1"):
         flags = row[6:]  # row[5] flags a film whose genre is unknown
         films.append(
-            _film(
-                row[0], row[1], "", (genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1")
-            )
+            _film(row[0], row[1], "", (genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"))
         )
     return _tables(
         _rows(archive, "ml-100k/u.data", "\t", "latin-1"),

@@ -77,9 +77,7 @@ class _Unpickler(pickle.Unpickler):
         if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         if module in _SPARSE_MODULES and name in _SPARSE:
-            return type(
-                name, (_StoredMatrix,), {"form": name[:3]}
-            )  # fresh, so that no pickle can spoil another
+            return type(name, (_StoredMatrix,), {"form": name[:3]})  # fresh, so that no pickle can spoil another
         self.foreign = f"{module}.{name}"
         raise pickle.UnpicklingError(f"{self.foreign} is not allowed")
 
@@ -110,9 +108,7 @@ def read_pickle(path: Path) -> object:
                 f"pickle asks for {foreign}, which was not loaded; save the data again without it"
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(
-            f"{path}: expected an intact pickle, but it is damaged ({reason}); copy it again"
-        ) from error
+        raise DataError(f"{path}: expected an intact pickle, but it is damaged ({reason}); copy it again") from error
 
 
 def read_matrix(path: Path) -> csr_array[Any]:
@@ -123,9 +119,7 @@ def read_matrix(path: Path) -> csr_array[Any]:
     """
     value = read_pickle(path)
     if not isinstance(value, csr_array) or value.ndim != 2:
-        raise DataError(
-            f"{path}: expected a SciPy sparse matrix, but it holds {type(value).__name__}; check the file"
-        )
+        raise DataError(f"{path}: expected a SciPy sparse matrix, but it holds {type(value).__name__}; check the file")
     return value
 
 

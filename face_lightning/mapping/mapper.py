@@ -10,7 +10,7 @@ from face_lightning.errors import ConfigurationError
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
-from face_lightning.text.vocabulary import whiten
+from face_lightning.mapping.whitening import whiten
 
 
 class Mapped(NamedTuple):

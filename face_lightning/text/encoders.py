@@ -97,9 +97,7 @@ class TextEncoder:
         """Size E of the sentence vectors."""
         width = self._files.sentence_width() or self._sentence_transformer().get_embedding_dimension()
         if not isinstance(width, int):
-            raise DataError(
-                f"model: {self.model!r} does not tell the size of its sentence vectors; use another model"
-            )
+            raise DataError(f"model: {self.model!r} does not tell the size of its sentence vectors; use another model")
         return width
 
     @property

@@ -91,9 +91,7 @@ class ModelFiles:
         if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
             return None
         pooling = self.settings(f"{modules[1]['path']}/config.json") or {}
-        modes = [
-            name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True
-        ]
+        modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
         modes += [pooling["pooling_mode"]] if isinstance(pooling.get("pooling_mode"), str) else []
         width = pooling.get("word_embedding_dimension", pooling.get("embedding_dimension"))
         return int(width) if width is not None and len(modes) == 1 else None

@@ -47,12 +47,8 @@ class TemplateWriter:
             self._item = environment.get_template(f"{domain}.item.j2")
             self._user = environment.get_template(f"{domain}.user.j2")
         except TemplateNotFound as error:
-            known = ", ".join(
-                sorted(path.name.removesuffix(".item.j2") for path in _TEMPLATES.glob("*.item.j2"))
-            )
-            raise ConfigurationError(
-                f"domain must be one of {known}, but is {domain!r}; choose one of them"
-            ) from error
+            known = ", ".join(sorted(path.name.removesuffix(".item.j2") for path in _TEMPLATES.glob("*.item.j2")))
+            raise ConfigurationError(f"domain must be one of {known}, but is {domain!r}; choose one of them") from error
 
     def write(self, entity: Literal["user", "item"], fields: Mapping[str, object]) -> str | None:
         """Summary in one line, or None if the fields have nothing to say.

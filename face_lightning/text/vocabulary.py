@@ -13,7 +13,7 @@ from torch import Tensor
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.text.lexical import lexical_targets, whiten
+from face_lightning.text.lexical import lexical_targets
 from face_lightning.text.words import (
     BLOCKLIST,
     frequent_words,
@@ -28,7 +28,6 @@ __all__ = [
     "build_codebook",
     "frequent_words",
     "lexical_targets",
-    "whiten",
     "whole_words",
     "word_vectors",
 ]

@@ -46,9 +46,7 @@ def is_noun_or_adjective(word: str) -> bool:
         MissingDependencyError: If lemminflect or textblob is not installed.
     """
     tag = _brill_lexicon().get(word)
-    return not {"NOUN", "ADJ"}.isdisjoint(_parts_of_speech(word)) and (
-        tag is None or tag.startswith(_NOUN_TAGS)
-    )
+    return not {"NOUN", "ADJ"}.isdisjoint(_parts_of_speech(word)) and (tag is None or tag.startswith(_NOUN_TAGS))
 
 
 def frequent_words(
@@ -108,9 +106,7 @@ def read_word_list(path: Path, num_frequent: int | None = None, min_length: int 
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"word_list: cannot read {path} ({type(error).__name__}); give a text file in UTF-8"
-        ) from error
+        raise DataError(f"word_list: cannot read {path} ({type(error).__name__}); give a text file in UTF-8") from error
     words = _table_words(path, lines) if table else [line.partition("#")[0].strip() for line in lines]
     unique = list(dict.fromkeys(word.lower() for word in words if _is_plain(word.lower(), min_length)))
     if not unique:
@@ -149,11 +145,7 @@ def _table_words(path: Path, lines: list[str]) -> list[str]:
         )
     word, tag = columns.index("word"), columns.index("pos")
     rows = csv.reader(lines[1:], delimiter=delimiter)
-    return [
-        row[word].strip()
-        for row in rows
-        if len(row) > max(word, tag) and row[tag].strip().lower() in {"n", "j"}
-    ]
+    return [row[word].strip() for row in rows if len(row) > max(word, tag) and row[tag].strip().lower() in {"n", "j"}]
 
 
 def _is_plain(word: str, min_length: int) -> bool:

@@ -31,9 +31,7 @@ def grouplens_zip(tmp_path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("ml-100k/u.item", item.encode("latin-1"))
         archive.writestr("ml-100k/u.data", "".join(f"{u}\t{i}\t{r}\t{100 + i}\n" for u, i, r in RATINGS))
-        archive.writestr(
-            "ml-100k/u.user", "10|53|F|other|94043\n1|24|M|technician|85711\n2|16|F|student|T8H1N\n"
-        )
+        archive.writestr("ml-100k/u.user", "10|53|F|other|94043\n1|24|M|technician|85711\n2|16|F|student|T8H1N\n")
     return path
 
 

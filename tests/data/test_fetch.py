@@ -84,16 +84,12 @@ def test_without_any_source_every_reason_and_a_way_out(offline, tmp_path):
     assert not (tmp_path / "root").exists()
 
 
-def test_other_content_than_published_is_refused(
-    monkeypatch, offline, grouplens_zip, recbole_wheel, tmp_path
-):
+def test_other_content_than_published_is_refused(monkeypatch, offline, grouplens_zip, recbole_wheel, tmp_path):
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: grouplens_zip.open("rb"))
     monkeypatch.setattr(
         fetch.subprocess,
         "run",
         lambda command, **options: shutil.copy(recbole_wheel, Path(command[command.index("--dest") + 1])),
     )
-    with pytest.raises(
-        DataError, match=f"MD5 {fetch.GROUPLENS_MD5}, but .* SHA-256 {fetch.WHEEL_SHA256}, but"
-    ):
+    with pytest.raises(DataError, match=f"MD5 {fetch.GROUPLENS_MD5}, but .* SHA-256 {fetch.WHEEL_SHA256}, but"):
         fetch.fetch_movielens_100k(tmp_path / "root", quiet=True)

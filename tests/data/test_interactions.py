@@ -100,16 +100,10 @@ def test_errors_say_what_is_wrong(changes, message):
 
 
 def test_shapes_and_id_counts_must_fit():
-    with pytest.raises(
-        DataError, match=r"one shape \(users, items\), but came train \(1, 2\), valid \(2, 1\)"
-    ):
+    with pytest.raises(DataError, match=r"one shape \(users, items\), but came train \(1, 2\), valid \(2, 1\)"):
         Interactions.from_matrices(matrix([[1, 0]]), matrix([[1], [0]]), matrix([[0, 1]]), name="x")
-    with pytest.raises(
-        DataError, match=r"user_ids must hold one id per row of the matrices, 1, but has shape"
-    ):
-        Interactions.from_matrices(
-            matrix([[1, 0]]), matrix([[0, 0]]), matrix([[0, 1]]), name="x", user_ids=["a", "b"]
-        )
+    with pytest.raises(DataError, match=r"user_ids must hold one id per row of the matrices, 1, but has shape"):
+        Interactions.from_matrices(matrix([[1, 0]]), matrix([[0, 0]]), matrix([[0, 1]]), name="x", user_ids=["a", "b"])
 
 
 def test_constructor_refuses_what_is_not_canonical():

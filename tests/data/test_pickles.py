@@ -83,9 +83,7 @@ def test_indices_outside_the_shape_are_damage(tmp_path, form):
     value = getattr(sparse, f"{form}_matrix")(DENSE)
     (value.col if form == "coo" else value.indices)[-1] = 99
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(value))
-    with pytest.raises(
-        DataError, match=r"m\.pkl: expected an intact pickle, but it is damaged .*copy it again"
-    ):
+    with pytest.raises(DataError, match=r"m\.pkl: expected an intact pickle, but it is damaged .*copy it again"):
         read_matrix(tmp_path / "m.pkl")
 
 

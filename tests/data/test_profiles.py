@@ -10,9 +10,7 @@ from face_lightning.errors import DataError
 def interactions():
     """Two users, three items."""
     one, none = (np.array([0]), np.array([0])), (np.array([], int), np.array([], int))
-    return Interactions.from_coordinates(
-        one, none, none, name="small", user_ids=["a", "b"], item_ids=["x", "y", "z"]
-    )
+    return Interactions.from_coordinates(one, none, none, name="small", user_ids=["a", "b"], item_ids=["x", "y", "z"])
 
 
 def profiles(**changes):
@@ -27,9 +25,9 @@ def profiles(**changes):
 
 def test_what_fits_passes(interactions):
     profiles().check(interactions)
-    profiles(
-        user_vectors=np.zeros((2, 5), np.float32), item_vectors=np.zeros((3, 5), np.float32), domain="book"
-    ).check(interactions)
+    profiles(user_vectors=np.zeros((2, 5), np.float32), item_vectors=np.zeros((3, 5), np.float32), domain="book").check(
+        interactions
+    )
 
 
 @pytest.mark.parametrize(

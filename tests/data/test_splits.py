@@ -58,9 +58,7 @@ def test_split_keeps_training_items_and_ignores_the_order_of_pairs(pairs, seed, 
     assert set(users[splits == 0]) == set(users)
     order = list(range(len(users)))
     random.shuffle(order)
-    np.testing.assert_array_equal(
-        random_split_per_user(users[order], items[order], (1, 2, 2), seed), splits[order]
-    )
+    np.testing.assert_array_equal(random_split_per_user(users[order], items[order], (1, 2, 2), seed), splits[order])
 
 
 def test_split_is_random_in_the_seed_and_uniform():

@@ -21,9 +21,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 
             folder = tmp_path_factory.mktemp(f"bert-{pooling}")
             vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SENTENCE, *WORDS, "##s"]
-            tokenizer = BertTokenizerFast(
-                vocab={token: i for i, token in enumerate(vocabulary)}, model_max_length=24
-            )
+            tokenizer = BertTokenizerFast(vocab={token: i for i, token in enumerate(vocabulary)}, model_max_length=24)
             torch.manual_seed(0)
             config = BertConfig(
                 vocab_size=len(vocabulary),

@@ -51,9 +51,7 @@ def test_a_folder_without_a_model_is_told_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_sizes_and_token_embeddings_need_no_model(
-    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sizes_and_token_embeddings_need_no_model(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = torch.tensor([7, 20, 7])
     expected = encoder._sentence_transformer()[0].auto_model.embeddings.word_embeddings.weight[ids]
     fresh = TextEncoder(encoder.model)
@@ -98,9 +96,7 @@ def test_nothing_to_encode_still_has_a_shape(encoder: TextEncoder) -> None:
     assert encoder.encode([None, None]).shape == (2, 16)
 
 
-def test_a_second_call_reads_what_the_first_computed(
-    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_call_reads_what_the_first_computed(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = encoder.encode(["a war", "a toy"])
     again = TextEncoder(encoder.model, precision="float32", cache_dir=encoder.cache_dir)
     monkeypatch.setattr(TextEncoder, "_sentence_transformer", refuse)
@@ -150,9 +146,7 @@ def test_descriptors_encode_as_their_sentence(
 ) -> None:
     encoder = TextEncoder(str(make_model(pooling)), precision="float32", cache_dir=tmp_path)
     prompts = [encoder.prompt(template) for template in templates]
-    sentences = [
-        templates[i].format(words=" ".join(row)) for i, row in zip(prompt_ids, DESCRIPTORS, strict=True)
-    ]
+    sentences = [templates[i].format(words=" ".join(row)) for i, row in zip(prompt_ids, DESCRIPTORS, strict=True)]
     vectors = encoder.encode_descriptors(embed(encoder, DESCRIPTORS), prompts, torch.tensor(prompt_ids))
     torch.testing.assert_close(vectors, encoder.encode(sentences), atol=1e-5, rtol=0)
 
@@ -223,9 +217,7 @@ def test_bfloat16_is_taken_where_the_processor_has_it(
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.delattr(torch.cpu, f"_is_{name}_supported", raising=False)
         if name in probes:
-            monkeypatch.setattr(
-                torch.cpu, f"_is_{name}_supported", lambda name=name: probes[name], raising=False
-            )
+            monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda name=name: probes[name], raising=False)
     assert TextEncoder(str(tiny_model))._number_format() == expected
     assert TextEncoder(str(tiny_model), precision="float32")._number_format() == (torch.float32, "sdpa")
 

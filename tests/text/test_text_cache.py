@@ -43,9 +43,7 @@ def test_missing_and_damaged_files_are_results_not_there_yet(tmp_path: Path) -> 
     assert load_tensors(path) is None
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.safetensors"
     save_tensors(path, {"x": torch.ones(1)}, {})
 

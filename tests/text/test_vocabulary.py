@@ -32,15 +32,11 @@ def word_list(tmp_path: Path) -> Path:
         ({"<s>": 0, "Ġlove": 1, "ly": 2, "Ġ": 3, "ĠLove": 4, "Ġ42": 5, "Ġwar": 9}, {"love": 1, "war": 9}),
     ],
 )
-def test_whole_words_by_the_mark_of_the_tokenizer(
-    vocabulary: dict[str, int], expected: dict[str, int]
-) -> None:
+def test_whole_words_by_the_mark_of_the_tokenizer(vocabulary: dict[str, int], expected: dict[str, int]) -> None:
     assert whole_words(vocabulary) == expected
 
 
-def test_words_are_on_the_list_or_extra_and_not_blocked(
-    encoder: TextEncoder, word_list: Path, tmp_path: Path
-) -> None:
+def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
     block = tmp_path / "block.txt"
     block.write_text("war\ncrime\n", encoding="utf-8")
     codebook, report = build_codebook(

@@ -117,9 +117,7 @@ def test_own_lists_are_read(tmp_path: Path, name: str, content: str, expected: l
         ("w.txt", b"it\n42\n", "holds no word of at least 3 letters"),
     ],
 )
-def test_bad_lists_are_told_in_one_line(
-    tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
+def test_bad_lists_are_told_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)

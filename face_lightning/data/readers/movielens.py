@@ -87,8 +87,7 @@ class MovieLens100K(Reader):
         liked = liked[k_core(users, items, self.core)]
         if not len(liked):
             raise DataError(
-                f"{self.root}: no rating is left with min_rating={self.min_rating} and "
-                f"core={self.core}; lower them"
+                f"{self.root}: no rating is left with min_rating={self.min_rating} and core={self.core}; lower them"
             )
         user_ids, users = renumber(liked[:, 0])
         item_ids, items = renumber(liked[:, 1])

@@ -90,9 +90,7 @@ def write_profiles(
         user_texts=tuple(user_texts),
         item_texts=tuple(item_texts),
         user_labels=tuple(interactions.user_ids.tolist()),
-        item_labels=tuple(
-            title or label for title, label in zip(titles, interactions.item_ids.tolist(), strict=True)
-        ),
+        item_labels=tuple(title or label for title, label in zip(titles, interactions.item_ids.tolist(), strict=True)),
         domain=domain,
     )
 

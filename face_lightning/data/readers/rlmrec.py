@@ -66,9 +66,7 @@ class RLMRecFolder(Reader):
         described = self.item_metadata is not None or metadata.is_file()
         if not described and all(part is None for side in sides.values() for part in side):
             return Dataset(interactions)
-        records = (
-            read_records(metadata, interactions.num_items) if described else [{}] * interactions.num_items
-        )
+        records = read_records(metadata, interactions.num_items) if described else [{}] * interactions.num_items
         profiles = write_profiles(interactions, records, self.domain)
         profiles = replace(
             profiles,
@@ -90,9 +88,7 @@ def read_split(root: Path, name: str) -> Interactions:
         DataError: If a matrix is missing or damaged, or the ids do not fit.
     """
     if not root.is_dir():
-        raise DataError(
-            f"root must be a folder with trn_mat.pkl, val_mat.pkl and tst_mat.pkl; {root} is none"
-        )
+        raise DataError(f"root must be a folder with trn_mat.pkl, val_mat.pkl and tst_mat.pkl; {root} is none")
     matrices = [read_matrix(root / f"{split}_mat.pkl") for split in ("trn", "val", "tst")]
     return Interactions.from_matrices(
         *matrices,
@@ -123,8 +119,7 @@ def _read_texts(path: Path, count: int) -> tuple[str | None, ...] | None:
     value = read_pickle(path)
     if not isinstance(value, Mapping):
         raise DataError(
-            f"{path}: expected a dict of row number to profile, but it holds "
-            f"{type(value).__name__}; check the file"
+            f"{path}: expected a dict of row number to profile, but it holds {type(value).__name__}; check the file"
         )
     texts: list[str | None] = [None] * count
     for key, entry in value.items():
@@ -144,9 +139,7 @@ def _read_vectors(path: Path, count: int) -> np.ndarray | None:
         return None
     value = read_pickle(path)
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
-        raise DataError(
-            f"{path}: expected a matrix of numbers, but it holds {type(value).__name__}; check the file"
-        )
+        raise DataError(f"{path}: expected a matrix of numbers, but it holds {type(value).__name__}; check the file")
     if len(value) != count:
         raise DataError(
             f"{path}: expected {count} text vectors, one per row or column of the matrices, but came "

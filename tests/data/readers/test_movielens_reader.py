@@ -14,10 +14,7 @@ def root(tmp_path):
     """Ten viewers who like ten films, but for two ratings, and a viewer and a film nobody needs."""
     ratings = [(viewer, film, 4 + (viewer + film) % 2, 0) for viewer in range(1, 11) for film in range(1, 11)]
     ratings = [row for row in ratings if row[:2] not in {(1, 2), (1, 3)}] + [(1, 2, 3, 0), (11, 11, 5, 0)]
-    films = [
-        Film(film, f"Film{film}x", str(1980 + film), ("War" if film % 2 else "Comedy",))
-        for film in range(1, 12)
-    ]
+    films = [Film(film, f"Film{film}x", str(1980 + film), ("War" if film % 2 else "Comedy",)) for film in range(1, 12)]
     viewers = [Viewer(viewer, 5 * viewer + 10, "F", "writer") for viewer in range(1, 12)]
     tables = MovieLensTables(np.array(ratings, dtype=np.int64), tuple(films), tuple(viewers))
     write_tables(tables, tmp_path / "root", "test")
@@ -29,9 +26,7 @@ def test_protocol_by_hand(root):
     assert interactions.name == "ml-100k"
     assert interactions.user_ids.tolist() == [str(number) for number in range(1, 11)]
     assert interactions.item_ids.tolist() == [str(number) for number in range(1, 11)]
-    splits = [
-        np.asarray(interactions.matrix(split).sum(axis=1)).tolist() for split in ("train", "valid", "test")
-    ]
+    splits = [np.asarray(interactions.matrix(split).sum(axis=1)).tolist() for split in ("train", "valid", "test")]
     assert splits == [[5] + [6] * 9, [1] + [2] * 9, [2] * 10]
     everything = (interactions.train + interactions.valid + interactions.test).toarray()
     assert everything.max() == 1

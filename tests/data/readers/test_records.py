@@ -59,9 +59,7 @@ def test_texts_know_nothing_of_validation_and_test():
 
 def test_city_authors_and_facts_reach_the_users_text():
     split = interactions(pair(0, 2), pair(1, 0), num_items=4)
-    places = [
-        {"title": f"P{item}", "city": city} for item, city in enumerate(("Rome", "Rome", "Oslo", "Oslo"))
-    ]
+    places = [{"title": f"P{item}", "city": city} for item, city in enumerate(("Rome", "Rome", "Oslo", "Oslo"))]
     assert write_profiles(split, places, "restaurant").user_texts[1] == (
         "Guest in Oslo who loves places such as P2 and P3."
     )
@@ -102,9 +100,7 @@ def test_records_by_item_and_blank_lines(tmp_path):
 def test_lines_that_are_no_record_are_named(tmp_path, line):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({"item_id": 0, "title": "a"}) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(
-        DataError, match=r"items\.jsonl, line 2: expected .* item_id below 3, but .*; mend"
-    ) as raised:
+    with pytest.raises(DataError, match=r"items\.jsonl, line 2: expected .* item_id below 3, but .*; mend") as raised:
         read_records(path, 3)
     assert "\n" not in str(raised.value)
 

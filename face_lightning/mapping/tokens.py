@@ -1,0 +1,61 @@
+"""True token embeddings in the forward pass, with a gradient to the concept vectors behind the choice."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.ranking import rank_items
+
+TokenGradient = Literal["linear", "soft"]
+
+
+def tokens_with_gradient(
+    concepts: Tensor,
+    tokens: Tensor,
+    codes: Tensor,
+    token_embeddings: Tensor,
+    method: TokenGradient = "soft",
+    num_candidates: int = 8,
+    temperature: float = 0.1,
+) -> Tensor:
+    """Embeddings of the chosen tokens, which the encoder shall see, differentiable in the concepts.
+
+    `linear` passes the gradient through the linear map that fits token embeddings to codes best.
+    `soft` passes it through a softmax over the candidates nearest to each concept vector, so that it can
+    only say which of the near words would have been better.
+
+    Note:
+        The paper feeds `pinv(W_c) c_k` to the encoder, which is not the word's own vector once W_c loses
+        rank; the words that are read here are the words that are shown.
+
+    Args:
+        concepts: Unit concept vectors, `(B, S, d)`.
+        tokens: Chosen tokens, `(B, S)`.
+        codes: Codebook as the search sees it, `(V, d)`.
+        token_embeddings: Frozen input embeddings, `(V, T)`.
+        method: "linear" or "soft".
+        num_candidates: Near words that take part in `soft`.
+        temperature: Temperature of the softmax in `soft`.
+
+    Returns:
+        `(B, S, T)`, equal to `token_embeddings[tokens]`.
+    """
+    hard = token_embeddings[tokens]
+    codes = codes.detach()
+    if method == "linear":
+        centred = token_embeddings - token_embeddings.mean(0)
+        ridge = 1e-4 * torch.eye(codes.shape[1], device=codes.device)
+        back = torch.linalg.solve(codes.T @ codes + ridge, codes.T @ centred)
+        soft = concepts @ back
+    else:
+        with torch.no_grad():
+            scores = concepts.detach().flatten(0, 1) @ codes.T
+            near = rank_items(scores, num_candidates).view(*tokens.shape, -1)
+            near = torch.cat([tokens.unsqueeze(-1), near], dim=-1)
+        logits = torch.einsum("bsd,bskd->bsk", concepts, F.embedding(near, codes)) / temperature
+        repeated = near[..., 1:] == tokens.unsqueeze(-1)
+        logits = torch.cat([logits[..., :1], logits[..., 1:].masked_fill(repeated, -torch.inf)], dim=-1)
+        soft = torch.einsum("bsk,bskt->bst", logits.softmax(-1), F.embedding(near, token_embeddings))
+    return hard + soft - soft.detach()

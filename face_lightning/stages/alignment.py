@@ -1,0 +1,133 @@
+"""Stage 3: align words with texts through the frozen encoder, jointly with the recommender."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from face_lightning.losses import info_nce
+from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
+from face_lightning.stages.base import Stage
+from face_lightning.stages.words import WordSpace, codebook_health, describe_all, gather_entities
+from face_lightning.types import TrainingBatch
+
+
+class AlignmentStage(Stage):
+    """All losses jointly: recommendation, mapping, and the contrast of words with texts.
+
+    Reference:
+        FACE (NeurIPS 2025), stage 3.
+
+    Note:
+        The encoder reads true token embeddings; an entity that occurs twice, or two entities of the same
+        text, are never each other's negatives; the contrast runs over a sample of unique entities per
+        step; lexical anchoring stays on, without which the encoder's gradient destroys the words.
+
+    Args:
+        mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
+        words: Builds the word space from extra words.
+        extra_words: Words of the catalogue's own texts to let into the vocabulary.
+        aligned_per_step: Entities of a step that go through the encoder, at most; null for all.
+        mapping_weight: Factor on the weights of all mapping terms, mu.
+        reconstruction_weight: Weight of the reconstruction.
+        codebook_weight: Weight of the quantizer's codebook term.
+        commitment_weight: Weight of the quantizer's commitment term.
+        anchoring_weight: Weight of lexical anchoring.
+        alignment_weight: Weight of the contrast, lambda.
+        temperature: Temperature of the contrast, tau.
+        symmetric: Whether to contrast texts with words as well.
+        token_gradient: How the gradient reaches the concepts behind the chosen words.
+        **kwargs: Arguments of `Stage`.
+    """
+
+    name: ClassVar[str] = "alignment"
+
+    def __init__(
+        self,
+        *,
+        mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
+        words: Callable[[Sequence[str]], WordSpace] = WordSpace,
+        extra_words: Sequence[str] = (),
+        aligned_per_step: int | None = 128,
+        mapping_weight: float = 1.0,
+        reconstruction_weight: float = 1.0,
+        codebook_weight: float = 0.1875,
+        commitment_weight: float = 0.0625,
+        anchoring_weight: float = 1.0,
+        alignment_weight: float = 0.02,
+        temperature: float = 0.05,
+        symmetric: bool = False,
+        token_gradient: TokenGradient = "soft",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.words = words(extra_words)
+        self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
+        self.aligned_per_step = aligned_per_step
+        self.temperature = temperature
+        self.symmetric = symmetric
+        self.token_gradient = token_gradient
+        self.loss_weights |= {
+            "reconstruction": mapping_weight * reconstruction_weight,
+            "codebook": mapping_weight * codebook_weight,
+            "commitment": mapping_weight * commitment_weight,
+            "anchoring": mapping_weight * anchoring_weight,
+            "alignment": alignment_weight,
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The mapper and the backbone."""
+        return [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
+
+    def setup(self, stage: str) -> None:
+        """Read the texts of all entities besides what every stage sets up."""
+        super().setup(stage)
+        self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """All loss terms of the step; `alignment_accuracy` is logged besides."""
+        losses, embeddings = self.recommendation_losses(batch)
+        entity_ids = batch.entity_ids.sort().values
+        mapped = self.mapper(gather_entities(embeddings, entity_ids))
+        losses |= self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
+        if self.loss_weights["alignment"] > 0:
+            rows = self._aligned_rows(entity_ids)
+            losses["alignment"] = self._alignment(
+                mapped.concepts[rows], mapped.quantized.indices[0][rows], mapped.codes, entity_ids[rows]
+            )
+        return losses
+
+    def _aligned_rows(self, entity_ids: Tensor) -> Tensor:
+        rows = self.words.present[entity_ids].nonzero().squeeze(1)
+        if self.aligned_per_step is not None and len(rows) > self.aligned_per_step:
+            chosen = torch.randperm(len(rows), device=rows.device)[: self.aligned_per_step]
+            rows = rows[chosen.sort().values]
+        return rows
+
+    def _alignment(self, concepts: Tensor, tokens: Tensor, codes: Tensor, entity_ids: Tensor) -> Tensor:
+        words = tokens_with_gradient(concepts, tokens, codes, self.words.token_embeddings, self.token_gradient)
+        spoken = self.words.encode_words(words, entity_ids)
+        written, classes = self.words.vectors[entity_ids], self.words.classes[entity_ids]
+        same_text = classes.unsqueeze(1) == classes
+        with torch.no_grad():
+            matches = (spoken @ written.T).argmax(1)
+            accuracy = (classes[matches] == classes).float().mean()
+        self.log(
+            "alignment/accuracy",
+            accuracy,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(tokens),
+        )
+        return info_nce(spoken, written, self.temperature, same_text, self.symmetric)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the codebook's health besides the ranking metrics."""
+        assert self._final is not None
+        descriptors = describe_all(self.mapper, torch.cat(self._final))
+        health = codebook_health(descriptors, self.mapper.quantizer.num_codes)
+        self.log_dict({f"codebook/{key}": value.float() for key, value in health.items()})
+        super().on_validation_epoch_end()

@@ -1,0 +1,204 @@
+"""What the three stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Adam
+
+from face_lightning.backbones import Backbone
+from face_lightning.graph import InteractionGraph
+from face_lightning.losses import bayesian_personalized_ranking
+from face_lightning.metrics import RankingMetric, ranking_metrics
+from face_lightning.ranking import find_hits, rank_items, score_items
+from face_lightning.seeds import counter_seed
+from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
+
+
+class Stage(L.LightningModule, ABC):
+    """Training and evaluation of a backbone; a stage adds its losses.
+
+    Loss terms travel as a dictionary of unweighted scalars; they are weighted, added and logged in one
+    place, `training_step`.
+
+    Args:
+        backbone: Builds the backbone from `num_users` and `num_items`.
+        num_users: U.
+        num_items: I.
+        optimizer: Builds the optimizer from parameter groups.
+        scheduler: Builds a learning-rate schedule, stepped once an epoch.
+        backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
+        l2_weight: Weight of the squared norm of the trainable embeddings of a batch.
+        top_k: Values of K for Recall and NDCG; the largest is the one that training watches.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        backbone: Callable[[int, int], Backbone],
+        num_users: int,
+        num_items: int,
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        scheduler: LRSchedulerCallable | None = None,
+        backbone_lr_factor: float = 1.0,
+        l2_weight: float = 1e-6,
+        top_k: Sequence[int] = (5, 10, 20),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone = backbone(num_users, num_items)
+        self._build_optimizer = optimizer
+        self._build_scheduler = scheduler
+        self.backbone_lr_factor = backbone_lr_factor
+        self.loss_weights: dict[str, float] = {"l2": l2_weight}
+        self.top_k = sorted(top_k)
+        self.val_metrics = ranking_metrics(self.top_k, "val/")
+        self.test_metrics = ranking_metrics(self.top_k, "test/")
+        self.test_users: dict[str, list[Tensor]] = {}
+        self._graph: InteractionGraph | None = None
+        self._final: Embeddings | None = None
+
+    @property
+    def graph(self) -> InteractionGraph:
+        """The interaction graph, on the device of the stage once a Trainer has set it up."""
+        if self._graph is None:
+            self._graph = self.trainer.datamodule.graph.to(self.device)  # type: ignore[attr-defined]
+        return self._graph
+
+    @graph.setter
+    def graph(self, graph: InteractionGraph) -> None:
+        self._graph = graph
+
+    def setup(self, stage: str) -> None:
+        """Bring the graph to the device and let the backbone prepare itself."""
+        del stage
+        self._graph = None
+        self.backbone.prepare(self.graph)
+
+    @abstractmethod
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Unweighted loss terms of a batch by name."""
+
+    def recommendation_losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Embeddings]:
+        """The backbone's own losses, and the embeddings that they were computed on."""
+        embeddings: Embeddings = self.backbone(self.graph)
+        users = embeddings.users[batch.user_ids]
+        positive, negative = embeddings.items[batch.positive_ids], embeddings.items[batch.negative_ids]
+        scores = (users * positive).sum(-1), (users * negative).sum(-1)
+        losses = {"bpr": bayesian_personalized_ranking(*scores)}
+        tables = self.backbone.initial_embeddings()
+        if tables is not None:
+            rows = (
+                tables.users[batch.user_ids],
+                tables.items[batch.positive_ids],
+                tables.items[batch.negative_ids],
+            )
+            losses["l2"] = torch.stack([row.square().sum(-1).mean() for row in rows]).sum()
+        losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
+        return losses, embeddings
+
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
+        """Seed dropout from (seed, epoch, step, rank), so that a resumed run repeats the undisturbed one."""
+        del batch
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # set by Lightning's seed_everything
+        torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
+        """Weighted sum of all loss terms; each term is logged as `train/<term>`."""
+        del batch_idx
+        losses = self.losses(batch)
+        total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        logged = {f"train/{name}": loss.detach() for name, loss in losses.items()} | {"train/loss": total.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.user_ids))
+        return total
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for the optimizer; the backbone's is called `backbone`."""
+        return [{"params": list(self.backbone.parameters()), "name": "backbone"}]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimizer over the parameter groups, with the backbone's learning rate scaled."""
+        optimizer = self._build_optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            if group["name"] == "backbone":
+                group["lr"] *= self.backbone_lr_factor
+        if self._build_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}  # type: ignore[typeddict-item]
+
+    def _start_evaluation(self) -> None:
+        self._final = self.backbone(self.graph)
+
+    def _rank(self, batch: EvaluationBatch) -> Tensor:
+        assert self._final is not None, "evaluation starts with _start_evaluation"
+        return rank_items(score_items(self._final, batch), self.top_k[-1])
+
+    def on_validation_epoch_start(self) -> None:
+        """Compute the embeddings once for the whole validation."""
+        self._start_evaluation()
+
+    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Rank all items for a tile of users."""
+        del batch_idx
+        self.val_metrics.update(*find_hits(self._rank(batch), batch, self.backbone.num_items))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/recall@K` and `val/ndcg@K`."""
+        self._log_metrics(self.val_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        """Compute the embeddings once for the whole test."""
+        self._start_evaluation()
+        self.test_users = {}
+
+    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
+        """Rank all items for a tile of users, and keep every user's values."""
+        del batch_idx
+        hits, num_relevant = find_hits(self._rank(batch), batch, self.backbone.num_items)
+        self.test_metrics.update(hits, num_relevant)
+        values = {"user": batch.user_ids.cpu()}
+        for key, metric in self.test_metrics.items(keep_base=True):
+            assert isinstance(metric, RankingMetric)
+            values[str(key)] = metric.per_user(hits[:, : metric.top_k], num_relevant).cpu()
+        for key, value in values.items():
+            self.test_users.setdefault(key, []).append(value)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/recall@K` and `test/ndcg@K`."""
+        self._log_metrics(self.test_metrics)
+
+    def _log_metrics(self, metrics: Any) -> None:  # noqa: ANN401 MetricCollection is callable in ways mypy cannot see
+        # Computed here and reset at once: Lightning would otherwise sync them in its own time.
+        self.log_dict({key: value.float() for key, value in metrics.compute().items()}, prog_bar=False)
+        metrics.reset()
+
+    def on_predict_epoch_start(self) -> None:
+        """Compute the embeddings once for the whole prediction."""
+        self._start_evaluation()
+
+    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """User ids `(B,)` and their best unseen items `(B, K)`, best first."""
+        del batch_idx
+        return batch.user_ids, self._rank(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the stage's name, and keep nothing but plain values among the hyper-parameters."""
+        checkpoint["face_stage"] = self.name
+        if "hyper_parameters" in checkpoint:
+            checkpoint["hyper_parameters"] = _plain(checkpoint["hyper_parameters"])
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """`value` without anything but numbers, strings, lists and dictionaries; objects become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else None

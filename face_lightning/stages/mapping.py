@@ -1,0 +1,99 @@
+"""Stage 2: map the backbone's embeddings to words, without the text encoder."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.stages.base import Stage
+from face_lightning.stages.words import WordSpace, codebook_health, describe_all, gather_entities
+from face_lightning.types import TrainingBatch
+
+
+class MappingStage(Stage):
+    """Trains the mapper by reconstruction, quantization and lexical anchoring.
+
+    Reference:
+        FACE (NeurIPS 2025), stage 2.
+
+    Note:
+        The paper fine-tunes the backbone in this stage as well. Here it rests by default: nothing that
+        the stage learns needs it to move, and the ranking loss need not be computed.
+
+    Args:
+        mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
+        words: Builds the word space from extra words.
+        extra_words: Words of the catalogue's own texts to let into the vocabulary.
+        freeze_backbone: Whether the backbone rests.
+        reconstruction_weight: Weight of the reconstruction.
+        codebook_weight: Weight of the quantizer's codebook term.
+        commitment_weight: Weight of the quantizer's commitment term.
+        anchoring_weight: Weight of lexical anchoring; 0 leaves texts out, as the paper does.
+        **kwargs: Arguments of `Stage`.
+    """
+
+    name: ClassVar[str] = "mapping"
+
+    def __init__(
+        self,
+        *,
+        mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
+        words: Callable[[Sequence[str]], WordSpace] = WordSpace,
+        extra_words: Sequence[str] = (),
+        freeze_backbone: bool = True,
+        reconstruction_weight: float = 1.0,
+        codebook_weight: float = 0.1875,
+        commitment_weight: float = 0.0625,
+        anchoring_weight: float = 0.5,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.words = words(extra_words)
+        self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
+        self.freeze_backbone = freeze_backbone
+        self.backbone.requires_grad_(not freeze_backbone)
+        self.loss_weights |= {
+            "reconstruction": reconstruction_weight,
+            "codebook": codebook_weight,
+            "commitment": commitment_weight,
+            "anchoring": anchoring_weight,
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The mapper, and the backbone unless it rests."""
+        groups: list[dict[str, Any]] = [{"params": list(self.mapper.parameters()), "name": "mapper"}]
+        return groups if self.freeze_backbone else [*groups, *super().parameter_groups()]
+
+    def setup(self, stage: str) -> None:
+        """Read the texts of all entities besides what every stage sets up."""
+        super().setup(stage)
+        self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
+
+    def on_train_epoch_start(self) -> None:
+        """Compute the resting backbone's embeddings."""
+        if self.freeze_backbone:
+            self.backbone.eval()
+            with torch.no_grad():
+                self._start_evaluation()
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Mapping losses, and the backbone's own unless it rests."""
+        if self.freeze_backbone:
+            assert self._final is not None
+            losses, embeddings = {}, self._final
+        else:
+            losses, embeddings = self.recommendation_losses(batch)
+        entity_ids = batch.entity_ids.sort().values
+        mapped = self.mapper(gather_entities(embeddings, entity_ids))
+        anchor = self.loss_weights["anchoring"] > 0
+        return losses | self.words.losses(mapped, entity_ids, anchor)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the codebook's health besides the ranking metrics."""
+        assert self._final is not None
+        descriptors = describe_all(self.mapper, torch.cat(self._final))
+        health = codebook_health(descriptors, self.mapper.quantizer.num_codes)
+        self.log_dict({f"codebook/{key}": value.float() for key, value in health.items()})
+        super().on_validation_epoch_end()

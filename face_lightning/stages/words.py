@@ -1,0 +1,230 @@
+"""What mapping and alignment share: the vocabulary, the entities' texts, losses and health of words."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.errors import DataError
+from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
+from face_lightning.mapping.mapper import Mapped, TokenMapper
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.lexical import lexical_targets
+from face_lightning.text.vocabulary import build_codebook, word_vectors
+from face_lightning.types import Embeddings
+
+
+class EntityProfiles(Protocol):
+    """Texts of users and items, or vectors that take their place; what a data module has to offer."""
+
+    user_texts: Sequence[str | None]
+    item_texts: Sequence[str | None]
+    user_vectors: np.ndarray | None
+    item_vectors: np.ndarray | None
+    domain: str
+
+
+class WordSpace:
+    """The frozen side of FACE: vocabulary, text encoder, prompts, and the texts of all entities.
+
+    A plain object on purpose: a stage that holds it neither trains it nor writes it to checkpoints.
+
+    Args:
+        extra_words: Words of the catalogue's own texts to let into the vocabulary.
+        encoder: Frozen text encoder; all-MiniLM-L6-v2 if not given.
+        user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
+        item_prompt: Sentence around an item's descriptors.
+        num_targets: Words near a text that serve as its targets, W.
+        target_temperature: Temperature of the softmax over them.
+        anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
+    """
+
+    def __init__(
+        self,
+        extra_words: Sequence[str] = (),
+        encoder: TextEncoder | None = None,
+        user_prompt: str = "A user who likes: {words}",
+        item_prompt: str = "A {domain}: {words}",
+        num_targets: int = 32,
+        target_temperature: float = 0.05,
+        anchoring_temperature: float = 0.07,
+    ) -> None:
+        self.encoder = encoder or TextEncoder()
+        self.codebook, self.report = build_codebook(self.encoder, extra_words=extra_words)
+        self.anchoring_temperature = anchoring_temperature
+        self._num_targets, self._target_temperature = num_targets, target_temperature
+        self._prompt_templates = user_prompt, item_prompt
+        self.num_users = 0
+        self.vectors = torch.empty(0, self.encoder.width)
+        self.present = torch.empty(0, dtype=torch.bool)
+        self.classes = torch.empty(0, dtype=torch.long)
+        self.targets = LexicalTargets(torch.empty(0, 0, dtype=torch.long), torch.empty(0, 0))
+
+    def read(
+        self,
+        profiles: EntityProfiles,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Take in the texts of all entities.
+
+        Args:
+            profiles: Texts, or vectors in place of them, of users and items.
+            device: Where tensors go.
+
+        Raises:
+            DataError: If there is no text at all, or given vectors have another width than the encoder's.
+        """
+        self.num_users = len(profiles.user_texts)
+        vectors = torch.cat(
+            [
+                self._vectors("user", profiles.user_texts, profiles.user_vectors),
+                self._vectors("item", profiles.item_texts, profiles.item_vectors),
+            ]
+        )
+        if vectors.isnan().any(1).all():
+            raise DataError("profiles: expected texts of users or items, got none at all; give a reader with texts")
+        targets = lexical_targets(
+            vectors,
+            word_vectors(self.encoder, self.codebook),
+            top_k=self._num_targets,
+            temperature=self._target_temperature,
+        )
+        self.encoder.to(device)
+        self.prompts = [
+            self.encoder.prompt(template.replace("{domain}", profiles.domain)) for template in self._prompt_templates
+        ]
+        self.targets = LexicalTargets(*(tensor.to(device) for tensor in targets))
+        self.present = (~vectors.isnan().any(1)).to(device)
+        self.vectors = vectors.nan_to_num().to(device)
+        self.classes = torch.unique(self.vectors, dim=0, return_inverse=True)[1]
+        self.token_embeddings = self.codebook.token_embeddings.to(device)
+
+    def _vectors(self, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
+        if given is None:
+            return self.encoder.encode(texts, progress=True)
+        if given.shape[1] != self.encoder.width:
+            raise DataError(
+                f"{kind}_vectors: expected width {self.encoder.width} of the text encoder, got {given.shape[1]}; "
+                "encode the texts with the encoder that reads the descriptors, or leave the vector files out"
+            )
+        return F.normalize(torch.from_numpy(given), dim=-1)
+
+    def losses(self, mapped: Mapped, entity_ids: Tensor, anchor: bool) -> dict[str, Tensor]:
+        """Reconstruction, quantization and anchoring losses of mapped entities, unweighted.
+
+        `reconstruction = mean ||e^ - e||^2 / D` in the normalised space; `codebook` and `commitment` are
+        the quantizer's.
+
+        Args:
+            mapped: Mapper's output for the entities.
+            entity_ids: `(B,)`.
+            anchor: Whether to compute `anchoring`.
+        """
+        losses = {
+            "reconstruction": (mapped.reconstruction - mapped.target).square().mean(),
+            "codebook": mapped.quantized.codebook_loss,
+            "commitment": mapped.quantized.commitment_loss,
+        }
+        if anchor:
+            targets = self.targets.rows(entity_ids)
+            losses["anchoring"] = lexical_anchoring(mapped.concepts, mapped.codes, targets, self.anchoring_temperature)
+        return losses
+
+    def encode_words(self, words: Tensor, entity_ids: Tensor) -> Tensor:
+        """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, each in the prompt of its entity."""
+        return self.encoder.encode_descriptors(words, self.prompts, (entity_ids >= self.num_users).long())
+
+    @torch.no_grad()
+    def encode_descriptors(self, descriptors: Tensor, entity_ids: Tensor, batch_size: int = 256) -> Tensor:
+        """Sentence vectors `(N, E)` of descriptors `(N, S)`, tile by tile."""
+        tiles = zip(descriptors.split(batch_size), entity_ids.split(batch_size), strict=True)
+        return torch.cat([self.encode_words(self.token_embeddings[words], ids) for words, ids in tiles])
+
+    def retrieval(self, descriptors: Tensor, num_candidates: int = 10, limit: int = 4096) -> dict[str, Tensor]:
+        """How often words pick their own entity out of random candidates of its kind by its text.
+
+        The share is the exact expectation over the draw of candidates, not one draw.
+
+        Args:
+            descriptors: Descriptors of all entities `(U + I, S)`.
+            num_candidates: Entities to choose from, the right one among them.
+            limit: Entities of each kind that take part; evenly spaced where there are more.
+
+        Returns:
+            `retrieval_users@n` and `retrieval_items@n`, where there are enough entities with text.
+        """
+        result = {}
+        ids = torch.arange(len(descriptors), device=descriptors.device)
+        for kind, members in (("users", ids[: self.num_users]), ("items", ids[self.num_users :])):
+            members = members[self.present[members]]
+            members = members[:: max(1, -(-len(members) // limit))]
+            if len(members) < num_candidates:
+                continue
+            spoken = self.encode_descriptors(descriptors[members], members)
+            better = _num_better(spoken, self.vectors[members], self.classes[members])
+            others = len(members) - 1
+            draws = torch.arange(num_candidates - 1, device=better.device)
+            chance = ((others - better.unsqueeze(1) - draws).clamp_min(0) / (others - draws).double()).prod(1)
+            result[f"retrieval_{kind}@{num_candidates}"] = chance.mean()
+        return result
+
+
+def _num_better(queries: Tensor, keys: Tensor, classes: Tensor) -> Tensor:
+    """For each query, the number of other keys that are at least as similar as its own, `(N,)`.
+
+    A key of the same class (the same text) is no mistake and does not count.
+    """
+    counts = []
+    for begin in range(0, len(queries), 1024):
+        tile = slice(begin, begin + 1024)
+        scores = queries[tile] @ keys.T
+        own = (queries[tile] * keys[tile]).sum(1, keepdim=True)
+        other = classes[tile].unsqueeze(1) != classes
+        counts.append(((scores >= own) & other).sum(1))
+    return torch.cat(counts)
+
+
+def gather_entities(embeddings: Embeddings, entity_ids: Tensor) -> Tensor:
+    """Embeddings `(B, D)` of entities in ascending order, without joining the two tables."""
+    num_users = len(embeddings.users)
+    users = entity_ids[entity_ids < num_users]
+    items = entity_ids[entity_ids >= num_users] - num_users
+    return torch.cat([embeddings.users[users], embeddings.items[items]])
+
+
+def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
+    """How well the vocabulary is used by the descriptors of many entities.
+
+    Args:
+        descriptors: `(N, S)`.
+        num_codes: V.
+
+    Returns:
+        `perplexity` of word use (exponential of its entropy), `active` words and `active_fraction` of the
+        vocabulary, `top_word_share` (share of entities that have the most used word) and
+        `duplicate_rate` (share of entities whose set of words another entity has too).
+    """
+    counts = torch.bincount(descriptors.flatten(), minlength=num_codes).double()
+    share = counts / counts.sum()
+    sets, occurrences = torch.unique(descriptors.sort(dim=1).values, dim=0, return_counts=True)
+    del sets
+    active = (counts > 0).sum()
+    return {
+        "perplexity": torch.special.entr(share).sum().exp(),
+        "active": active.double(),
+        "active_fraction": active / num_codes,
+        "top_word_share": counts.max() / len(descriptors),
+        "duplicate_rate": occurrences[occurrences > 1].sum() / len(descriptors),
+    }
+
+
+def describe_all(mapper: TokenMapper, embeddings: Tensor) -> Tensor:
+    """Descriptors `(N, S)` of embeddings `(N, D)` with the mapper in evaluation mode."""
+    training = mapper.training
+    mapper.eval()
+    descriptors = mapper.describe(embeddings)
+    mapper.train(training)
+    return descriptors
