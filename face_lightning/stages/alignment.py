@@ -10,7 +10,7 @@ from face_lightning.losses import info_nce
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
 from face_lightning.stages.base import Stage
-from face_lightning.stages.words import WordSpace, codebook_health, describe_all, gather_entities
+from face_lightning.stages.words import WordSpace, gather_entities, log_words
 from face_lightning.types import TrainingBatch
 
 
@@ -125,9 +125,11 @@ class AlignmentStage(Stage):
         return info_nce(spoken, written, self.temperature, same_text, self.symmetric)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the codebook's health besides the ranking metrics."""
-        assert self._final is not None
-        descriptors = describe_all(self.mapper, torch.cat(self._final))
-        health = codebook_health(descriptors, self.mapper.quantizer.num_codes)
-        self.log_dict({f"codebook/{key}": value.float() for key, value in health.items()})
+        """Log the health of the words besides the ranking metrics."""
+        log_words(self, self.words, self.mapper)
         super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
+        log_words(self, self.words, self.mapper, retrieval=True)
+        super().on_test_epoch_end()

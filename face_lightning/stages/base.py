@@ -136,9 +136,14 @@ class Stage(L.LightningModule, ABC):
     def _start_evaluation(self) -> None:
         self._final = self.backbone(self.graph)
 
-    def _rank(self, batch: EvaluationBatch) -> Tensor:
+    @property
+    def final_embeddings(self) -> Embeddings:
+        """The backbone's embeddings as the evaluation at hand uses them."""
         assert self._final is not None, "evaluation starts with _start_evaluation"
-        return rank_items(score_items(self._final, batch), self.top_k[-1])
+        return self._final
+
+    def _rank(self, batch: EvaluationBatch) -> Tensor:
+        return rank_items(score_items(self.final_embeddings, batch), self.top_k[-1])
 
     def on_validation_epoch_start(self) -> None:
         """Compute the embeddings once for the whole validation."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.base import Stage
-from face_lightning.stages.words import WordSpace, codebook_health, describe_all, gather_entities
+from face_lightning.stages.words import WordSpace, gather_entities, log_words
 from face_lightning.types import TrainingBatch
 
 
@@ -81,8 +81,7 @@ class MappingStage(Stage):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Mapping losses, and the backbone's own unless it rests."""
         if self.freeze_backbone:
-            assert self._final is not None
-            losses, embeddings = {}, self._final
+            losses, embeddings = {}, self.final_embeddings
         else:
             losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
@@ -91,9 +90,11 @@ class MappingStage(Stage):
         return losses | self.words.losses(mapped, entity_ids, anchor)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the codebook's health besides the ranking metrics."""
-        assert self._final is not None
-        descriptors = describe_all(self.mapper, torch.cat(self._final))
-        health = codebook_health(descriptors, self.mapper.quantizer.num_codes)
-        self.log_dict({f"codebook/{key}": value.float() for key, value in health.items()})
+        """Log the health of the words besides the ranking metrics."""
+        log_words(self, self.words, self.mapper)
         super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
+        log_words(self, self.words, self.mapper, retrieval=True)
+        super().on_test_epoch_end()

@@ -6,11 +6,13 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from face_lightning.errors import DataError
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
 from face_lightning.mapping.mapper import Mapped, TokenMapper
+from face_lightning.stages.base import Stage
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.lexical import lexical_targets
 from face_lightning.text.vocabulary import build_codebook, word_vectors
@@ -24,6 +26,8 @@ class EntityProfiles(Protocol):
     item_texts: Sequence[str | None]
     user_vectors: np.ndarray | None
     item_vectors: np.ndarray | None
+    user_labels: Sequence[str]
+    item_labels: Sequence[str]
     domain: str
 
 
@@ -39,6 +43,7 @@ class WordSpace:
         item_prompt: Sentence around an item's descriptors.
         num_targets: Words near a text that serve as its targets, W.
         target_temperature: Temperature of the softmax over them.
+        max_similarity: Words more similar than this to a better target are no targets; 1 lets all in.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
     """
 
@@ -50,14 +55,18 @@ class WordSpace:
         item_prompt: str = "A {domain}: {words}",
         num_targets: int = 32,
         target_temperature: float = 0.05,
+        max_similarity: float = 1.0,
         anchoring_temperature: float = 0.07,
     ) -> None:
         self.encoder = encoder or TextEncoder()
         self.codebook, self.report = build_codebook(self.encoder, extra_words=extra_words)
         self.anchoring_temperature = anchoring_temperature
         self._num_targets, self._target_temperature = num_targets, target_temperature
+        self._max_similarity = max_similarity
         self._prompt_templates = user_prompt, item_prompt
         self.num_users = 0
+        self.labels: list[str] = []
+        self.texts: list[str | None] = []
         self.vectors = torch.empty(0, self.encoder.width)
         self.present = torch.empty(0, dtype=torch.bool)
         self.classes = torch.empty(0, dtype=torch.long)
@@ -78,6 +87,8 @@ class WordSpace:
             DataError: If there is no text at all, or given vectors have another width than the encoder's.
         """
         self.num_users = len(profiles.user_texts)
+        self.labels = [*profiles.user_labels, *profiles.item_labels]
+        self.texts = [*profiles.user_texts, *profiles.item_texts]
         vectors = torch.cat(
             [
                 self._vectors("user", profiles.user_texts, profiles.user_vectors),
@@ -86,12 +97,7 @@ class WordSpace:
         )
         if vectors.isnan().any(1).all():
             raise DataError("profiles: expected texts of users or items, got none at all; give a reader with texts")
-        targets = lexical_targets(
-            vectors,
-            word_vectors(self.encoder, self.codebook),
-            top_k=self._num_targets,
-            temperature=self._target_temperature,
-        )
+        targets = self._find_targets(vectors)
         self.encoder.to(device)
         self.prompts = [
             self.encoder.prompt(template.replace("{domain}", profiles.domain)) for template in self._prompt_templates
@@ -101,6 +107,22 @@ class WordSpace:
         self.vectors = vectors.nan_to_num().to(device)
         self.classes = torch.unique(self.vectors, dim=0, return_inverse=True)[1]
         self.token_embeddings = self.codebook.token_embeddings.to(device)
+
+    def _find_targets(self, vectors: Tensor) -> list[Tensor]:
+        """Target words, users apart from items: each kind's texts share a sentence pattern of their own."""
+        spoken = word_vectors(self.encoder, self.codebook)
+        kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
+        found = [
+            lexical_targets(
+                kind,
+                spoken,
+                top_k=self._num_targets,
+                temperature=self._target_temperature,
+                max_similarity=self._max_similarity,
+            )
+            for kind in kinds
+        ]
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
     def _vectors(self, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
         if given is None:
@@ -142,6 +164,21 @@ class WordSpace:
         """Sentence vectors `(N, E)` of descriptors `(N, S)`, tile by tile."""
         tiles = zip(descriptors.split(batch_size), entity_ids.split(batch_size), strict=True)
         return torch.cat([self.encode_words(self.token_embeddings[words], ids) for words, ids in tiles])
+
+    def sample(self, descriptors: Tensor, num_items: int = 8, num_users: int = 4) -> str:
+        """Words of the first items and users as a Markdown table.
+
+        Args:
+            descriptors: Descriptors of all entities `(U + I, S)`.
+            num_items: Items to show.
+            num_users: Users to show.
+        """
+        rows = [*range(self.num_users, self.num_users + num_items), *range(min(num_users, self.num_users))]
+        lines = ["| entity | words |", "|---|---|"]
+        for row in rows[: len(descriptors)]:
+            words = " ".join(self.codebook.words[token] for token in descriptors[row].tolist())
+            lines.append(f"| {self.labels[row]} | {words} |")
+        return "\n".join(lines)
 
     def retrieval(self, descriptors: Tensor, num_candidates: int = 10, limit: int = 4096) -> dict[str, Tensor]:
         """How often words pick their own entity out of random candidates of its kind by its text.
@@ -221,10 +258,24 @@ def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
     }
 
 
-def describe_all(mapper: TokenMapper, embeddings: Tensor) -> Tensor:
-    """Descriptors `(N, S)` of embeddings `(N, D)` with the mapper in evaluation mode."""
-    training = mapper.training
-    mapper.eval()
-    descriptors = mapper.describe(embeddings)
-    mapper.train(training)
-    return descriptors
+def log_words(stage: Stage, words: WordSpace, mapper: TokenMapper, retrieval: bool = False) -> None:
+    """Log the health of all entities' words as `codebook/...`, and a sample of them as text.
+
+    Args:
+        stage: Stage in the middle of an evaluation.
+        words: Its word space.
+        mapper: Its mapper.
+        retrieval: Whether to log `words/retrieval_...` as well, which encodes all descriptors.
+    """
+    embeddings = stage.final_embeddings
+    descriptors = mapper.describe(torch.cat(embeddings))
+    health = codebook_health(descriptors, mapper.quantizer.num_codes)
+    items = codebook_health(descriptors[words.num_users :], mapper.quantizer.num_codes)
+    values = {f"codebook/{key}": value for key, value in health.items()}
+    values |= {f"codebook/items_{key}": value for key, value in items.items()}
+    if retrieval:
+        values |= {f"words/{key}": value for key, value in words.retrieval(descriptors).items()}
+    stage.log_dict({key: value.float() for key, value in values.items()})
+    for logger in stage.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text("words", words.sample(descriptors), stage.global_step)

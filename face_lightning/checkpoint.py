@@ -1,0 +1,114 @@
+"""Reading of checkpoints: safe, checked, and partial where a stage starts from another."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from face_lightning.errors import CheckpointError
+
+PARTS = ("backbone", "mapper")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint of this package, on the CPU; nothing but tensors and plain values is read.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is damaged or not a checkpoint of a stage.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a checkpoint, found no file; train that stage first, or mend the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of tensors and plain values, but it cannot be read ({reason:.120}); "
+            "it is damaged or foreign: use another checkpoint, or train the stage again"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "face_stage" not in checkpoint:
+        raise CheckpointError(f"{path}: expected a checkpoint that a stage of face_lightning wrote; give one of those")
+    return checkpoint
+
+
+def locate_checkpoint(source: Path) -> Path:
+    """The checkpoint that `source` means: a file, or the best one of a run folder.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if source.is_dir():
+        best = source / "checkpoints" / "best.ckpt"
+        if not best.is_file():
+            raise CheckpointError(
+                f"init_from: {source} has no checkpoints/best.ckpt; finish that run first, or name another run"
+            )
+        return best
+    if not source.is_file():
+        raise CheckpointError(
+            f"init_from: expected a run folder or a checkpoint, but {source} does not exist; run the stage before first"
+        )
+    return source
+
+
+def check_stage(path: Path, expected: str) -> None:
+    """Refuse to resume or evaluate a stage from a checkpoint of another one.
+
+    Raises:
+        CheckpointError: If the checkpoint at `path` is of another stage than `expected`.
+    """
+    found = load_checkpoint(path)["face_stage"]
+    if found != expected:
+        raise CheckpointError(
+            f"ckpt_path: expected a checkpoint of stage '{expected}', got one of stage '{found}' ({path}); to start a "
+            "stage from another one use --init_from instead"
+        )
+
+
+def init_from(module: nn.Module, source: Path) -> str:
+    """Copy the parts that `module` shares with an earlier stage: `backbone`, and `mapper` if both have one.
+
+    Args:
+        module: Stage to start.
+        source: Run folder or checkpoint.
+
+    Returns:
+        A line that says what was copied.
+
+    Raises:
+        CheckpointError: If nothing matches, or a part differs in its parameters or their shapes.
+    """
+    path = locate_checkpoint(source)
+    state: Mapping[str, Tensor] = load_checkpoint(path)["state_dict"]
+    own = module.state_dict()
+    copied = []
+    for part in PARTS:
+        theirs = {key: value for key, value in state.items() if key.startswith(part + ".")}
+        ours = {key: value for key, value in own.items() if key.startswith(part + ".")}
+        if not theirs or not ours:
+            continue
+        _check_part(part, ours, theirs, path)
+        module.load_state_dict(theirs, strict=False)
+        copied.append(f"{part} ({len(theirs)} tensors)")
+    if not copied:
+        raise CheckpointError(
+            f"init_from: {path} has none of the parts {', '.join(PARTS)} that this stage holds; give an earlier stage"
+        )
+    return f"started from {path}: {', '.join(copied)}"
+
+
+def _check_part(part: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], path: Path) -> None:
+    unshared = sorted(ours.keys() ^ theirs.keys())
+    if unshared:
+        raise CheckpointError(
+            f"init_from: the {part} in {path} is of another kind ({unshared[0]} is on one side only); configure the "
+            f"same {part} as that run did"
+        )
+    for key, value in ours.items():
+        if value.shape != theirs[key].shape:
+            raise CheckpointError(
+                f"init_from: {key} has shape {tuple(theirs[key].shape)} in {path}, but {tuple(value.shape)} here; set "
+                f"the same sizes (embedding_dim, num_descriptors, concept_dim) and data as that run"
+            )

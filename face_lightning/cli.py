@@ -1,0 +1,327 @@
+"""The command line: `face fit|validate|test|predict` run a stage, the other commands are in `commands`."""
+
+import hashlib
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import face_lightning.backbones
+import face_lightning.data.readers
+import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
+from face_lightning import __version__
+from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
+from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.errors import ConfigurationError, FaceError
+from face_lightning.stages import Stage
+from face_lightning.stages.export import descriptors_of, has_words, write_descriptors
+from face_lightning.stages.recorder import RunRecorder, environment, peak_mib, write_atomically, write_test_users
+
+STAGE_COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = {
+    "demo": "run the three stages on MovieLens-100K and show the words",
+    "describe": "print the words of users and items",
+    "data": "fetch a data set",
+}
+_HELP = "\n".join(
+    [
+        "usage: face COMMAND ... (add --help for a command's options)",
+        "",
+        "  fit, validate, test, predict  a stage, as --config FILE says; face-fit is face fit",
+        *(f"  {name:<28}  {text}" for name, text in COMMANDS.items()),
+    ]
+)
+_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
+_RUN_FILES = ("checkpoints/*.ckpt", "events.out.tfevents.*", "*.json", "*.jsonl", "*.parquet", "*.yaml")
+
+
+class FaceCLI(LightningCLI):
+    """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
+
+    def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        self._given = list(args)
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # args come from main
+        super().__init__(
+            Stage,
+            InteractionDataModule,
+            subclass_mode_model=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
+            parser_kwargs={"exit_on_error": False, "description": "Run a stage of FACE."},
+            args=list(args),
+            run=run,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run needs besides trainer, model and data, and link what belongs together."""
+        parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
+        parser.add_argument(
+            "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
+        )
+        parser.add_argument(
+            "--if_exists",
+            type=Literal["fail", "skip", "overwrite"],
+            default="fail",
+            help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/recall@20",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.save_on_train_epoch_end": True,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.auto_insert_metric_name": False,
+                "early_stopping.monitor": "val/recall@20",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 10,
+            }
+        )
+        parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for size in ("num_users", "num_items"):
+            parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone.
+
+        LightningCLI would replace the configured model by the checkpoint's, and so evaluate or resume
+        another stage than the one that was asked for without a word. `before_instantiate_classes` checks
+        the checkpoint instead.
+        """
+
+    def option(self, key: str) -> Any:  # noqa: ANN401
+        """Value of a top-level option of the command."""
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        return config.get(key)
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run."""
+        return Path(self.option("run_dir"))
+
+    def before_instantiate_classes(self) -> None:
+        """Check what is asked for, before anything is built or written."""
+        self.skipped = False
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config["ckpt_path"] is None:
+            if config["init_from"] is not None:
+                locate_checkpoint(Path(config["init_from"]))
+            self.skipped = self._meet_earlier_run()
+            return
+        self._refuse_two_sources()
+        path = str(config["ckpt_path"] or "best")
+        if path in ("last", "best"):
+            path = str(self.run_dir / "checkpoints" / f"{path}.ckpt")
+        module, _, name = config["model"]["class_path"].rpartition(".")
+        check_stage(Path(path), getattr(importlib.import_module(module), name).name)
+        config["ckpt_path"] = path
+        config["init_from"] = None
+
+    def _refuse_two_sources(self) -> None:
+        """A configuration carries init_from for its first start; only a resume on the command line beats it."""
+        config = self.config[self.subcommand]
+        given = {name for name in ("init_from", "ckpt_path") if any(arg.startswith(f"--{name}") for arg in self._given)}
+        if config["init_from"] is not None and config["ckpt_path"] is not None and given != {"ckpt_path"}:
+            raise ConfigurationError(
+                "init_from and ckpt_path: expected one of them, got both; --init_from starts a stage from an earlier "
+                "one, --ckpt_path resumes or evaluates the same stage"
+            )
+
+    def _meet_earlier_run(self) -> bool:
+        """Whether the run in the folder makes this one needless.
+
+        Raises:
+            ConfigurationError: If there is a run and nobody said what to do with it.
+        """
+        checkpoints = self.run_dir / "checkpoints"
+        if not checkpoints.is_dir():
+            return False
+        if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
+            return True
+        if self.option("if_exists") == "fail":
+            raise ConfigurationError(
+                f"run_dir: expected a new folder, but {self.run_dir} holds a run; resume it with --ckpt_path last, "
+                "replace it with --if_exists overwrite, or give another --run_dir"
+            )
+        return False
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the run's result: its configuration and where it starts from."""
+        self._dump_config()
+        config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        if self.option("init_from") is not None:
+            digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
+        return digest.hexdigest()
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, unless the run is skipped."""
+        if not self.skipped:
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
+        """Build the trainer with a TensorBoard logger in the run folder, unless another logger is configured."""
+        trainer_config = (
+            self.config_init[self.subcommand]["trainer"] if self.subcommand else self.config_init["trainer"]
+        )
+        if self.subcommand == "fit":
+            kwargs["callbacks"] = [*(trainer_config.get("callbacks") or []), RunRecorder(self.run_dir)]
+            if trainer_config.get("logger") in (None, True):
+                kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
+        elif trainer_config.get("logger") in (None, True):
+            kwargs["logger"] = False
+        return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.skipped:
+            print(f"{self.run_dir}: finished with the same configuration, skipped")
+        else:
+            super()._run_subcommand(subcommand)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def before_fit(self) -> None:
+        """Start from an earlier stage, and make the run folder."""
+        if self.option("init_from") is not None:
+            print(init_from(self.model, Path(self.option("init_from"))))
+        if not self.trainer.is_global_zero:
+            return
+        if self.option("ckpt_path") is None:
+            clear_run(self.run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._dump_config()
+        write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
+        surroundings = {**environment(), "data": self.datamodule.interactions.summary()}
+        write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint once, and leave result.json, test_users.parquet and descriptors.parquet."""
+        checkpoint = self.trainer.checkpoint_callback
+        recorder = next(callback for callback in self.trainer.callbacks if isinstance(callback, RunRecorder))
+        assert isinstance(checkpoint, ModelCheckpoint)
+        validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        epochs = self.trainer.current_epoch
+        (tested,) = self.trainer.test(
+            self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
+        )
+        if not self.trainer.is_global_zero:
+            return
+        interactions = self.datamodule.interactions
+        write_test_users(self.model, interactions.user_ids, self.run_dir / "test_users.parquet")
+        if has_words(self.model):
+            write_descriptors(
+                self.model.words,
+                descriptors_of(self.model),
+                interactions.user_ids,
+                interactions.item_ids,
+                self.run_dir / "descriptors.parquet",
+            )
+        score = checkpoint.best_model_score
+        result = {
+            "stage": self.model.name,
+            "backbone": type(self.model.backbone).__name__,
+            "dataset": interactions.name,
+            "seed": self.option("seed_everything"),
+            "fingerprint": self.fingerprint(),
+            "epochs": epochs,
+            "seconds": round(recorder.seconds, 1),
+            "peak_mib": peak_mib(),
+            "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
+            "metrics": {**tested, "last_epoch": validated},
+        }
+        write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+        recall = f"test/recall@{self.model.top_k[-1]}"
+        print(f"{self.run_dir}: {epochs} epochs in {recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
+
+
+def finished(run_dir: Path, fingerprint: str) -> bool:
+    """Whether a run folder holds the result of a run with this fingerprint."""
+    try:
+        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def clear_run(run_dir: Path) -> None:
+    """Remove what an earlier run left in its folder, and nothing else."""
+    for pattern in _RUN_FILES:
+        for path in run_dir.glob(pattern):
+            path.unlink()
+
+
+def fit(argv: Sequence[str] | None = None) -> int:
+    """`face-fit ...` is `face fit ...`."""
+    return main(["fit", *(sys.argv[1:] if argv is None else argv)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments after `face`; those of the process where left out.
+
+    Returns:
+        Exit code: 0, or 2 for a mistake of the user, told in one line.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except Exception as error:
+        mistake = _mistake(error)
+        if debug or mistake is None:
+            raise
+        print(f"face: error: {' '.join(mistake.split())}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in COMMANDS:
+        module = importlib.import_module(f"face_lightning.commands.{command}")
+        code: int = module.main(arguments[1:])
+        return code
+    if command in STAGE_COMMANDS:
+        FaceCLI(arguments)
+        return 0
+    if command in ("-h", "--help", "--version"):
+        print(__version__ if command == "--version" else _HELP)
+        return 0
+    raise ConfigurationError(f"command: expected one of {', '.join((*STAGE_COMMANDS, *COMMANDS))}, got {command!r}")
+
+
+def _mistake(error: BaseException) -> str | None:
+    """What to tell the user about an error that he can mend; None for a bug."""
+    seen: BaseException | None = error
+    while seen is not None:  # jsonargparse wraps what a constructor raises
+        if isinstance(seen, FaceError):
+            return str(seen)
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, ArgumentError):
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
