@@ -95,8 +95,8 @@ class FaceCLI(LightningCLI):
         parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
         parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for size in ("num_users", "num_items"):
-            parser.link_arguments(f"data.{size}", f"model.init_args.{size}", apply_on="instantiate")
+        for source, target in (("num_users",) * 2, ("num_items",) * 2, ("catalogue_words", "extra_words")):
+            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone.

@@ -12,6 +12,7 @@ from face_lightning.data.readers import Reader
 from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
 from face_lightning.errors import DataError
 from face_lightning.graph import InteractionGraph, build_graph
+from face_lightning.text.words import frequent_words
 
 
 class InteractionDataModule(L.LightningDataModule):
@@ -83,6 +84,14 @@ class InteractionDataModule(L.LightningDataModule):
     def num_items(self) -> int:
         """I."""
         return self.interactions.num_items
+
+    @cached_property
+    def catalogue_words(self) -> list[str]:
+        """Words that the texts use often, whether or not a word list knows them; none where there is no text."""
+        if self.dataset.profiles is None:
+            return []
+        texts = [*self.profiles.user_texts, *self.profiles.item_texts]
+        return frequent_words(texts, min_count=max(10, len(texts) // 500))
 
     @cached_property
     def graph(self) -> InteractionGraph:

@@ -181,7 +181,10 @@ class Stage(L.LightningModule, ABC):
 
     def _log_metrics(self, metrics: Any) -> None:  # noqa: ANN401 MetricCollection is callable in ways mypy cannot see
         # Computed here and reset at once: Lightning would otherwise sync them in its own time.
-        self.log_dict({key: value.float() for key, value in metrics.compute().items()}, prog_bar=False)
+        values = {key: value.float() for key, value in metrics.compute().items()}
+        watched = f"recall@{self.top_k[-1]}"
+        for key, value in values.items():
+            self.log(key, value, prog_bar=key.endswith(watched))
         metrics.reset()
 
     def on_predict_epoch_start(self) -> None:

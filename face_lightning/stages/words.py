@@ -45,6 +45,7 @@ class WordSpace:
         target_temperature: Temperature of the softmax over them.
         max_similarity: Words more similar than this to a better target are no targets; 1 lets all in.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
+        anchoring_negatives: Words that estimate its denominator; all if null.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class WordSpace:
         target_temperature: float = 0.05,
         max_similarity: float = 1.0,
         anchoring_temperature: float = 0.07,
+        anchoring_negatives: int | None = 2048,
     ) -> None:
         self.encoder = encoder or TextEncoder()
         self.codebook, self.report = build_codebook(self.encoder, extra_words=extra_words)
         self.anchoring_temperature = anchoring_temperature
+        self.anchoring_negatives = anchoring_negatives
         self._num_targets, self._target_temperature = num_targets, target_temperature
         self._max_similarity = max_similarity
         self._prompt_templates = user_prompt, item_prompt
@@ -152,7 +155,9 @@ class WordSpace:
         }
         if anchor:
             targets = self.targets.rows(entity_ids)
-            losses["anchoring"] = lexical_anchoring(mapped.concepts, mapped.codes, targets, self.anchoring_temperature)
+            losses["anchoring"] = lexical_anchoring(
+                mapped.concepts, mapped.codes, targets, self.anchoring_temperature, self.anchoring_negatives
+            )
         return losses
 
     def encode_words(self, words: Tensor, entity_ids: Tensor) -> Tensor:

@@ -1,0 +1,131 @@
+"""`face demo`: the whole chain on MovieLens-100K, from clicks to words."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import ttest_rel
+
+from face_lightning.backbones import Popularity
+from face_lightning.commands.describe import read_words, select, word_table
+from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.data.fetch import fetch_movielens_100k
+from face_lightning.data.readers import MovieLens100K
+from face_lightning.errors import ConfigurationError
+from face_lightning.stages import PretrainingStage
+from face_lightning.stages.recorder import peak_mib
+
+CHAIN = {
+    "stage 1: GMF": "stage1",
+    "control: fine-tuned without words": "control",
+    "stage 2: words": "stage2",
+    "stage 3: FACE": "stage3",
+}
+COMPARED = ("stage 1: GMF", "control: fine-tuned without words", "stage 3: FACE")
+FILMS = ("1", "50", "64", "96", "121", "127", "172", "234")
+VIEWERS = ("1", "7", "42", "269")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fetch the data, run what is not yet there, and show what came of it.
+
+    Args:
+        argv: Arguments after `face demo`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If the folder of configurations is not there.
+    """
+    from face_lightning.cli import FaceCLI  # the command line imports this module
+
+    parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
+    parser.add_argument("--configs", type=Path, default=Path("configs/ml-100k"), help="folder of the configurations")
+    parser.add_argument("--data", type=Path, default=Path("data/ml-100k"), help="folder of the data set")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/gmf"), help="folder of the runs")
+    arguments = parser.parse_args(argv)
+    if not (arguments.configs / "stage1.yaml").is_file():
+        raise ConfigurationError(
+            f"configs: expected a folder with stage1.yaml, got {arguments.configs}; run from the project's folder, or "
+            "name its configs/ml-100k"
+        )
+    console, started = Console(), time.perf_counter()
+    fetched = fetch_movielens_100k(arguments.data, quiet=True)
+    print(f"{fetched.root}: MovieLens-100K, research use only, no redistribution (LICENSE.txt there)")
+    for title, name in CHAIN.items():
+        console.rule(title)
+        command = ["fit", "--config", str(arguments.configs / f"{name}.yaml"), "--if_exists", "skip"]
+        command += ["--run_dir", str(arguments.runs / name), "--data.reader.init_args.root", str(arguments.data)]
+        if name != "stage1":
+            before = "stage2" if name == "stage3" else "stage1"
+            command += ["--init_from", str(arguments.runs / before)]
+        FaceCLI(command)
+    console.rule("Test, read once for each run; the epoch was chosen on validation")
+    show_results(console, arguments.runs, arguments.data)
+    console.rule("Words, learnt from clicks and titles")
+    words = read_words(arguments.runs / "stage3")
+    console.print(word_table([*select(words, "item", FILMS), *select(words, "user", VIEWERS)]))
+    console.print(f"runs and TensorBoard's events: {arguments.runs} (tensorboard --logdir {arguments.runs})")
+    console.print(f"took {time.perf_counter() - started:.0f} s, at most {peak_mib():,} MiB")
+    return 0
+
+
+def show_results(console: Console, runs: Path, data: Path) -> None:
+    """Print ranking metrics of all runs, their paired difference, and the health of the words."""
+    table = Table("", *(f"{metric}@{k}" for k in (5, 10, 20) for metric in ("Recall", "NDCG")))
+    rows = {"popularity": test_popularity(data)}
+    rows |= {title: read_result(runs / CHAIN[title])["metrics"] for title in COMPARED}
+    for title, metrics in rows.items():
+        table.add_row(
+            title, *(f"{metrics[f'test/{name}@{k}']:.4f}" for k in (5, 10, 20) for name in ("recall", "ndcg"))
+        )
+    console.print(table)
+    face, control = (test_users(runs / name, "test/recall@20") for name in ("stage3", "control"))
+    paired = ttest_rel(face, control)
+    console.print(
+        f"stage 3 against the control, Recall@20, paired over {len(face)} users: "
+        f"{face.mean() - control.mean():+.4f}, t = {paired.statistic:.2f}, p = {paired.pvalue:.3f}"
+    )
+    health = Table("after", "words in use", "perplexity", "duplicate sets", "picks 1 of 10: items", "users")
+    for title in ("stage 2: words", "stage 3: FACE"):
+        metrics = read_result(runs / CHAIN[title])["metrics"]
+        health.add_row(
+            title,
+            f"{metrics['codebook/items_active']:,.0f} by items, {metrics['codebook/active']:,.0f} by all",
+            f"{metrics['codebook/items_perplexity']:,.0f} / {metrics['codebook/perplexity']:,.0f}",
+            f"{metrics['codebook/items_duplicate_rate']:.1%} / {metrics['codebook/duplicate_rate']:.1%}",
+            f"{metrics['words/retrieval_items@10']:.1%}",
+            f"{metrics['words/retrieval_users@10']:.1%}",
+        )
+    console.print(health)
+
+
+def test_popularity(data: Path) -> dict[str, Any]:
+    """Metrics of the popularity baseline on the same split."""
+    datamodule = InteractionDataModule(MovieLens100K(root=data))
+    stage = PretrainingStage(Popularity, datamodule.num_users, datamodule.num_items)
+    trainer = L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False)
+    (metrics,) = trainer.test(stage, datamodule, verbose=False)
+    return dict(metrics)
+
+
+def read_result(run_dir: Path) -> dict[str, Any]:
+    """What a finished run found."""
+    result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
+    return result
+
+
+def test_users(run_dir: Path, metric: str) -> np.ndarray:
+    """A metric of every test user, in the order of user ids."""
+    table = pq.read_table(run_dir / "test_users.parquet").sort_by("user_id")
+    values: np.ndarray = table[metric].to_numpy()
+    return values

@@ -1,0 +1,104 @@
+"""`face describe`: the words of users and items by their original ids."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from face_lightning.errors import ConfigurationError, DataError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the words of the entities that the arguments name, or write those of all.
+
+    Args:
+        argv: Arguments after `face describe`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        DataError: If the run has no words, or an id is unknown.
+        ConfigurationError: If nothing is asked for.
+    """
+    parser = argparse.ArgumentParser(prog="face describe", description="Print the words of users and items.")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a mapping or alignment run")
+    parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="original ids of items")
+    parser.add_argument("--users", nargs="+", default=[], metavar="ID", help="original ids of users")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the words of all entities as Parquet")
+    arguments = parser.parse_args(argv)
+    words = read_words(arguments.run)
+    if arguments.out is not None:
+        temporary = arguments.out.with_name(arguments.out.name + ".tmp")
+        pq.write_table(words, temporary)
+        temporary.replace(arguments.out)
+        print(f"{arguments.out}: words of {len(words):,} entities")
+        return 0
+    if not arguments.items and not arguments.users:
+        raise ConfigurationError("items, users: expected at least one id, got none; or write all with --out FILE")
+    rows = [*select(words, "item", arguments.items), *select(words, "user", arguments.users)]
+    if arguments.json:
+        for row in rows:
+            print(json.dumps({key: row[key] for key in ("kind", "id", "label", "words")}, ensure_ascii=False))
+    else:
+        Console().print(word_table(rows))
+    return 0
+
+
+def read_words(run_dir: Path) -> pa.Table:
+    """Table of words that a finished mapping or alignment run left.
+
+    Args:
+        run_dir: Folder of the run.
+
+    Raises:
+        DataError: If the folder has none.
+    """
+    path = run_dir / "descriptors.parquet"
+    if not path.is_file():
+        raise DataError(
+            f"run: {run_dir} has no descriptors.parquet; name the folder of a finished mapping or alignment run"
+        )
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"run: {path} is damaged ({error}); run that stage again") from error
+
+
+def select(words: pa.Table, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of entities in the order asked for.
+
+    Args:
+        words: Table of `read_words`.
+        kind: "user" or "item".
+        ids: Original ids.
+
+    Raises:
+        DataError: If an id is unknown.
+    """
+    found = words.filter(pc.and_(pc.equal(words["kind"], kind), pc.is_in(words["id"], pa.array(ids, pa.string()))))
+    rows = {row["id"]: row for row in found.to_pylist()}
+    missing = [identifier for identifier in ids if identifier not in rows]
+    if missing:
+        raise DataError(
+            f"{kind}s: {', '.join(missing[:5])} not among the {kind}s of this run (original ids are expected, and the "
+            f"k-core drops rare {kind}s); look them up in its descriptors.parquet"
+        )
+    return [rows[identifier] for identifier in ids]
+
+
+def word_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The rows of `select` as a table for people."""
+    table = Table("", "id", "name", "words", show_lines=True)
+    for row in rows:
+        label = "" if row["label"] == row["id"] else row["label"]
+        table.add_row(row["kind"], row["id"], label, " ".join(row["words"]))
+    return table
