@@ -1,7 +1,8 @@
 """What mapping and alignment share: the vocabulary, the entities' texts, losses and health of words."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ class WordSpace:
     Args:
         extra_words: Words of the catalogue's own texts to let into the vocabulary.
         encoder: Frozen text encoder; all-MiniLM-L6-v2 if not given.
+        num_frequent: How many of the most frequent words of the word list are looked at.
+        word_list: Own list of words to choose from (csv or txt); open sources if null.
+        blocklist: File of words that are never descriptors; null blocks none.
         user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
         item_prompt: Sentence around an item's descriptors.
         num_targets: Words near a text that serve as its targets, W.
@@ -52,6 +56,9 @@ class WordSpace:
         self,
         extra_words: Sequence[str] = (),
         encoder: TextEncoder | None = None,
+        num_frequent: int = 20_000,
+        word_list: Path | None = None,
+        blocklist: Path | Literal["default"] | None = "default",
         user_prompt: str = "A user who likes: {words}",
         item_prompt: str = "A {domain}: {words}",
         num_targets: int = 32,
@@ -61,7 +68,13 @@ class WordSpace:
         anchoring_negatives: int | None = 2048,
     ) -> None:
         self.encoder = encoder or TextEncoder()
-        self.codebook, self.report = build_codebook(self.encoder, extra_words=extra_words)
+        self.codebook, self.report = build_codebook(
+            self.encoder,
+            num_frequent=num_frequent,
+            word_list=word_list,
+            block=blocklist,
+            extra_words=extra_words,
+        )
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
         self._num_targets, self._target_temperature = num_targets, target_temperature
