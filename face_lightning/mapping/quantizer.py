@@ -79,7 +79,9 @@ class ResidualQuantizer(nn.Module):
             nn.init.orthogonal_(self.code_transform.weight)
         if similarity == "cosine" and num_levels > 1:
             self.log_scales = nn.Parameter(torch.full((num_levels - 1,), 0.5).log())
-        self._search = build_search(backend)
+        self._backend = backend
+        self._search = build_search(backend)  # built anew where the module is moved to another device
+        self._search_device = torch.device("cpu")
 
     @property
     def num_codes(self) -> int:
@@ -103,6 +105,8 @@ class ResidualQuantizer(nn.Module):
             codes: `codes()`, where the caller has them already.
         """
         codes = self.codes() if codes is None else codes
+        if codes.device != self._search_device:
+            self._search, self._search_device = build_search(self._backend, codes.device), codes.device
         self._search.refresh(self._indexed(codes))
         queries = self.queries(inputs)
         residual, total = queries, torch.zeros_like(queries)

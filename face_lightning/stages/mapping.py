@@ -46,7 +46,7 @@ class MappingStage(Stage):
         reconstruction_weight: float = 1.0,
         codebook_weight: float = 0.1875,
         commitment_weight: float = 0.0625,
-        anchoring_weight: float = 0.5,
+        anchoring_weight: float = 1.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
