@@ -169,7 +169,7 @@ class Stage(L.LightningModule, ABC):
         hits, num_relevant = find_hits(self._rank(batch), batch, self.backbone.num_items)
         self.test_metrics.update(hits, num_relevant)
         values = {"user": batch.user_ids.cpu()}
-        for key, metric in self.test_metrics.items(keep_base=True):
+        for key, metric in self.test_metrics.items(keep_base=False):
             assert isinstance(metric, RankingMetric)
             values[str(key)] = metric.per_user(hits[:, : metric.top_k], num_relevant).cpu()
         for key, value in values.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class WordSpace:
         encoder: Frozen text encoder; all-MiniLM-L6-v2 if not given.
         num_frequent: How many of the most frequent words of the word list are looked at.
         word_list: Own list of words to choose from (csv or txt); open sources if null.
-        blocklist: File of words that are never descriptors; null blocks none.
+        blocklist: File of words that are never descriptors; "default" is the package's, null blocks none.
         user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
         item_prompt: Sentence around an item's descriptors.
         num_targets: Words near a text that serve as its targets, W.
@@ -58,7 +58,7 @@ class WordSpace:
         encoder: TextEncoder | None = None,
         num_frequent: int = 20_000,
         word_list: Path | None = None,
-        blocklist: Path | Literal["default"] | None = "default",
+        blocklist: str | None = "default",
         user_prompt: str = "A user who likes: {words}",
         item_prompt: str = "A {domain}: {words}",
         num_targets: int = 32,
@@ -72,7 +72,7 @@ class WordSpace:
             self.encoder,
             num_frequent=num_frequent,
             word_list=word_list,
-            block=blocklist,
+            block="default" if blocklist == "default" else blocklist and Path(blocklist),
             extra_words=extra_words,
         )
         self.anchoring_temperature = anchoring_temperature
