@@ -1,8 +1,8 @@
 """How good and how fast the chain of stages is on ml-100k-split: python -m benchmarks.stages [--seeds 0 1 2 3 4].
 
 Runs stage 1, the fine-tune-only control, stage 2 and stage 3 through the command line with the shipped
-configurations, on the split behind the published reference figures. Seeds that results/stages.jsonl has
-already, with the same configuration, are not run again.
+configurations, on the split behind the published reference figures. Runs that are finished with the same
+configuration are neither repeated nor recorded twice.
 """
 
 import argparse
@@ -16,14 +16,20 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ttest_rel
 
-from benchmarks.records import append, shared_data
+from benchmarks.records import append, read, shared_data
 from face_lightning.cli import FaceCLI
 
 ROOT = Path(__file__).resolve().parents[1]
 AUTHORS_SECONDS = {"stage2": 320.0, "stage3": 1560.0}  # seconds an epoch, authors' code, same data, 2 cores
 CHAIN = {"stage1": None, "control": "stage1", "stage2": "stage1", "stage3": "stage2"}
-SHOWN = ("test/recall@20", "test/ndcg@20", "codebook/items_active", "codebook/items_perplexity")
-SHOWN += ("words/retrieval_items@10", "words/retrieval_users@10")
+SHOWN = [
+    "test/recall@20",
+    "test/ndcg@20",
+    "codebook/items_active",
+    "codebook/items_perplexity",
+    "words/retrieval_items@10",
+    "words/retrieval_users@10",
+]
 
 
 def run_stage(stage: str, seed: int, data: Path, runs: Path) -> dict[str, Any]:
@@ -41,12 +47,15 @@ def run_stage(stage: str, seed: int, data: Path, runs: Path) -> dict[str, Any]:
 
 def record_chain(seed: int, data: Path, runs: Path, stages: list[str]) -> dict[str, dict[str, Any]]:
     """Run the stages of a seed, and append what they gave."""
+    recorded = {record["fingerprint"] for record in read("stages")}
     results = {}
     for stage in stages:
         result = run_stage(stage, seed, data, runs)
         metrics = {key: value for key, value in result["metrics"].items() if key != "last_epoch"}
         seconds = result["seconds"] / result["epochs"]
         results[stage] = {**metrics, "seconds": result["seconds"], "seconds_per_epoch": seconds}
+        if result["fingerprint"] in recorded:
+            continue
         append(
             "stages",
             {
@@ -56,6 +65,7 @@ def record_chain(seed: int, data: Path, runs: Path, stages: list[str]) -> dict[s
                 "stage": result["stage"],
                 "variant": stage,
                 "seed": seed,
+                "fingerprint": result["fingerprint"],
                 "metrics": metrics,
                 "epochs": result["epochs"],
                 "seconds": result["seconds"],

@@ -184,7 +184,8 @@ class FaceCLI(LightningCLI):
             self.config_init[self.subcommand]["trainer"] if self.subcommand else self.config_init["trainer"]
         )
         if self.subcommand == "fit":
-            kwargs["callbacks"] = [*(trainer_config.get("callbacks") or []), RunRecorder(self.run_dir)]
+            self.recorder = RunRecorder(self.run_dir)
+            kwargs["callbacks"] = [*(trainer_config.get("callbacks") or []), self.recorder]
             if trainer_config.get("logger") in (None, True):
                 kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif trainer_config.get("logger") in (None, True):
@@ -217,7 +218,6 @@ class FaceCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint once, and leave result.json, test_users.parquet and descriptors.parquet."""
         checkpoint = self.trainer.checkpoint_callback
-        recorder = next(callback for callback in self.trainer.callbacks if isinstance(callback, RunRecorder))
         assert isinstance(checkpoint, ModelCheckpoint)
         validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
         epochs = self.trainer.current_epoch
@@ -244,14 +244,14 @@ class FaceCLI(LightningCLI):
             "seed": self.option("seed_everything"),
             "fingerprint": self.fingerprint(),
             "epochs": epochs,
-            "seconds": round(recorder.seconds, 1),
+            "seconds": round(self.recorder.seconds, 1),
             "peak_mib": peak_mib(),
             "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
             "metrics": {**tested, "last_epoch": validated},
         }
         write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
         recall = f"test/recall@{self.model.top_k[-1]}"
-        print(f"{self.run_dir}: {epochs} epochs in {recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
+        print(f"{self.run_dir}: {epochs} epochs in {self.recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
 
 
 def finished(run_dir: Path, fingerprint: str) -> bool:

@@ -100,7 +100,9 @@ class InteractionGraph:
         crow, columns, edge = self._adjacency()
         weight = self.edge_weight if edge_weight is None else edge_weight
         with torch.autocast(device_type=nodes.device.type, enabled=False):
-            product: Tensor = _SymmetricProduct.apply(crow, columns, weight[edge], nodes.float())
+            product: Tensor = _SymmetricProduct.apply(  # type: ignore[no-untyped-call]
+                crow, columns, weight[edge], nodes.float()
+            )
         return product
 
     def dropped_weights(self, keep: float) -> Tensor:
@@ -149,7 +151,8 @@ class _SymmetricProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor]:  # noqa: ANN401
-        return None, None, None, _csr_product(*ctx.saved_tensors, gradients[0].contiguous())
+        crow, columns, values = ctx.saved_tensors
+        return None, None, None, _csr_product(crow, columns, values, gradients[0].contiguous())
 
 
 def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """LightGCN: linear propagation of embeddings over the interaction graph."""
 
 import torch
+from torch import Tensor
 
 from face_lightning.backbones.base import Backbone, EmbeddingTables
 from face_lightning.graph import InteractionGraph
@@ -48,8 +49,8 @@ class LightGCN(Backbone):
         """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
         drop = self.training and self.keep_edges < 1
         edge_weight = graph.dropped_weights(self.keep_edges) if drop else None
-        layer = self.tables.weight
-        total = layer
+        layer: Tensor = self.tables.weight
+        total: Tensor = layer
         for _ in range(self.num_layers):
             layer = graph.propagate(layer, edge_weight)
             total = total + layer

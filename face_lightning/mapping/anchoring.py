@@ -64,7 +64,7 @@ def log_partition_function(queries: Tensor, codes: Tensor, temperature: float, t
         temperature: t > 0.
         tile_size: Scores held at once, in numbers; 2^21 are 8 MiB.
     """
-    result: Tensor = _LogPartition.apply(queries, codes, temperature, tile_size)
+    result: Tensor = _LogPartition.apply(queries, codes, temperature, tile_size)  # type: ignore[no-untyped-call]
     return result
 
 

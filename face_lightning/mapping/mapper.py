@@ -1,12 +1,14 @@
 """The mapper: embeddings to descriptors and back."""
 
+import hashlib
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from face_lightning.errors import ConfigurationError
+from face_lightning.errors import CheckpointError, ConfigurationError
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
@@ -105,6 +107,10 @@ class TokenMapper(nn.Module):
         self.quantizer = ResidualQuantizer(codebook, concept_dim, num_levels, similarity, gradient, search)
         self.decoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
         self.output = nn.Linear(num_descriptors * concept_dim, embedding_dim)
+        # The codebook itself is not saved; its digest is, because a map learnt for other words gives nonsense.
+        self.codebook_digest: Tensor
+        self.register_buffer("codebook_digest", _digest(token_embeddings))
+        self.register_load_state_dict_pre_hook(_check_digest)  # type: ignore[no-untyped-call]
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
@@ -133,6 +139,21 @@ class TokenMapper(nn.Module):
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings
+
+
+def _digest(token_embeddings: Tensor) -> Tensor:
+    """sha256 of token embeddings as four int64 numbers."""
+    digest = hashlib.sha256(token_embeddings.detach().cpu().float().contiguous().numpy().tobytes()).digest()
+    return torch.from_numpy(np.frombuffer(digest, dtype="<i8").astype(np.int64))
+
+
+def _check_digest(mapper: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    stored, own = state.get(prefix + "codebook_digest"), mapper.codebook_digest
+    if stored is not None and isinstance(own, Tensor) and not torch.equal(stored.cpu(), own.cpu()):
+        raise CheckpointError(
+            "mapper: the checkpoint was trained on another vocabulary than the one configured here; use the same text "
+            "encoder, word list, blocklist and catalogue texts as that run, or train stage 2 again"
+        )
 
 
 def _transformer(num_layers: int, dim: int, num_heads: int, feedforward_dim: int, dropout: float) -> nn.Module:

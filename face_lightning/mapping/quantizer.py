@@ -153,4 +153,5 @@ def _rotate(queries: Tensor, quantized: Tensor) -> Tensor:
         - 2 * (queries * middle).sum(-1, keepdim=True) * middle
         + 2 * (queries * start).sum(-1, keepdim=True) * end
     )
-    return turned * (k_norm / q_norm)
+    result: Tensor = turned * (k_norm / q_norm)
+    return result

@@ -1,7 +1,7 @@
 """Exact search for the tokens with the largest inner product."""
 
 import importlib.util
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class FaissSearch:
 
     def __init__(self) -> None:
         self._faiss = import_optional("faiss", extra="cpu", purpose="token search with backend 'faiss'")
-        self._index = None
+        self._index: Any = None
         self._device = torch.device("cpu")
 
     def refresh(self, codes: Tensor) -> None:

@@ -131,7 +131,7 @@ class Stage(L.LightningModule, ABC):
                 group["lr"] *= self.backbone_lr_factor
         if self._build_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}  # type: ignore[typeddict-item]
+        return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}
 
     def _start_evaluation(self) -> None:
         self._final = self.backbone(self.graph)

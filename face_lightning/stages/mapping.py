@@ -81,7 +81,8 @@ class MappingStage(Stage):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Mapping losses, and the backbone's own unless it rests."""
         if self.freeze_backbone:
-            losses, embeddings = {}, self.final_embeddings
+            losses: dict[str, Tensor] = {}
+            embeddings = self.final_embeddings
         else:
             losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values

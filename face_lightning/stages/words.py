@@ -72,7 +72,7 @@ class WordSpace:
             self.encoder,
             num_frequent=num_frequent,
             word_list=word_list,
-            block="default" if blocklist == "default" else blocklist and Path(blocklist),
+            block="default" if blocklist == "default" else None if blocklist is None else Path(blocklist),
             extra_words=extra_words,
         )
         self.anchoring_temperature = anchoring_temperature
