@@ -24,12 +24,11 @@ from face_lightning.stages import PretrainingStage
 from face_lightning.stages.recorder import peak_mib
 
 CHAIN = {
-    "stage 1: GMF": "stage1",
-    "control: fine-tuned without words": "control",
-    "stage 2: words": "stage2",
-    "stage 3: FACE": "stage3",
+    "stage1": "stage 1: GMF",
+    "control": "control: no words",
+    "stage2": "stage 2: words",
+    "stage3": "stage 3: FACE",
 }
-COMPARED = ("stage 1: GMF", "control: fine-tuned without words", "stage 3: FACE")
 FILMS = ("1", "50", "64", "96", "121", "127", "172", "234")
 VIEWERS = ("1", "7", "42", "269")
 
@@ -58,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"configs: expected a folder with stage1.yaml, got {arguments.configs}; run from the project's folder, or "
             "name its configs/ml-100k"
         )
-    console, started = Console(), time.perf_counter()
+    console, started = Console(width=max(Console().width, 110)), time.perf_counter()
     fetched = fetch_movielens_100k(arguments.data, quiet=True)
     print(f"{fetched.root}: MovieLens-100K, research use only, no redistribution (LICENSE.txt there)")
-    for title, name in CHAIN.items():
+    for name, title in CHAIN.items():
         console.rule(title)
         command = ["fit", "--config", str(arguments.configs / f"{name}.yaml"), "--if_exists", "skip"]
         command += ["--run_dir", str(arguments.runs / name), "--data.reader.init_args.root", str(arguments.data)]
@@ -83,7 +82,7 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
     """Print ranking metrics of all runs, their paired difference, and the health of the words."""
     table = Table("", *(f"{metric}@{k}" for k in (5, 10, 20) for metric in ("Recall", "NDCG")))
     rows = {"popularity": test_popularity(data)}
-    rows |= {title: read_result(runs / CHAIN[title])["metrics"] for title in COMPARED}
+    rows |= {CHAIN[name]: read_result(runs / name)["metrics"] for name in ("stage1", "control", "stage3")}
     for title, metrics in rows.items():
         table.add_row(
             title, *(f"{metrics[f'test/{name}@{k}']:.4f}" for k in (5, 10, 20) for name in ("recall", "ndcg"))
@@ -96,10 +95,10 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
         f"{face.mean() - control.mean():+.4f}, t = {paired.statistic:.2f}, p = {paired.pvalue:.3f}"
     )
     health = Table("after", "words in use", "perplexity", "duplicate sets", "picks 1 of 10: items", "users")
-    for title in ("stage 2: words", "stage 3: FACE"):
-        metrics = read_result(runs / CHAIN[title])["metrics"]
+    for name in ("stage2", "stage3"):
+        metrics = read_result(runs / name)["metrics"]
         health.add_row(
-            title,
+            CHAIN[name],
             f"{metrics['codebook/items_active']:,.0f} by items, {metrics['codebook/active']:,.0f} by all",
             f"{metrics['codebook/items_perplexity']:,.0f} / {metrics['codebook/perplexity']:,.0f}",
             f"{metrics['codebook/items_duplicate_rate']:.1%} / {metrics['codebook/duplicate_rate']:.1%}",

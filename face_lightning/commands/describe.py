@@ -96,9 +96,9 @@ def select(words: pa.Table, kind: str, ids: Sequence[str]) -> list[dict[str, Any
 
 
 def word_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows of `select` as a table for people."""
-    table = Table("", "id", "name", "words", show_lines=True)
+    """The rows of `select` as a table for people; who has no name is shown by the text about him."""
+    table = Table("", "id", "name or text", "words", show_lines=True)
     for row in rows:
-        label = "" if row["label"] == row["id"] else row["label"]
+        label = row["text"] or "" if row["label"] == row["id"] else row["label"]
         table.add_row(row["kind"], row["id"], label, " ".join(row["words"]))
     return table

@@ -50,6 +50,7 @@ class WordSpace:
         max_similarity: Words more similar than this to a better target are no targets; 1 lets all in.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
+        retrieval_limit: Users, and items, that take part in the retrieval test, at most.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class WordSpace:
         max_similarity: float = 1.0,
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
+        retrieval_limit: int = 4096,
     ) -> None:
         self.encoder = encoder or TextEncoder()
         self.codebook, self.report = build_codebook(
@@ -77,6 +79,7 @@ class WordSpace:
         )
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
+        self.retrieval_limit = retrieval_limit
         self._num_targets, self._target_temperature = num_targets, target_temperature
         self._max_similarity = max_similarity
         self._prompt_templates = user_prompt, item_prompt
@@ -198,15 +201,15 @@ class WordSpace:
             lines.append(f"| {self.labels[row]} | {words} |")
         return "\n".join(lines)
 
-    def retrieval(self, descriptors: Tensor, num_candidates: int = 10, limit: int = 4096) -> dict[str, Tensor]:
+    def retrieval(self, descriptors: Tensor, num_candidates: int = 10) -> dict[str, Tensor]:
         """How often words pick their own entity out of random candidates of its kind by its text.
 
-        The share is the exact expectation over the draw of candidates, not one draw.
+        The share is the exact expectation over the draw of candidates, not one draw. Where a kind has more
+        than `retrieval_limit` entities with text, evenly spaced ones take part.
 
         Args:
             descriptors: Descriptors of all entities `(U + I, S)`.
             num_candidates: Entities to choose from, the right one among them.
-            limit: Entities of each kind that take part; evenly spaced where there are more.
 
         Returns:
             `retrieval_users@n` and `retrieval_items@n`, where there are enough entities with text.
@@ -215,7 +218,7 @@ class WordSpace:
         ids = torch.arange(len(descriptors), device=descriptors.device)
         for kind, members in (("users", ids[: self.num_users]), ("items", ids[self.num_users :])):
             members = members[self.present[members]]
-            members = members[:: max(1, -(-len(members) // limit))]
+            members = members[:: max(1, -(-len(members) // self.retrieval_limit))]
             if len(members) < num_candidates:
                 continue
             spoken = self.encode_descriptors(descriptors[members], members)

@@ -1,0 +1,65 @@
+"""README's blocks are run: shell blocks line by line with stages cut short, Python blocks as they stand."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from face_lightning.cli import fit, main
+from face_lightning.data.fetch import fetch_movielens_100k
+from face_lightning.errors import FaceError
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.enable_progress_bar", "false"]
+FEW = ["--model.init_args.words.init_args.retrieval_limit", "20"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a clone after `make demo`: configurations and data, runs of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "data").mkdir()
+    try:
+        fetch_movielens_100k(ROOT / "data" / "ml-100k", quiet=True)
+    except FaceError as error:
+        pytest.skip(f"README's commands need MovieLens-100K, which cannot be fetched: {error}")
+    (folder / "data" / "ml-100k").symlink_to(ROOT / "data" / "ml-100k")
+    return folder
+
+
+def test_shell_blocks_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    ran = []
+    for line in filter(None, "\n".join(blocks("sh")).splitlines()):
+        command, *arguments = line.split()
+        if command == "make":
+            subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+        elif command in ("face", "face-fit"):
+            short = SHORT if command == "face-fit" else []
+            few = FEW if "stage2.yaml" in line or "stage3.yaml" in line else []
+            assert {"face": main, "face-fit": fit}[command]([*arguments, *short, *few]) == 0, line
+        else:
+            assert line == "source .venv/bin/activate", f"README has a command that no test knows: {line}"
+        ran.append(command)
+    assert ran.count("face-fit") == 3
+    words = project / "runs" / "mine" / "stage3" / "descriptors.parquet"
+    assert words.is_file()
+
+
+def test_python_blocks_run(project: Path) -> None:
+    (block,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", block], cwd=project, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_every_named_path_exists() -> None:
+    for path in re.findall(r"`((?:configs|benchmarks|tests|face_lightning)/[\w./-]+)`", README):
+        assert (ROOT / path).exists(), path
