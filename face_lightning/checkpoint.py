@@ -12,24 +12,33 @@ from face_lightning.errors import CheckpointError
 PARTS = ("backbone", "mapper")
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
     """Content of a checkpoint of this package, on the CPU; nothing but tensors and plain values is read.
+
+    Args:
+        path: File.
+        argument: What the user named it by, for the error.
 
     Raises:
         CheckpointError: If there is no such file, or it is damaged or not a checkpoint of a stage.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: expected a checkpoint, found no file; train that stage first, or mend the path")
+        raise CheckpointError(
+            f"{argument}: expected a checkpoint, but there is no file {path}; train that stage first, or mend the path"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise CheckpointError(
-            f"{path}: expected a checkpoint of tensors and plain values, but it cannot be read ({reason:.120}); "
-            "it is damaged or foreign: use another checkpoint, or train the stage again"
+            f"{argument}: expected a checkpoint of tensors and plain values, but {path} cannot be read ({reason:.99}), "
+            "as it is damaged or foreign; use another checkpoint, or train the stage again"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "face_stage" not in checkpoint:
-        raise CheckpointError(f"{path}: expected a checkpoint that a stage of face_lightning wrote; give one of those")
+        raise CheckpointError(
+            f"{argument}: expected a checkpoint that a stage of face_lightning wrote, but {path} is another; give one "
+            "of those"
+        )
     return checkpoint
 
 
@@ -81,7 +90,7 @@ def init_from(module: nn.Module, source: Path) -> str:
         CheckpointError: If nothing matches, or a part differs in its parameters or their shapes.
     """
     path = locate_checkpoint(source)
-    state: Mapping[str, Tensor] = load_checkpoint(path)["state_dict"]
+    state: Mapping[str, Tensor] = load_checkpoint(path, "init_from")["state_dict"]
     own = module.state_dict()
     copied = []
     for part in PARTS:

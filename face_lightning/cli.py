@@ -1,8 +1,11 @@
 """The command line: `face fit|validate|test|predict` run a stage, the other commands are in `commands`."""
 
+import contextlib
 import hashlib
 import importlib
 import json
+import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,6 +18,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import face_lightning.backbones
 import face_lightning.data.readers
@@ -22,7 +26,7 @@ import face_lightning.mapping.mapper  # noqa: F401 so that configurations can na
 from face_lightning import __version__
 from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
 from face_lightning.data.datamodule import InteractionDataModule
-from face_lightning.errors import ConfigurationError, FaceError
+from face_lightning.errors import CheckpointError, ConfigurationError, FaceError
 from face_lightning.stages import Stage
 from face_lightning.stages.export import descriptors_of, has_words, write_descriptors
 from face_lightning.stages.recorder import RunRecorder, environment, peak_mib, write_atomically, write_test_users
@@ -42,7 +46,24 @@ _HELP = "\n".join(
     ]
 )
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
+_LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
 _RUN_FILES = ("checkpoints/*.ckpt", "events.out.tfevents.*", "*.json", "*.jsonl", "*.parquet", "*.yaml")
+
+
+# What jsonargparse reports, and how it is told in a line.
+_REPORTS = (
+    (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
+    (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),
+    (r"unrecognized arguments: (.*)", "{0}: no such option; correct its name, see face fit --help"),
+    (r"arguments are required: (.*)", "{0}: expected, but not given; name a file with --config FILE"),
+    (
+        r"Expected a dot import path string: (\S+)",
+        "{where}: expected the name of a class, got {0!r}; correct it, or give the whole path package.module.Class",
+    ),
+    (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
+    (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
+    (r"Problems parsing config: (.*)", "config: expected YAML, but {0}; correct the file"),
+)
 
 
 class FaceCLI(LightningCLI):
@@ -50,7 +71,6 @@ class FaceCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
         self._given = list(args)
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")  # args come from main
         super().__init__(
             Stage,
             InteractionDataModule,
@@ -134,7 +154,6 @@ class FaceCLI(LightningCLI):
         module, _, name = config["model"]["class_path"].rpartition(".")
         check_stage(Path(path), getattr(importlib.import_module(module), name).name)
         config["ckpt_path"] = path
-        config["init_from"] = None
 
     def _refuse_two_sources(self) -> None:
         """A configuration carries init_from for its first start; only a resume on the command line beats it."""
@@ -152,8 +171,7 @@ class FaceCLI(LightningCLI):
         Raises:
             ConfigurationError: If there is a run and nobody said what to do with it.
         """
-        checkpoints = self.run_dir / "checkpoints"
-        if not checkpoints.is_dir():
+        if not any(self.run_dir.glob("checkpoints/*.ckpt")):
             return False
         if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
             return True
@@ -168,9 +186,14 @@ class FaceCLI(LightningCLI):
         """sha256 of everything that decides the run's result: its configuration and where it starts from."""
         self._dump_config()
         config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
+        for section, key in _LINKED.items():
+            config[section] = {name: value for name, value in config[section].items() if name != key}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         if self.option("init_from") is not None:
-            digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
+            try:
+                digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
+            except CheckpointError:  # a resumed run does not need it any more
+                digest.update(b"gone")
         return digest.hexdigest()
 
     def instantiate_classes(self) -> None:
@@ -195,15 +218,25 @@ class FaceCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if self.skipped:
             print(f"{self.run_dir}: finished with the same configuration, skipped")
-        else:
+            return
+        try:
             super()._run_subcommand(subcommand)
+        except Exception as error:
+            started = any(self.run_dir.glob("checkpoints/*.ckpt"))
+            if subcommand == "fit" and _mistake(error) is not None and not started:
+                clear_run(self.run_dir)  # what cannot start leaves nothing behind
+                with contextlib.suppress(OSError):
+                    self.run_dir.rmdir()
+            raise
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
     def before_fit(self) -> None:
         """Start from an earlier stage, and make the run folder."""
-        if self.option("init_from") is not None:
+        if has_words(self.model):
+            self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
+        if self.option("init_from") is not None and self.option("ckpt_path") is None:
             print(init_from(self.model, Path(self.option("init_from"))))
         if not self.trainer.is_global_zero:
             return
@@ -267,6 +300,8 @@ def clear_run(run_dir: Path) -> None:
     for pattern in _RUN_FILES:
         for path in run_dir.glob(pattern):
             path.unlink()
+    with contextlib.suppress(OSError):  # not there, or holds files of the user's
+        (run_dir / "checkpoints").rmdir()
 
 
 def fit(argv: Sequence[str] | None = None) -> int:
@@ -286,6 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if not debug:
+        _silence()
     try:
         return _dispatch(arguments)
     except Exception as error:
@@ -294,6 +331,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"face: error: {' '.join(mistake.split())}", file=sys.stderr)
         return 2
+
+
+def _silence() -> None:
+    """Keep from the user what Lightning tells of itself, and warnings that nobody here can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*LightningCLI's args parameter is intended",
+        ".*treespec, LeafSpec.* is deprecated",
+        ".*Attribute '.*' removed from hparams",
+        ".*does not have many workers",
+        ".*was deprecated in v4.49.0",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -319,8 +370,27 @@ def _mistake(error: BaseException) -> str | None:
             return str(seen)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, ArgumentError):
-        return str(error)
+        return _condense(" ".join(str(error).split()))
+    if isinstance(error, MisconfigurationException) or (isinstance(error, OSError) and error.filename is not None):
+        return f"{error}; mend that, or see the whole error with --debug"
     return None
+
+
+def _condense(report: str) -> str:
+    """The argument, what was expected, what came and the cure, out of jsonargparse's long report."""
+    where = ".".join(key for key in re.findall(r'[Pp]arser key "([^"]+)"', report)) or "arguments"
+    if "Problem with given class_path" in report:  # the rest tells that nothing at all would do as well
+        report = report.partition(" - Expected a <class 'NoneType'>")[0]
+    for pattern, meaning in _REPORTS:
+        found = re.search(pattern, report)
+        if found is not None:
+            return meaning.format(*found.groups(), where=where)
+    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.(Literal\[[^]]*\]))", report)
+    given = re.search(r"(?:Got|Given) value: (.*)", report)
+    if expected and given is not None:
+        kinds = " or ".join((kind or choice).replace("NoneType", "null") for kind, choice in expected)
+        return f"{where}: expected {kinds}, got {given[1]:.80}; correct the value"
+    return f"{report:.400}; see face fit --help"
 
 
 if __name__ == "__main__":

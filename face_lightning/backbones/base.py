@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.types import Embeddings, TrainingBatch
 
@@ -19,10 +20,15 @@ class Backbone(nn.Module, ABC):
         num_users: U.
         num_items: I.
         embedding_dim: D.
+
+    Raises:
+        ConfigurationError: If `embedding_dim` is not positive.
     """
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int) -> None:
         super().__init__()
+        if embedding_dim < 1:
+            raise ConfigurationError(f"embedding_dim: expected at least 1, got {embedding_dim}; 64 to 256 are usual")
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim

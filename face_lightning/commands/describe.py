@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         DataError: If the run has no words, or an id is unknown.
-        ConfigurationError: If nothing is asked for.
+        ConfigurationError: If nothing is asked for, or the file's folder does not exist.
     """
     parser = argparse.ArgumentParser(prog="face describe", description="Print the words of users and items.")
     parser.add_argument("--run", type=Path, required=True, help="folder of a mapping or alignment run")
@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     words = read_words(arguments.run)
     if arguments.out is not None:
+        if not arguments.out.absolute().parent.is_dir():
+            raise ConfigurationError(
+                f"out: expected a file in a folder that exists, got {arguments.out}; make the folder"
+            )
         temporary = arguments.out.with_name(arguments.out.name + ".tmp")
         pq.write_table(words, temporary)
         temporary.replace(arguments.out)

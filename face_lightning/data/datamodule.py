@@ -10,7 +10,7 @@ from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers import Reader
 from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
-from face_lightning.errors import DataError
+from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.text.words import frequent_words
 
@@ -29,6 +29,9 @@ class InteractionDataModule(L.LightningDataModule):
         mask_seen: What is masked when test items are ranked: training items, as in the paper, or training
             and validation items. Validation always masks training items.
         seed: First counter of every random draw.
+
+    Raises:
+        ConfigurationError: If a size is not positive; `entities_per_step` may be 0.
     """
 
     def __init__(
@@ -41,6 +44,10 @@ class InteractionDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        sizes = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1)}
+        for name, (size, least) in {**sizes, "entities_per_step": (entities_per_step, 0)}.items():
+            if size < least:
+                raise ConfigurationError(f"{name}: expected at least {least}, got {size}; leave it out for the default")
         self.reader = reader
         self.batch_size = batch_size
         self.entities_per_step = entities_per_step

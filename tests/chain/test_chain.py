@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import NUM_ITEMS, NUM_USERS, WORDS, World, checkpoint, face, fit, result, rows
+from tiny import NUM_ITEMS, NUM_USERS, SENTENCE, WORDS, World, checkpoint, face, fit, result, rows
 
 STAGES = ("stage1", "control", "stage2", "stage3")
 NAMES = {"stage1": "pretraining", "control": "pretraining", "stage2": "mapping", "stage3": "alignment"}
@@ -118,7 +118,7 @@ def test_every_entity_has_words_and_none_twice(chain: World, stage: str) -> None
     assert [row["label"] for row in table[NUM_USERS : NUM_USERS + 2]] == ["Film 0", "Film 1"]
     for row in table:
         assert len(row["words"]) == len(set(row["words"])) == 4
-        assert set(row["words"]) <= set(WORDS)
+        assert set(row["words"]) <= {*WORDS, *SENTENCE}  # the catalogue's own words too
         assert row["text"]
 
 
