@@ -48,7 +48,10 @@ class NegativeSampler:
         """
         missing = self._num_missing[user_ids]
         uniform = torch.rand(len(user_ids), generator=generator, dtype=torch.float64)
-        rank = (uniform * missing).long().clamp_max(missing - 1)
+        return self.missing_item(user_ids, (uniform * missing).long().clamp_max(missing - 1))
+
+    def missing_item(self, user_ids: Tensor, rank: Tensor) -> Tensor:
+        """The item of each user that has `rank` missing items before it, `(B,)`."""
         position = torch.searchsorted(self._shifted, user_ids * (self.num_items + 1) + rank, right=True)
         return rank + position - self._start[user_ids]
 

@@ -48,7 +48,7 @@ def data(world: World, tmp_path: Path) -> tuple[Path, list[str]]:
     [
         (["data", "nosuch"], r"name must be one of ml-100k, but is 'nosuch'; .*RLMRecFolder"),
         (["nosuch"], r"command: expected one of fit, .*, got 'nosuch'"),
-        (["fit", "--config", "nosuch.yaml"], r"config: expected a file, but there is no nosuch.yaml; "),
+        (["fit", "--config", "nosuch.yaml"], r"config: expected a file, but there is no \S*nosuch.yaml; correct"),
         (["fit"], r"fit.data.reader, fit.model: expected, but not given; name a file with --config"),
         (["describe", "--run", "nosuch", "--items", "1"], r"run: nosuch has no descriptors.parquet; name the folder"),
     ],
@@ -228,8 +228,8 @@ def test_refused_command_leaves_a_finished_run_alone(chain: World, data: tuple[P
     assert {path: path.read_bytes() for path in chain.run("stage2").rglob("*") if path.is_file()} == before
 
 
-def test_process_prints_one_line_and_debug_the_traceback(world: World) -> None:
-    arguments = ["fit", "--config", world.config("stage1"), "--data.batch_size", "0"]
+def test_process_prints_one_line_and_debug_the_traceback(world: World, tmp_path: Path) -> None:
+    arguments = ["fit", "--config", world.config("stage1"), "--run_dir", tmp_path / "run", "--data.batch_size", "0"]
     plain, debug = process(*arguments), process(*arguments, "--debug")
     errors = plain.communicate(timeout=120)[1]
     assert plain.returncode == 2

@@ -1,0 +1,123 @@
+"""What every backbone must do, walked over all that the package exports."""
+
+import inspect
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+import face_lightning.backbones
+from face_lightning.backbones import Backbone
+from face_lightning.data.sampling import TrainingLoader
+from face_lightning.graph import InteractionGraph, build_graph
+from face_lightning.losses import bayesian_personalized_ranking
+from face_lightning.types import TrainingBatch
+
+BACKBONES = [
+    value
+    for value in vars(face_lightning.backbones).values()
+    if inspect.isclass(value) and issubclass(value, Backbone) and value is not Backbone
+]
+every_backbone = pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.__name__)
+
+
+def build(kind: type[Backbone], num_users: int, num_items: int) -> Backbone:
+    torch.manual_seed(0)
+    sized = "embedding_dim" in inspect.signature(kind).parameters
+    return kind(num_users, num_items, **({"embedding_dim": 16} if sized else {}))
+
+
+def checkerboard(size: int = 24) -> tuple[sp.csr_array, np.ndarray]:
+    """Users like items of their own parity; one liked item of each user is held out."""
+    cells = np.equal.outer(np.arange(size) % 2, np.arange(size) % 2).astype(np.float32)
+    held_out = (np.arange(size) + 2 * (np.arange(size) % 5) + 4) % size
+    cells[np.arange(size), held_out] = 0
+    return sp.csr_array(cells), held_out
+
+
+def isolated() -> sp.csr_array:
+    cells = np.zeros((5, 6), dtype=np.float32)
+    cells[0, 1] = cells[1, 1] = cells[1, 2] = 1  # users 2 to 4 and items 0, 3, 4, 5 have no interaction
+    return sp.csr_array(cells)
+
+
+def losses(backbone: Backbone, graph: InteractionGraph, batch: TrainingBatch) -> torch.Tensor:
+    embeddings = backbone(graph)
+    users = embeddings.users[batch.user_ids]
+    positive, negative = embeddings.items[batch.positive_ids], embeddings.items[batch.negative_ids]
+    loss = bayesian_personalized_ranking((users * positive).sum(1), (users * negative).sum(1))
+    return loss + sum(backbone.auxiliary_losses(batch, embeddings, graph).values())
+
+
+@every_backbone
+def test_shapes_and_finite_values_with_isolated_nodes(kind: type[Backbone]) -> None:
+    graph, backbone = build_graph(isolated()), build(kind, 5, 6)
+    backbone.prepare(graph)
+    for training in (True, False):
+        users, items = backbone.train(training)(graph)
+        assert users.shape == (5, backbone.embedding_dim)
+        assert items.shape == (6, backbone.embedding_dim)
+        assert users.isfinite().all()
+        assert items.isfinite().all()
+
+
+@every_backbone
+def test_gradient_reaches_every_parameter(kind: type[Backbone]) -> None:
+    train, _ = checkerboard()
+    graph, backbone = build_graph(train), build(kind, 24, 24)
+    if not list(backbone.parameters()):
+        pytest.skip(f"{kind.__name__} has no parameters")
+    backbone.prepare(graph)
+    (batch,) = TrainingLoader(train, batch_size=1000)
+    losses(backbone, graph, batch).backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@every_backbone
+def test_evaluation_is_deterministic(kind: type[Backbone]) -> None:
+    graph, backbone = build_graph(checkerboard()[0]), build(kind, 24, 24).eval()
+    backbone.prepare(graph)
+    for first, second in zip(backbone(graph), backbone(graph), strict=True):
+        assert torch.equal(first, second)
+
+
+@every_backbone
+def test_state_dict_round_trip(kind: type[Backbone]) -> None:
+    graph, backbone = build_graph(checkerboard()[0]), build(kind, 24, 24).eval()
+    other = build(kind, 24, 24).eval()
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.add_(1.0)
+    backbone.prepare(graph)
+    other.load_state_dict(backbone.state_dict())
+    other.prepare(graph)
+    for first, second in zip(backbone(graph), other(graph), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+@every_backbone
+def test_checkerboard_is_learnt(kind: type[Backbone]) -> None:
+    train, held_out = checkerboard()
+    graph, backbone = build_graph(train), build(kind, 24, 24)
+    if not list(backbone.parameters()):
+        pytest.skip(f"{kind.__name__} is not trained")
+    backbone.prepare(graph)
+    epoch = 0
+    loader = TrainingLoader(train, batch_size=64, epoch=lambda: epoch)
+    optimizer = torch.optim.Adam(backbone.parameters(), 0.02)
+    for epoch in range(30):  # noqa: B007 the loader reads it
+        for batch in loader:
+            optimizer.zero_grad()
+            losses(backbone, graph, batch).backward()
+            optimizer.step()
+    backbone.eval()
+    with torch.no_grad():
+        users, items = backbone(graph)
+    scores = users @ items.T
+    scores[torch.from_numpy(train.toarray()) > 0] = -torch.inf
+    first = scores.argmax(1).numpy()
+    assert (first == held_out).mean() == 1.0, "of all unseen items only the held-out one has the user's parity"

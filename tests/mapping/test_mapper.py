@@ -1,0 +1,96 @@
+"""The mapper: shapes, errors, projections and its bond to a vocabulary."""
+
+import pytest
+import torch
+
+from face_lightning.errors import CheckpointError, ConfigurationError
+from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.mapping.projection import DisentangledProjection
+
+
+def table(num_words: int = 60, seed: int = 0) -> torch.Tensor:
+    return torch.randn(num_words, 24, generator=torch.Generator().manual_seed(seed))
+
+
+def small(**options) -> TokenMapper:
+    torch.manual_seed(0)
+    return TokenMapper(table(), 10, **{"num_descriptors": 4, "concept_dim": 16, "feedforward_dim": 32, **options})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"num_levels": 3},
+        {"num_layers": 0},
+        {"shared_projection": True},
+        {"gradient": "rotation"},
+        {"normalize_input": False, "normalize_codebook": False, "similarity": "l2", "dropout": 0.1},
+    ],
+    ids=["ours", "levels", "no transformer", "shared", "rotation", "paper"],
+)
+def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
+    mapper = small(**options)
+    mapped = mapper(torch.randn(7, 10))
+    assert mapped.concepts.shape == (7, 4, 16)
+    assert mapped.quantized.indices.shape == (options.get("num_levels", 1), 7, 4)
+    assert mapped.reconstruction.shape == mapped.target.shape == (7, 10)
+    assert all(len(set(row)) == 4 for row in mapped.quantized.indices[0].tolist())
+    loss = (mapped.reconstruction - mapped.target).square().mean()
+    (loss + mapped.quantized.codebook_loss + mapped.quantized.commitment_loss).backward()
+    without = [name for name, parameter in mapper.named_parameters() if parameter.grad is None]
+    assert not without
+
+
+def test_describing_is_deterministic_and_free_of_batches() -> None:
+    mapper, embeddings = small().eval(), torch.randn(9, 10)
+    assert torch.equal(mapper.describe(embeddings), mapper.describe(embeddings, batch_size=2))
+
+
+def test_training_reconstructs_and_keeps_words_in_use() -> None:
+    mapper, embeddings = small(), torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    optimizer = torch.optim.Adam(mapper.parameters(), 3e-3)
+    first = last = 0.0
+    for step in range(150):
+        mapped = mapper(embeddings)
+        loss = (mapped.reconstruction - mapped.target).square().mean()
+        optimizer.zero_grad()
+        (loss + 0.1 * mapped.quantized.codebook_loss + 0.05 * mapped.quantized.commitment_loss).backward()
+        optimizer.step()
+        first, last = (loss.item() if step == 0 else first), loss.item()
+    assert last < 0.5 * first
+    assert len(mapper.eval().describe(embeddings).unique()) > 30, "half of the words are in use: no collapse"
+
+
+def test_more_descriptors_than_words_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="num_descriptors: expected 1 to 60"):
+        small(num_descriptors=61)
+
+
+def test_more_dimensions_than_the_codebook_has_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="concept_dim: expected at most 24"):
+        small(concept_dim=25)
+
+
+def test_a_map_learnt_for_other_words_is_refused() -> None:
+    other = TokenMapper(table(seed=1), 10, num_descriptors=4, concept_dim=16, feedforward_dim=32)
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        small().load_state_dict(other.state_dict())
+    small().load_state_dict(small().state_dict())
+
+
+@pytest.mark.parametrize("sizes", [(12, 5), (5, 12)])
+def test_every_slot_of_the_projection_is_orthogonal(sizes: tuple[int, int]) -> None:
+    projection = DisentangledProjection(*sizes, num_slots=3)
+    for weight in projection.weight:
+        product = weight.T @ weight if sizes[0] > sizes[1] else weight @ weight.T
+        torch.testing.assert_close(product, torch.eye(5))
+    inputs = torch.randn(4, sizes[0])
+    expected = torch.stack([inputs @ weight for weight in projection.weight], dim=1)
+    torch.testing.assert_close(projection(inputs), expected)
+
+
+def test_a_shared_projection_differs_by_its_biases_alone() -> None:
+    projection = DisentangledProjection(6, 4, num_slots=3, shared=True)
+    difference = projection(torch.randn(1, 6))[0] - projection.bias
+    torch.testing.assert_close(difference, difference[:1].expand(3, 4))

@@ -1,0 +1,81 @@
+"""Token search: both backends, any tile, distinct tokens."""
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from face_lightning.errors import MissingDependencyError
+from face_lightning.mapping.search import FaissSearch, TorchSearch, build_search, pick_greedily, search_distinct
+
+
+def vectors(rows: int, dim: int, seed: int) -> Tensor:
+    return torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_faiss_and_torch_give_the_same_tokens(top_k: int) -> None:
+    codes, queries = vectors(300, 16, 0), vectors(50, 16, 1)
+    expected = (queries @ codes.T).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+    for search in (TorchSearch(), FaissSearch()):
+        search.refresh(codes)
+        assert torch.equal(search.search(queries, top_k), expected)
+
+
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch()], ids=["torch", "faiss"])
+def test_refresh_forgets_the_codes_of_before(search) -> None:
+    search.refresh(vectors(40, 8, 0))
+    codes = vectors(25, 8, 2)
+    search.refresh(codes)
+    queries = vectors(9, 8, 3)
+    assert torch.equal(search.search(queries, 1).squeeze(1), (queries @ codes.T).argmax(1))
+
+
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch()], ids=["torch", "faiss"])
+def test_equal_codes_are_ordered_by_the_lowest_token(search) -> None:
+    search.refresh(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    assert search.search(torch.tensor([[1.0, 0.5]]), 4).tolist() == [[1, 2, 0, 3]]
+
+
+@pytest.mark.parametrize("tile_size", [1, 100, 10**6])
+def test_tiles_change_nothing(tile_size: int) -> None:
+    codes, queries = vectors(60, 8, 0), vectors(31, 8, 1)
+    search = TorchSearch(tile_size)
+    search.refresh(codes)
+    assert torch.equal(search.search(queries, 3), (queries @ codes.T).topk(3).indices)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(5, 8), st.integers(0, 2**31), st.sampled_from([0.0, 3.0]))
+@settings(deadline=None)
+def test_distinct_search_equals_masking_the_whole_matrix(
+    num_rows: int, num_slots: int, num_codes: int, seed: int, common: float
+) -> None:
+    codes = vectors(num_codes, 4, seed)
+    queries = vectors(num_rows * num_slots, 4, seed + 1).view(num_rows, num_slots, 4) + common  # common: clashes
+    search = TorchSearch()
+    search.refresh(codes)
+    scores = queries @ codes.T
+    expected = torch.zeros(num_rows, num_slots, dtype=torch.long)
+    for slot in range(num_slots):
+        expected[:, slot] = scores[:, slot].argmax(1)
+        scores.scatter_(2, expected[:, slot, None, None].expand(-1, num_slots, 1), -torch.inf)
+    assert torch.equal(search_distinct(search, queries), expected)
+
+
+def test_greedy_choice_by_hand() -> None:
+    candidates = torch.tensor([[[5, 1, 2], [5, 1, 2], [1, 5, 3]]])
+    assert pick_greedily(candidates).tolist() == [[5, 1, 3]]
+
+
+def test_faiss_demanded_but_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependencyError, match=r"face-lightning\[cpu\]"):
+        build_search("faiss")
+
+
+def test_auto_takes_torch_away_from_the_cpu() -> None:
+    assert isinstance(build_search("auto", torch.device("meta")), TorchSearch)
+    assert isinstance(build_search("auto"), FaissSearch)

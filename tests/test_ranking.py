@@ -1,0 +1,52 @@
+"""Ranking with ties, masking and hits, against full sorts and sets."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from face_lightning.ranking import find_hits, rank_items, score_items
+from face_lightning.types import Embeddings, EvaluationBatch
+
+SCORES = st.sampled_from([0.0, 1.0, 2.0, -1.0, -float("inf")])
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 14), st.data())
+def test_ranking_equals_a_stable_sort_under_ties(
+    num_users: int, num_items: int, top_k: int, data: st.DataObject
+) -> None:
+    rows = [data.draw(st.lists(SCORES, min_size=num_items, max_size=num_items)) for _ in range(num_users)]
+    expected = [sorted(range(num_items), key=lambda item: (-row[item], item))[:top_k] for row in rows]
+    assert rank_items(torch.tensor(rows), top_k).tolist() == expected
+
+
+def test_users_ranked_one_by_one_or_together_get_the_same_items() -> None:
+    scores = torch.randint(0, 4, (50, 30), generator=torch.Generator().manual_seed(0)).float()
+    together = rank_items(scores, 7)
+    assert torch.equal(together, torch.cat([rank_items(row.unsqueeze(0), 7) for row in scores]))
+
+
+def batch(seen: list[set[int]], relevant: list[set[int]]) -> EvaluationBatch:
+    def coordinates(sets: list[set[int]]) -> list[torch.Tensor]:
+        pairs = [(row, item) for row, items in enumerate(sets) for item in sorted(items)]
+        return [torch.tensor([pair[side] for pair in pairs], dtype=torch.long) for side in (0, 1)]
+
+    return EvaluationBatch(torch.arange(len(seen)), *coordinates(seen), *coordinates(relevant))
+
+
+ITEMS = st.sets(st.integers(0, 9), max_size=8)
+
+
+@given(st.lists(st.tuples(ITEMS, ITEMS), min_size=1, max_size=6))
+def test_hits_equal_set_membership_and_seen_items_come_last(users: list[tuple[set[int], set[int]]]) -> None:
+    seen = [user[0] for user in users]
+    relevant = [user[1] - user[0] for user in users]
+    tile = batch(seen, relevant)
+    generator = torch.Generator().manual_seed(1)
+    embeddings = Embeddings(torch.randn(len(users), 3, generator=generator), torch.randn(10, 3, generator=generator))
+    ranked = rank_items(score_items(embeddings, tile), 10)
+    hits, num_relevant = find_hits(ranked, tile, 10)
+    for row, items in enumerate(ranked.tolist()):
+        assert hits[row].tolist() == [item in relevant[row] for item in items]
+        unseen = 10 - len(seen[row])
+        assert set(items[:unseen]).isdisjoint(seen[row])
+    assert num_relevant.tolist() == [len(items) for items in relevant]
