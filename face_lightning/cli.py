@@ -103,7 +103,6 @@ class FaceCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/recall@20",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.save_on_train_epoch_end": True,
                 "checkpoint.enable_version_counter": False,
                 "checkpoint.auto_insert_metric_name": False,
@@ -238,6 +237,11 @@ class FaceCLI(LightningCLI):
             self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
         if self.option("init_from") is not None and self.option("ckpt_path") is None:
             print(init_from(self.model, Path(self.option("init_from"))))
+        # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
+        checkpoints = str(self.run_dir / "checkpoints")
+        self.trainer.callbacks.append(
+            ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+        )
         if not self.trainer.is_global_zero:
             return
         if self.option("ckpt_path") is None:

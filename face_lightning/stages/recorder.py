@@ -40,9 +40,14 @@ class RunRecorder(L.Callback):
         self._started = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
-        del trainer, pl_module
+        """Start the clock, and forget the rows that a run wrote after the checkpoint it is resumed from."""
+        del pl_module
         self._started = time.perf_counter()
+        path = self.run_dir / "metrics.jsonl"
+        if trainer.is_global_zero and path.is_file():
+            rows = path.read_text().splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= trainer.global_step]
+            write_atomically(path, "".join(kept))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Append the epoch's metrics to metrics.jsonl."""

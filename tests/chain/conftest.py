@@ -1,5 +1,6 @@
 import pytest
-from tiny import World, fit, write_world
+
+from tests.chain.tiny import World, fit, write_world
 
 
 @pytest.fixture(scope="session")

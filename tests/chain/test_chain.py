@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import NUM_ITEMS, NUM_USERS, SENTENCE, WORDS, World, checkpoint, face, fit, result, rows
+
+from tests.chain.tiny import NUM_ITEMS, NUM_USERS, SENTENCE, WORDS, World, checkpoint, face, fit, result, rows
 
 STAGES = ("stage1", "control", "stage2", "stage3")
 NAMES = {"stage1": "pretraining", "control": "pretraining", "stage2": "mapping", "stage3": "alignment"}

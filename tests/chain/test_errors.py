@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import QUIET, World, checkpoint, face, process
+
+from tests.chain.tiny import QUIET, World, checkpoint, face, process
 
 Refused = Callable[..., str]
 

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import QUIET, World, assert_same_weights, checkpoint, fit, process, result, rows
+
+from tests.chain.tiny import QUIET, World, assert_same_weights, checkpoint, fit, process, result, rows
 
 LAST = ["--ckpt_path", "last"]
 
