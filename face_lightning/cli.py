@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import json
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,10 +14,10 @@ from typing import Any, Literal
 import lightning as L
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import face_lightning.backbones
 import face_lightning.data.readers
@@ -27,6 +26,7 @@ from face_lightning import __version__
 from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import CheckpointError, ConfigurationError, FaceError
+from face_lightning.reports import condense
 from face_lightning.stages import Stage
 from face_lightning.stages.export import descriptors_of, has_words, write_descriptors
 from face_lightning.stages.recorder import RunRecorder, environment, peak_mib, write_atomically, write_test_users
@@ -48,22 +48,6 @@ _HELP = "\n".join(
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
 _LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
 _RUN_FILES = ("checkpoints/*.ckpt", "events.out.tfevents.*", "*.json", "*.jsonl", "*.parquet", "*.yaml")
-
-
-# What jsonargparse reports, and how it is told in a line.
-_REPORTS = (
-    (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
-    (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),
-    (r"unrecognized arguments: (.*)", "{0}: no such option; correct its name, see face fit --help"),
-    (r"arguments are required: (.*)", "{0}: expected, but not given; name a file with --config FILE"),
-    (
-        r"Expected a dot import path string: (\S+)",
-        "{where}: expected the name of a class, got {0!r}; correct it, or give the whole path package.module.Class",
-    ),
-    (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
-    (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
-    (r"Problems parsing config: (.*)", "config: expected YAML, but {0}; correct the file"),
-)
 
 
 class FaceCLI(LightningCLI):
@@ -239,7 +223,7 @@ class FaceCLI(LightningCLI):
             print(init_from(self.model, Path(self.option("init_from"))))
         # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
         checkpoints = str(self.run_dir / "checkpoints")
-        self.trainer.callbacks.append(
+        self.trainer.callbacks.append(  # type: ignore[attr-defined]
             ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
         )
         if not self.trainer.is_global_zero:
@@ -374,27 +358,10 @@ def _mistake(error: BaseException) -> str | None:
             return str(seen)
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, ArgumentError):
-        return _condense(" ".join(str(error).split()))
+        return condense(str(error))
     if isinstance(error, MisconfigurationException) or (isinstance(error, OSError) and error.filename is not None):
         return f"{error}; mend that, or see the whole error with --debug"
     return None
-
-
-def _condense(report: str) -> str:
-    """The argument, what was expected, what came and the cure, out of jsonargparse's long report."""
-    where = ".".join(key for key in re.findall(r'[Pp]arser key "([^"]+)"', report)) or "arguments"
-    if "Problem with given class_path" in report:  # the rest tells that nothing at all would do as well
-        report = report.partition(" - Expected a <class 'NoneType'>")[0]
-    for pattern, meaning in _REPORTS:
-        found = re.search(pattern, report)
-        if found is not None:
-            return meaning.format(*found.groups(), where=where)
-    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.(Literal\[[^]]*\]))", report)
-    given = re.search(r"(?:Got|Given) value: (.*)", report)
-    if expected and given is not None:
-        kinds = " or ".join((kind or choice).replace("NoneType", "null") for kind, choice in expected)
-        return f"{where}: expected {kinds}, got {given[1]:.80}; correct the value"
-    return f"{report:.400}; see face fit --help"
 
 
 if __name__ == "__main__":
