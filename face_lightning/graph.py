@@ -99,10 +99,9 @@ class InteractionGraph:
         """
         crow, columns, edge = self._adjacency()
         weight = self.edge_weight if edge_weight is None else edge_weight
-        with torch.autocast(device_type=nodes.device.type, enabled=False):
-            product: Tensor = _SymmetricProduct.apply(  # type: ignore[no-untyped-call]
-                crow, columns, weight[edge], nodes.float()
-            )
+        product: Tensor = _SymmetricProduct.apply(  # type: ignore[no-untyped-call]
+            crow, columns, weight[edge], nodes.float()
+        )
         return product
 
     def dropped_weights(self, keep: float) -> Tensor:
@@ -157,5 +156,6 @@ class _SymmetricProduct(torch.autograd.Function):
 
 def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
     size = (nodes.shape[0], nodes.shape[0])
-    matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
-    return matrix @ nodes
+    with torch.autocast(device_type=nodes.device.type, enabled=False):  # on the way back as well
+        matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
+        return matrix @ nodes

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,16 +30,31 @@ def part_of(path: Path) -> str:
     return relative.parts[0].removesuffix(".py")
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
+def walk(node: ast.AST, top_level_only: bool) -> Iterator[ast.AST]:
+    """All nodes, or those that run when the module is imported: bodies of functions do not."""
+    yield node
+    if not (top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, top_level_only)
+
+
+def imports(code: str, top_level_only: bool = False) -> set[str]:
     found: set[str] = set()
-    for node in nodes:
+    for node in walk(ast.parse(code), top_level_only):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute here"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    code = "import a.b\nfrom c import d\nif x:\n    import e\nclass K:\n    import f\ndef g():\n    import h\n"
+    assert imports(code) == {"a.b", "c", "c.d", "e", "f", "h"}
+    assert imports(code, top_level_only=True) == {"a.b", "c", "c.d", "e", "f"}
+    with pytest.raises(AssertionError, match="line 1: imports are absolute"):
+        imports("from . import a")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -46,20 +62,20 @@ def test_imports_point_down(path: Path) -> None:
     part = part_of(path)
     if part in ("cli", "commands", "__init__"):
         return
-    own = {name.split(".")[1] for name in imports(path) if name.startswith("face_lightning.")}
+    own = {name.split(".")[1] for name in imports(path.read_text()) if name.startswith("face_lightning.")}
     allowed = {part} | (BOTTOM if part not in BOTTOM else {"errors"}) | BELOW.get(part, set())
     assert own <= allowed, f"{part} imports {own - allowed}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_lightning_is_imported_in_its_places_only(path: Path) -> None:
-    if any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imports(path)):
+    if any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imports(path.read_text())):
         assert part_of(path) in ("cli", "commands", "stages") or path.name == "datamodule.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_heavy_packages_are_imported_late(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path, top_level_only=True)}
+    roots = {name.split(".")[0] for name in imports(path.read_text(), top_level_only=True)}
     assert not roots & {"transformers", "sentence_transformers", "faiss", "wordfreq", "lemminflect", "textblob"}
 
 

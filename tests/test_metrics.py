@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_lightning.metrics import NDCG, Recall, ranking_metrics
+from face_lightning.metrics import NDCG, RankingMetric, Recall, ranking_metrics
 
 HITS = torch.tensor([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]], dtype=torch.bool)
 RELEVANT = torch.tensor([2, 3, 0, 5])
@@ -34,10 +34,9 @@ def ranked_users(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(hits), torch.tensor(relevant)
 
 
-@given(ranked_users(), st.integers(1, 6))
+@given(ranked_users(), st.integers(1, 9))
 def test_metrics_equal_a_naive_loop(users: tuple[torch.Tensor, torch.Tensor], top_k: int) -> None:
-    hits, relevant = users
-    top_k = min(top_k, hits.shape[1])
+    hits, relevant = users  # top_k may be more than the catalogue has, and than was ranked
     recalls, gains = [], []
     for row, count in zip(hits.tolist(), relevant.tolist(), strict=True):
         if count == 0:
@@ -50,30 +49,48 @@ def test_metrics_equal_a_naive_loop(users: tuple[torch.Tensor, torch.Tensor], to
         assert metric.compute().item() == pytest.approx(sum(expected) / max(1, len(expected)), abs=1e-9)
 
 
+@pytest.mark.parametrize("kind", [Recall, NDCG])
 @given(ranked_users(), st.randoms(use_true_random=False))
-def test_any_order_batching_and_rank_gives_the_same_bits(users: tuple[torch.Tensor, torch.Tensor], random) -> None:
+def test_any_order_batching_and_rank_gives_the_same_bits(
+    kind: type[RankingMetric], users: tuple[torch.Tensor, torch.Tensor], random
+) -> None:
     hits, relevant = users
-    whole = NDCG(hits.shape[1])
+    whole, joined, *ranks = (kind(hits.shape[1]) for _ in range(4))
     whole.update(hits, relevant)
-    order = list(range(len(hits)))
-    random.shuffle(order)
-    ranks = [NDCG(hits.shape[1]), NDCG(hits.shape[1])]
-    for row in order:
-        random.choice(ranks).update(hits[row : row + 1], relevant[row : row + 1])
-    total = sum(rank.total for rank in ranks)
-    assert torch.equal(total, whole.total)
-    assert sum(rank.num_users for rank in ranks) == whole.num_users
+    left = list(range(len(hits)))
+    random.shuffle(left)
+    while left:
+        size = random.randint(1, len(left))
+        rows, left = left[:size], left[size:]
+        random.choice(ranks).update(hits[rows], relevant[rows])
+    for state, reduce in joined._reductions.items():  # as processes are joined
+        setattr(joined, state, reduce(torch.stack([getattr(rank, state) for rank in ranks])))
+    joined._update_count = 1  # it has been updated, though not by itself
+    assert torch.equal(joined.compute(), whole.compute())
+    assert joined.num_users == whole.num_users == (relevant > 0).sum()
+
+
+def test_a_reset_metric_starts_anew() -> None:
+    recall = Recall(3)
+    recall.update(HITS, RELEVANT)
+    recall.reset()
+    recall.update(HITS[:1], RELEVANT[:1])
+    assert recall.compute() == 1
 
 
 def test_metrics_equal_on_a_first_batch_stay_apart() -> None:
-    metrics = ranking_metrics([1, 2], "val/")
-    metrics.update(torch.zeros(2, 2, dtype=torch.bool), torch.ones(2, dtype=torch.long))
-    metrics.update(torch.tensor([[False, True]]), torch.tensor([1]))
+    metrics = ranking_metrics([5, 10], "val/")
+    metrics.update(torch.zeros(2, 10, dtype=torch.bool), torch.ones(2, dtype=torch.long))
+    metrics.update(torch.arange(10).unsqueeze(0) == 7, torch.tensor([1]))  # found at rank 8
     values = metrics.compute()
-    assert set(values) == {"val/recall@1", "val/recall@2", "val/ndcg@1", "val/ndcg@2"}
-    assert values["val/recall@1"] == 0
-    assert values["val/recall@2"].item() == pytest.approx(1 / 3)
+    assert set(values) == {"val/recall@5", "val/recall@10", "val/ndcg@5", "val/ndcg@10"}
+    assert values["val/recall@5"] == values["val/ndcg@5"] == 0
+    assert values["val/recall@10"].item() == pytest.approx(1 / 3)
+    assert values["val/ndcg@10"].item() == pytest.approx(1 / math.log2(9) / 3)
 
 
-def test_no_user_at_all_gives_zero() -> None:
-    assert Recall(5).compute() == 0
+@pytest.mark.parametrize("kind", [Recall, NDCG])
+def test_nobody_to_count_gives_zero(kind: type[RankingMetric]) -> None:
+    metric = kind(2)
+    metric.update(torch.zeros(3, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.long))
+    assert metric.compute() == 0

@@ -1,5 +1,6 @@
 """Ranking with ties, masking and hits, against full sorts and sets."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +20,17 @@ def test_ranking_equals_a_stable_sort_under_ties(
     assert rank_items(torch.tensor(rows), top_k).tolist() == expected
 
 
-def test_users_ranked_one_by_one_or_together_get_the_same_items() -> None:
+@pytest.mark.parametrize("tile", [1, 7, 64])
+def test_tiles_of_users_get_the_same_items(tile: int) -> None:
     scores = torch.randint(0, 4, (50, 30), generator=torch.Generator().manual_seed(0)).float()
-    together = rank_items(scores, 7)
-    assert torch.equal(together, torch.cat([rank_items(row.unsqueeze(0), 7) for row in scores]))
+    expected = scores.sort(dim=1, descending=True, stable=True).indices[:, :7]
+    assert torch.equal(torch.cat([rank_items(rows, 7) for rows in scores.split(tile)]), expected)
+
+
+def test_ranking_leaves_the_scores_as_they_are() -> None:
+    scores = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
+    assert rank_items(scores, 2).tolist() == [[1, 2]]
+    assert scores.tolist() == [[0.0, 1.0, 1.0, 1.0]]
 
 
 def batch(seen: list[set[int]], relevant: list[set[int]]) -> EvaluationBatch:
@@ -30,7 +38,8 @@ def batch(seen: list[set[int]], relevant: list[set[int]]) -> EvaluationBatch:
         pairs = [(row, item) for row, items in enumerate(sets) for item in sorted(items)]
         return [torch.tensor([pair[side] for pair in pairs], dtype=torch.long) for side in (0, 1)]
 
-    return EvaluationBatch(torch.arange(len(seen)), *coordinates(seen), *coordinates(relevant))
+    users = torch.arange(len(seen)).flip(0)  # ids are not rows
+    return EvaluationBatch(users, *coordinates(seen), *coordinates(relevant))
 
 
 ITEMS = st.sets(st.integers(0, 9), max_size=8)
@@ -43,7 +52,12 @@ def test_hits_equal_set_membership_and_seen_items_come_last(users: list[tuple[se
     tile = batch(seen, relevant)
     generator = torch.Generator().manual_seed(1)
     embeddings = Embeddings(torch.randn(len(users), 3, generator=generator), torch.randn(10, 3, generator=generator))
-    ranked = rank_items(score_items(embeddings, tile), 10)
+    scores = score_items(embeddings, tile)
+    for row, user in enumerate(tile.user_ids.tolist()):
+        unseen = [item for item in range(10) if item not in seen[row]]
+        assert (scores[row, sorted(seen[row])] == -torch.inf).all()
+        torch.testing.assert_close(scores[row, unseen], embeddings.items[unseen] @ embeddings.users[user])
+    ranked = rank_items(scores, 10)
     hits, num_relevant = find_hits(ranked, tile, 10)
     for row, items in enumerate(ranked.tolist()):
         assert hits[row].tolist() == [item in relevant[row] for item in items]

@@ -134,7 +134,7 @@ class TrainingLoader:
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Let the next iteration start where `state` was taken."""
-        self._first_step = state["next_step"]
+        self._first_step = self._next_step = state["next_step"]
 
 
 class EvaluationLoader:

@@ -61,11 +61,13 @@ class FaissSearch:
     def __init__(self) -> None:
         self._faiss = import_optional("faiss", extra="cpu", purpose="token search with backend 'faiss'")
         self._index: Any = None
+        self._ties = TorchSearch()
         self._device = torch.device("cpu")
 
     def refresh(self, codes: Tensor) -> None:
         """See `TokenSearch`."""
         codes = codes.detach().float()
+        self._ties.refresh(codes)
         if self._index is None or self._index.d != codes.shape[1] or self._device != codes.device:
             self._device = codes.device
             self._index = self._faiss.IndexFlatIP(codes.shape[1])
@@ -79,10 +81,18 @@ class FaissSearch:
     def search(self, queries: Tensor, top_k: int) -> Tensor:
         """See `TokenSearch`."""
         assert self._index is not None, "refresh comes first"
-        scores, tokens = self._index.search(_array(queries.detach().float()), top_k)
-        if top_k > 1:  # equal scores come in any order
-            tokens = np.take_along_axis(tokens, np.lexsort((tokens, -scores), axis=1), axis=1)
-        return torch.from_numpy(tokens).to(queries.device)
+        array = _array(queries.detach().float())
+        if top_k == 1:  # of equal scores FAISS keeps the lowest token
+            return torch.from_numpy(self._index.search(array, 1)[1]).to(queries.device)
+        scores, tokens = self._index.search(array, min(top_k + 1, self._index.ntotal))
+        order = np.lexsort((tokens, -scores), axis=1)[:, :top_k]  # equal scores come in any order
+        best = torch.from_numpy(np.take_along_axis(tokens, order, axis=1)).to(queries.device)
+        # A tie across the cut: any of the equal tokens may have been kept.
+        torn = np.flatnonzero((scores[:, top_k - 1 : top_k] == scores[:, top_k:]).any(axis=1))
+        if torn.size:
+            rows = torch.from_numpy(torn).to(queries.device)
+            best[rows] = self._ties.search(queries[rows].float(), top_k)
+        return best
 
 
 def _array(vectors: Tensor) -> np.ndarray:

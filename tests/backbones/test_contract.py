@@ -1,6 +1,7 @@
 """What every backbone must do, walked over all that the package exports."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 import face_lightning.backbones
 from face_lightning.backbones import Backbone
 from face_lightning.data.sampling import TrainingLoader
+from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.types import TrainingBatch
@@ -22,8 +24,14 @@ BACKBONES = [
 every_backbone = pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.__name__)
 
 
-def build(kind: type[Backbone], num_users: int, num_items: int) -> Backbone:
-    torch.manual_seed(0)
+def test_every_backbone_file_is_walked() -> None:
+    folder = Path(face_lightning.backbones.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    assert files == {kind.__module__.rpartition(".")[2] for kind in BACKBONES}, "import the new file in __init__"
+
+
+def build(kind: type[Backbone], num_users: int, num_items: int, seed: int = 0) -> Backbone:
+    torch.manual_seed(seed)
     sized = "embedding_dim" in inspect.signature(kind).parameters
     return kind(num_users, num_items, **({"embedding_dim": 16} if sized else {}))
 
@@ -60,6 +68,22 @@ def test_shapes_and_finite_values_with_isolated_nodes(kind: type[Backbone]) -> N
         assert items.shape == (6, backbone.embedding_dim)
         assert users.isfinite().all()
         assert items.isfinite().all()
+    tables = backbone.initial_embeddings()
+    if tables is not None:  # what L2 acts on
+        assert (len(tables.users), len(tables.items)) == (5, 6)
+        assert tables.users.requires_grad
+        assert tables.items.requires_grad
+
+
+@every_backbone
+def test_isolated_nodes_get_a_finite_gradient(kind: type[Backbone]) -> None:
+    graph, backbone = build_graph(isolated()), build(kind, 5, 6)
+    if not list(backbone.parameters()):
+        pytest.skip(f"{kind.__name__} has no parameters")
+    backbone.prepare(graph)
+    pairs = torch.tensor([2, 3]), torch.tensor([3, 4]), torch.tensor([5, 0])
+    losses(backbone, graph, TrainingBatch(*pairs, torch.empty(0, dtype=torch.long))).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in backbone.parameters())
 
 
 @every_backbone
@@ -87,16 +111,23 @@ def test_evaluation_is_deterministic(kind: type[Backbone]) -> None:
 
 @every_backbone
 def test_state_dict_round_trip(kind: type[Backbone]) -> None:
-    graph, backbone = build_graph(checkerboard()[0]), build(kind, 24, 24).eval()
-    other = build(kind, 24, 24).eval()
-    with torch.no_grad():
-        for parameter in backbone.parameters():
-            parameter.add_(1.0)
+    graph = build_graph(checkerboard()[0])
+    backbone, other = build(kind, 24, 24).eval(), build(kind, 24, 24, seed=1).eval()
     backbone.prepare(graph)
-    other.load_state_dict(backbone.state_dict())
     other.prepare(graph)
+    if list(backbone.parameters()):
+        assert not torch.equal(backbone(graph).items, other(graph).items)
+    other.load_state_dict(backbone.state_dict())
     for first, second in zip(backbone(graph), other(graph), strict=True):
-        torch.testing.assert_close(first, second)
+        assert torch.equal(first, second)
+
+
+@every_backbone
+def test_an_impossible_width_is_told(kind: type[Backbone]) -> None:
+    if "embedding_dim" not in inspect.signature(kind).parameters:
+        pytest.skip(f"{kind.__name__} has a fixed width")
+    with pytest.raises(ConfigurationError, match="embedding_dim: expected at least 1, got 0"):
+        kind(5, 6, embedding_dim=0)
 
 
 @every_backbone

@@ -1,14 +1,18 @@
 """Sampling: no positive among negatives, every pair once, ranks apart, and a resume that misses nothing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from face_lightning.data.sampling import EvaluationLoader, NegativeSampler, TrainingLoader
 from face_lightning.errors import DataError
+from face_lightning.types import TrainingBatch
 
 
 @st.composite
@@ -33,34 +37,45 @@ def test_every_missing_item_is_reached_by_its_rank(train: sp.csr_array) -> None:
         assert sampler.missing_item(users, torch.arange(len(missing))).tolist() == missing.tolist()
 
 
-def test_negatives_are_spread_evenly() -> None:
-    train = sp.csr_array(np.array([[1, 0, 0, 1, 0, 0]], dtype=np.float32))
-    drawn = NegativeSampler(train).sample(torch.zeros(40_000, dtype=torch.long), torch.Generator().manual_seed(0))
-    counts = torch.bincount(drawn, minlength=6)
-    assert counts[[0, 3]].tolist() == [0, 0]
-    assert ((counts[[1, 2, 4, 5]] - 10_000).abs() < 500).all(), "five standard deviations"
-
-
-def pairs_of(loader: TrainingLoader) -> list[tuple[int, int]]:
-    return [pair for batch in loader for pair in zip(batch.user_ids.tolist(), batch.positive_ids.tolist(), strict=True)]
+def test_negatives_are_spread_evenly_over_each_users_missing_items() -> None:
+    train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
+    cells = train.toarray()
+    draws = torch.arange(12).repeat(9_000)
+    items = NegativeSampler(train).sample(draws, torch.Generator().manual_seed(0))
+    for user in range(12):
+        counts = torch.bincount(items[draws == user], minlength=9).numpy()
+        missing = cells[user] == 0
+        assert (counts[~missing] == 0).all()
+        _, probability = chisquare(counts[missing])
+        assert probability > 1e-4, user
 
 
 def all_pairs(train: sp.csr_array) -> list[tuple[int, int]]:
     return sorted(zip(*(side.tolist() for side in train.nonzero()), strict=True))
 
 
-def test_every_pair_comes_once_an_epoch_with_a_true_negative() -> None:
-    train = random_matrix()
-    loader = TrainingLoader(train, batch_size=16)
-    assert sorted(pairs_of(loader)) == all_pairs(train)
-    dense = train.toarray()
-    for batch in loader:
-        assert not dense[batch.user_ids, batch.negative_ids].any()
-
-
-def test_users_with_every_item_are_left_out_and_never_hang() -> None:
-    train = sp.csr_array(np.array([[1, 1, 1], [1, 0, 0]], dtype=np.float32))
-    assert pairs_of(TrainingLoader(train, batch_size=4)) == [(1, 0)]
+@given(matrices(), st.integers(1, 20), st.integers(1, 3))
+def test_every_usable_pair_comes_once_an_epoch_with_a_true_negative(
+    train: sp.csr_array, batch_size: int, world_size: int
+) -> None:
+    cells = train.toarray()
+    usable = [(user, item) for user, item in all_pairs(train) if not cells[user].all()]  # no item is left to draw
+    if len(usable) < world_size:
+        with pytest.raises(DataError, match=f"expected at least {world_size}"):
+            TrainingLoader(train, batch_size=batch_size, world_size=world_size)
+        return
+    loaders = [
+        TrainingLoader(train, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    came: list[tuple[int, int]] = []
+    for batches in zip(*loaders, strict=True):  # as many steps on every rank
+        for batch in batches:
+            assert 1 <= len(batch.user_ids) <= batch_size
+            assert not cells[batch.user_ids, batch.negative_ids].any()
+            came += zip(batch.user_ids.tolist(), batch.positive_ids.tolist(), strict=True)
+    assert len(set(came)) == len(came)
+    assert set(came) <= set(usable)
+    assert len(usable) - len(came) < world_size, "no more is left out than cannot feed every rank"
 
 
 def test_nothing_to_train_on_is_told() -> None:
@@ -68,68 +83,82 @@ def test_nothing_to_train_on_is_told() -> None:
         TrainingLoader(sp.csr_array(np.ones((2, 3), dtype=np.float32)), batch_size=4)
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_share_no_pair_and_have_as_many_steps(world_size: int) -> None:
-    train = random_matrix()
-    loaders = [TrainingLoader(train, batch_size=5, rank=rank, world_size=world_size) for rank in range(world_size)]
-    parts = [pairs_of(loader) for loader in loaders]
-    together = sorted(pair for part in parts for pair in part)
-    assert len(set(together)) == len(together)
-    assert set(together) <= set(all_pairs(train))
-    assert len(all_pairs(train)) - len(together) < world_size
-    assert len({len(list(loader)) for loader in loaders}) == 1
+def same(first: TrainingBatch, second: TrainingBatch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_epochs_differ_and_repeat_by_their_number() -> None:
+def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
+    def epoch(number: int, seed: int = 0) -> list[TrainingBatch]:
+        loader = TrainingLoader(random_matrix(), batch_size=16, entities_per_step=9, seed=seed, epoch=lambda: number)
+        return list(loader)
+
+    for others in (epoch(1), epoch(0, seed=1)):
+        for ours, theirs in zip(epoch(0), others, strict=True):
+            assert not any(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert all(same(*pair) for pair in zip(epoch(0), epoch(0), strict=True))
+
+
+@pytest.mark.parametrize(("world_size", "entities_per_step"), [(1, 12), (1, 50), (1, 80), (2, 7), (3, 1)])
+def test_all_entities_are_visited_before_any_is_visited_again(world_size: int, entities_per_step: int) -> None:
     train, epoch = random_matrix(), [0]
-    loader = TrainingLoader(train, batch_size=16, epoch=lambda: epoch[0])
-    first = pairs_of(loader)
-    epoch[0] = 1
-    assert pairs_of(loader) != first
-    epoch[0] = 0
-    assert pairs_of(loader) == first
-
-
-def test_all_entities_are_visited_before_any_is_visited_again() -> None:
-    train, epoch, seen = random_matrix(), [0], []
-    loader = TrainingLoader(train, batch_size=8, entities_per_step=12, epoch=lambda: epoch[0])
-    for epoch[0] in range(4):
-        for batch in loader:
-            assert len(batch.entity_ids.unique()) == len(batch.entity_ids) <= 12
-            seen += batch.entity_ids.tolist()
-    for begin in range(0, len(seen) - 50, 50):
-        assert sorted(seen[begin : begin + 50]) == list(range(50))
-
-
-def test_ranks_map_different_entities() -> None:
     loaders = [
-        TrainingLoader(random_matrix(), batch_size=8, entities_per_step=5, rank=rank, world_size=2) for rank in (0, 1)
+        TrainingLoader(
+            train,
+            batch_size=8,
+            entities_per_step=entities_per_step,
+            epoch=lambda: epoch[0],
+            rank=rank,
+            world_size=world_size,
+        )
+        for rank in range(world_size)
     ]
-    for first, second in zip(*loaders, strict=True):
-        assert set(first.entity_ids.tolist()).isdisjoint(second.entity_ids.tolist())
+    seen: list[int] = []
+    for epoch[0] in range(12):
+        for batches in zip(*loaders, strict=True):
+            ids = [batch.entity_ids.tolist() for batch in batches]
+            assert max(len(part) for part in ids) <= entities_per_step
+            seen += itertools.chain(*ids)
+    rounds = [seen[begin : begin + 50] for begin in range(0, len(seen) - 49, 50)]
+    assert len(rounds) > 1
+    assert all(sorted(round_) == list(range(50)) for round_ in rounds)
+    assert rounds[0] != rounds[1], "in another order"
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_a_resume_in_mid_epoch_gives_exactly_the_rest(stop: int) -> None:
-    train = random_matrix()
-    whole = list(TrainingLoader(train, batch_size=16, entities_per_step=7, seed=3))
-    interrupted = TrainingLoader(train, batch_size=16, entities_per_step=7, seed=3)
-    iterator = iter(interrupted)
-    for _ in range(stop):
-        next(iterator)
-    resumed = TrainingLoader(train, batch_size=16, entities_per_step=7, seed=3)
+def test_no_entities_where_nothing_is_mapped() -> None:
+    (batch,) = TrainingLoader(random_matrix(), batch_size=1000)
+    assert batch.entity_ids.shape == (0,)
+    assert batch.entity_ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("stop", [0, 1, 3])
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_a_resume_in_mid_epoch_gives_exactly_the_rest(epoch: int, stop: int, rank: int) -> None:
+    def loader(number: int = epoch) -> TrainingLoader:
+        return TrainingLoader(
+            random_matrix(),
+            batch_size=8,
+            entities_per_step=7,
+            seed=3,
+            epoch=lambda: number,
+            rank=rank,
+            world_size=2,
+        )
+
+    whole, interrupted, resumed = list(loader()), loader(), loader()
+    list(itertools.islice(iter(interrupted), stop))
     resumed.load_state_dict(interrupted.state_dict())
+    assert resumed.state_dict() == interrupted.state_dict(), "one who is stopped at once loses nothing"
     rest = list(resumed)
-    assert len(rest) == len(whole) - stop
-    for ours, theirs in zip(rest, whole[stop:], strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert all(same(*pair) for pair in zip(rest, whole[stop:], strict=True))
     assert len(list(resumed)) == len(whole), "the epoch after starts at its beginning"
 
 
-def test_a_finished_epoch_resumes_at_the_next() -> None:
-    loader = TrainingLoader(random_matrix(), batch_size=16)
-    list(loader)
-    assert loader.state_dict() == {"next_step": 0}
+def test_a_finished_epoch_resumes_at_the_start_of_the_next() -> None:
+    loader, resumed = (TrainingLoader(random_matrix(), batch_size=16, epoch=lambda: 1) for _ in range(2))
+    whole = list(loader)
+    resumed.load_state_dict(loader.state_dict())
+    assert all(same(*pair) for pair in zip(resumed, whole, strict=True))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -137,8 +166,13 @@ def test_users_to_rank_for_are_sharded_without_padding(world_size: int) -> None:
     train, valid = random_matrix(seed=1), random_matrix(density=0.05, seed=2)
     users: list[int] = []
     for rank in range(world_size):
-        for batch in EvaluationLoader(train, valid, batch_size=4, rank=rank, world_size=world_size):
+        loader = EvaluationLoader(train, valid, batch_size=4, rank=rank, world_size=world_size)
+        assert len(loader) == len(list(loader))
+        for batch in loader:
             users += batch.user_ids.tolist()
+            assert 1 <= len(batch.user_ids) <= 4
+            cells = batch.relevant_rows * 20 + batch.relevant_items
+            assert (cells.diff() > 0).all(), "sorted by row, then item, as find_hits wants it"
             seen = np.zeros((len(batch.user_ids), 20))
             seen[batch.seen_rows, batch.seen_items] = 1
             np.testing.assert_array_equal(seen, train.toarray()[batch.user_ids.numpy()])

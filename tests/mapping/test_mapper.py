@@ -1,11 +1,10 @@
-"""The mapper: shapes, errors, projections and its bond to a vocabulary."""
+"""The mapper: shapes, errors and its bond to a vocabulary."""
 
 import pytest
 import torch
 
 from face_lightning.errors import CheckpointError, ConfigurationError
 from face_lightning.mapping.mapper import TokenMapper
-from face_lightning.mapping.projection import DisentangledProjection
 
 
 def table(num_words: int = 60, seed: int = 0) -> torch.Tensor:
@@ -38,8 +37,28 @@ def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
     assert all(len(set(row)) == 4 for row in mapped.quantized.indices[0].tolist())
     loss = (mapped.reconstruction - mapped.target).square().mean()
     (loss + mapped.quantized.codebook_loss + mapped.quantized.commitment_loss).backward()
-    without = [name for name, parameter in mapper.named_parameters() if parameter.grad is None]
-    assert not without
+    for name, parameter in mapper.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
+    embeddings = torch.randn(3, 10, generator=torch.Generator().manual_seed(0)) * 7 + 2
+    centred = embeddings - embeddings.mean(1, keepdim=True)
+    normal = centred / centred.square().mean(1, keepdim=True).sqrt()
+    mapped = small().eval()(embeddings.requires_grad_())
+    torch.testing.assert_close(mapped.target, normal, rtol=1e-4, atol=1e-4)
+    assert not mapped.target.requires_grad, "the backbone is not to flee to where it is easily reconstructed"
+    assert torch.equal(small(normalize_input=False).eval()(embeddings).target, embeddings)
+
+
+def test_the_parts_make_the_whole() -> None:
+    mapper, embeddings = small(num_levels=2).eval(), torch.randn(6, 10)
+    mapped = mapper(embeddings)
+    torch.testing.assert_close(mapped.concepts, mapper.encode(embeddings))
+    torch.testing.assert_close(mapped.concepts.norm(dim=-1), torch.ones(6, 4))
+    torch.testing.assert_close(mapped.reconstruction, mapper.decode(mapped.quantized.quantized))
+    assert torch.equal(mapper.describe(embeddings), mapped.quantized.indices[0]), "descriptors are of the first level"
 
 
 def test_describing_is_deterministic_and_free_of_batches() -> None:
@@ -77,20 +96,3 @@ def test_a_map_learnt_for_other_words_is_refused() -> None:
     with pytest.raises(CheckpointError, match="another vocabulary"):
         small().load_state_dict(other.state_dict())
     small().load_state_dict(small().state_dict())
-
-
-@pytest.mark.parametrize("sizes", [(12, 5), (5, 12)])
-def test_every_slot_of_the_projection_is_orthogonal(sizes: tuple[int, int]) -> None:
-    projection = DisentangledProjection(*sizes, num_slots=3)
-    for weight in projection.weight:
-        product = weight.T @ weight if sizes[0] > sizes[1] else weight @ weight.T
-        torch.testing.assert_close(product, torch.eye(5))
-    inputs = torch.randn(4, sizes[0])
-    expected = torch.stack([inputs @ weight for weight in projection.weight], dim=1)
-    torch.testing.assert_close(projection(inputs), expected)
-
-
-def test_a_shared_projection_differs_by_its_biases_alone() -> None:
-    projection = DisentangledProjection(6, 4, num_slots=3, shared=True)
-    difference = projection(torch.randn(1, 6))[0] - projection.bias
-    torch.testing.assert_close(difference, difference[:1].expand(3, 4))

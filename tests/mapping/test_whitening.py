@@ -26,7 +26,7 @@ def test_two_directions_by_hand() -> None:
 
 
 @given(SEEDS, st.integers(1, 5))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_whitening_is_that_of_the_singular_vectors(seed: int, dim: int) -> None:
     table = random(seed, 12, 5).double() @ torch.diag(torch.tensor([9.0, 5.0, 3.0, 1.0, 0.5]).double())
     left, _, right = np.linalg.svd((table - table.mean(0)).numpy(), full_matrices=False)

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.mapping.anchoring import LexicalTargets
 from face_lightning.stages.base import _plain
-from face_lightning.stages.words import WordSpace, codebook_health, gather_entities
+from face_lightning.stages.words import WordSpace, _num_better, codebook_health, gather_entities
 from face_lightning.types import Embeddings
 
 
@@ -31,6 +30,18 @@ def test_health_shows_a_collapse() -> None:
     assert health["duplicate_rate"] == 1, "the order of words makes no other set"
 
 
+def test_health_of_a_single_word_for_all() -> None:
+    health = codebook_health(torch.full((50, 1), 3), num_codes=10)
+    expected = {"perplexity": 1, "active": 1, "active_fraction": 0.1, "top_word_share": 1, "duplicate_rate": 1}
+    assert {key: value.item() for key, value in health.items()} == pytest.approx(expected)
+
+
+def test_duplicates_are_counted_by_entity() -> None:
+    health = codebook_health(torch.tensor([[0, 1], [1, 0], [2, 3], [0, 2]]), num_codes=4)
+    assert health["duplicate_rate"].item() == pytest.approx(2 / 4)
+    assert health["top_word_share"].item() == pytest.approx(3 / 4)
+
+
 def test_perplexity_is_the_exponential_of_entropy() -> None:
     health = codebook_health(torch.tensor([[0], [0], [0], [1]]), num_codes=2)
     entropy = -(3 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
@@ -42,38 +53,81 @@ def test_entities_are_gathered_from_both_tables() -> None:
     ids = torch.tensor([0, 2, 3, 7])
     expected = torch.cat([users, items])[ids]
     assert torch.equal(gather_entities(Embeddings(users, items), ids), expected)
+    for side in (torch.tensor([1]), torch.tensor([4, 5]), torch.tensor([], dtype=torch.long)):  # one table or none
+        assert torch.equal(gather_entities(Embeddings(users, items), side), torch.cat([users, items])[side])
 
 
 class FixedSpace(WordSpace):
     """A word space whose sentence vectors are given, so that no encoder is needed."""
 
-    def __init__(self, spoken: Tensor, written: Tensor, num_users: int, classes: Tensor) -> None:
+    def __init__(self, spoken: Tensor, written: Tensor, num_users: int, classes: Tensor, limit: int = 4096) -> None:
         self.spoken, self.vectors, self.num_users, self.classes = spoken, written, num_users, classes
         self.present = torch.ones(len(written), dtype=torch.bool)
-        self.retrieval_limit = 4096
-        self.targets = LexicalTargets(torch.empty(0), torch.empty(0))
+        self.retrieval_limit = limit
 
     def encode_descriptors(self, descriptors: Tensor, entity_ids: Tensor, batch_size: int = 256) -> Tensor:
         return self.spoken[entity_ids]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    num_users, num_items, num_candidates = 4, 7, 3
-    total = num_users + num_items
+def brute_force(space: FixedSpace, members: list[int], num_candidates: int) -> float:
+    """Share of all candidate sets of all members in which no other text is at least as near as the own one."""
+    right = []
+    for own in members:
+        others = [other for other in members if other != own]
+        for drawn in itertools.combinations(others, num_candidates - 1):
+            rivals = [other for other in drawn if space.classes[other] != space.classes[own]]
+            scores = [float(space.spoken[own] @ space.vectors[other]) for other in rivals]
+            right.append(float(space.spoken[own] @ space.vectors[own]) > max(scores, default=-2.0))
+    return sum(right) / len(right)
+
+
+def random_space(seed: int, num_users: int, num_items: int, limit: int = 4096) -> FixedSpace:
+    generator, total = torch.Generator().manual_seed(seed), num_users + num_items
     spoken = F.normalize(torch.randn(total, 5, generator=generator), dim=1)
-    written = F.normalize(torch.randn(total, 5, generator=generator) + spoken, dim=1)
-    space = FixedSpace(spoken, written, num_users, torch.arange(total))
-    found = space.retrieval(torch.zeros(total, 2, dtype=torch.long), num_candidates)
-    for kind, members in (("users", range(num_users)), ("items", range(num_users, total))):
-        right = []
-        for own in members:
-            others = [other for other in members if other != own]
-            for drawn in itertools.combinations(others, num_candidates - 1):
-                scores = [float(spoken[own] @ written[other]) for other in drawn]
-                right.append(float(spoken[own] @ written[own]) > max(scores))
-        assert found[f"retrieval_{kind}@{num_candidates}"].item() == pytest.approx(sum(right) / len(right))
+    classes = torch.randint(0, total, (total,), generator=generator)  # some have the same text
+    written = F.normalize(torch.randn(total, 5, generator=generator)[classes] + 0.3 * spoken[classes], dim=1)
+    return FixedSpace(spoken, written, num_users, classes, limit)
+
+
+@pytest.mark.parametrize("num_candidates", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int, num_candidates: int) -> None:
+    space = random_space(seed, num_users=5, num_items=8)
+    space.present[[1, 7]] = False  # without text: neither asked for nor a candidate
+    found = space.retrieval(torch.zeros(13, 2, dtype=torch.long), num_candidates)
+    for kind, members in (("users", [0, 2, 3, 4]), ("items", [5, 6, 8, 9, 10, 11, 12])):
+        expected = brute_force(space, members, num_candidates)
+        assert found[f"retrieval_{kind}@{num_candidates}"].item() == pytest.approx(expected)
+
+
+def test_retrieval_needs_as_many_entities_as_candidates() -> None:
+    space = random_space(0, num_users=3, num_items=4)
+    assert set(space.retrieval(torch.zeros(7, 2, dtype=torch.long), 4)) == {"retrieval_items@4"}
+
+
+def test_of_many_entities_evenly_spaced_ones_take_part() -> None:
+    space = random_space(1, num_users=0, num_items=12, limit=5)
+    found = space.retrieval(torch.zeros(12, 2, dtype=torch.long), 3)
+    assert found["retrieval_items@3"].item() == pytest.approx(brute_force(space, [0, 3, 6, 9], 3))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_another_text_as_near_as_the_own_one_is_a_mistake(tied: bool) -> None:
+    spoken = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    written = torch.tensor([[1.0, 0.0], [1.0, 0.0]]) if tied else spoken
+    better = _num_better(spoken, written, torch.arange(2))
+    assert better.tolist() == ([1, 1] if tied else [0, 0])
+
+
+def test_rivals_are_counted_across_tiles() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries, keys = torch.randn(2100, 4, generator=generator), torch.randn(2100, 4, generator=generator)
+    classes = torch.randint(0, 50, (2100,), generator=generator)
+    rows = [0, 1023, 1024, 2099]
+    better = _num_better(queries, keys, classes)
+    for row in rows:
+        scores = (queries[row] * keys).sum(1)
+        assert better[row] == ((scores >= scores[row]) & (classes != classes[row])).sum()
 
 
 def test_the_same_text_is_no_wrong_answer() -> None:

@@ -1,0 +1,11 @@
+"""Settings for all tests: two threads, no hub, and property tests that try the same examples every time."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch.set_num_threads(2)
+settings.register_profile("face", deadline=None, derandomize=True)  # a busy machine is no failure
+settings.load_profile("face")
