@@ -17,7 +17,7 @@ from rich.table import Table
 from scipy.stats import ttest_rel
 
 from benchmarks.records import append, read, shared_data
-from face_lightning.cli import FaceCLI
+from face_lightning.commands import stage as stage_command
 
 ROOT = Path(__file__).resolve().parents[1]
 AUTHORS_SECONDS = {"stage2": 320.0, "stage3": 1560.0}  # seconds an epoch, authors' code, same data, 2 cores
@@ -40,7 +40,7 @@ def run_stage(stage: str, seed: int, data: Path, runs: Path) -> dict[str, Any]:
     before = CHAIN[stage]
     if before:
         command += ["--init_from", str(runs / str(seed) / before)]
-    FaceCLI(command)
+    stage_command.main(command)
     result: dict[str, Any] = json.loads((runs / str(seed) / stage / "result.json").read_text())
     return result
 

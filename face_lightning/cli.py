@@ -1,35 +1,16 @@
-"""The command line: `face fit|validate|test|predict` run a stage, the other commands are in `commands`."""
+"""The command line: finds the command, which alone imports what is heavy, and tells mistakes in one line."""
 
-import contextlib
-import hashlib
 import importlib
-import json
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
 
-import lightning as L
-import yaml
 from jsonargparse import ArgumentError
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
-import face_lightning.backbones
-import face_lightning.data.readers
-import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
 from face_lightning import __version__
-from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
-from face_lightning.data.datamodule import InteractionDataModule
-from face_lightning.errors import CheckpointError, ConfigurationError, FaceError
+from face_lightning.errors import ConfigurationError, FaceError
 from face_lightning.reports import condense
-from face_lightning.stages import Stage
-from face_lightning.stages.export import descriptors_of, has_words, write_descriptors
-from face_lightning.stages.recorder import RunRecorder, environment, peak_mib, write_atomically, write_test_users
 
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = {
@@ -45,251 +26,6 @@ _HELP = "\n".join(
         *(f"  {name:<28}  {text}" for name, text in COMMANDS.items()),
     ]
 )
-_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
-_LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
-_RUN_FILES = ("checkpoints/*.ckpt", "events.out.tfevents.*", "*.json", "*.jsonl", "*.parquet", "*.yaml")
-
-
-class FaceCLI(LightningCLI):
-    """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
-
-    def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self._given = list(args)
-        super().__init__(
-            Stage,
-            InteractionDataModule,
-            subclass_mode_model=True,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
-            parser_kwargs={"exit_on_error": False, "description": "Run a stage of FACE."},
-            args=list(args),
-            run=run,
-        )
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what a run needs besides trainer, model and data, and link what belongs together."""
-        parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
-        parser.add_argument(
-            "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
-        )
-        parser.add_argument(
-            "--if_exists",
-            type=Literal["fail", "skip", "overwrite"],
-            default="fail",
-            help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
-        )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "best",
-                "checkpoint.monitor": "val/recall@20",
-                "checkpoint.mode": "max",
-                "checkpoint.save_on_train_epoch_end": True,
-                "checkpoint.enable_version_counter": False,
-                "checkpoint.auto_insert_metric_name": False,
-                "early_stopping.monitor": "val/recall@20",
-                "early_stopping.mode": "max",
-                "early_stopping.patience": 10,
-            }
-        )
-        parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
-        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for source, target in (("num_users",) * 2, ("num_items",) * 2, ("catalogue_words", "extra_words")):
-            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave the configuration alone.
-
-        LightningCLI would replace the configured model by the checkpoint's, and so evaluate or resume
-        another stage than the one that was asked for without a word. `before_instantiate_classes` checks
-        the checkpoint instead.
-        """
-
-    def option(self, key: str) -> Any:  # noqa: ANN401
-        """Value of a top-level option of the command."""
-        config = self.config[self.subcommand] if self.subcommand else self.config
-        return config.get(key)
-
-    @property
-    def run_dir(self) -> Path:
-        """Folder of the run."""
-        return Path(self.option("run_dir"))
-
-    def before_instantiate_classes(self) -> None:
-        """Check what is asked for, before anything is built or written."""
-        self.skipped = False
-        if self.subcommand is None:
-            return
-        config = self.config[self.subcommand]
-        if self.subcommand == "fit" and config["ckpt_path"] is None:
-            if config["init_from"] is not None:
-                locate_checkpoint(Path(config["init_from"]))
-            self.skipped = self._meet_earlier_run()
-            return
-        self._refuse_two_sources()
-        path = str(config["ckpt_path"] or "best")
-        if path in ("last", "best"):
-            path = str(self.run_dir / "checkpoints" / f"{path}.ckpt")
-        module, _, name = config["model"]["class_path"].rpartition(".")
-        check_stage(Path(path), getattr(importlib.import_module(module), name).name)
-        config["ckpt_path"] = path
-
-    def _refuse_two_sources(self) -> None:
-        """A configuration carries init_from for its first start; only a resume on the command line beats it."""
-        config = self.config[self.subcommand]
-        given = {name for name in ("init_from", "ckpt_path") if any(arg.startswith(f"--{name}") for arg in self._given)}
-        if config["init_from"] is not None and config["ckpt_path"] is not None and given != {"ckpt_path"}:
-            raise ConfigurationError(
-                "init_from and ckpt_path: expected one of them, got both; --init_from starts a stage from an earlier "
-                "one, --ckpt_path resumes or evaluates the same stage"
-            )
-
-    def _meet_earlier_run(self) -> bool:
-        """Whether the run in the folder makes this one needless.
-
-        Raises:
-            ConfigurationError: If there is a run and nobody said what to do with it.
-        """
-        if not any(self.run_dir.glob("checkpoints/*.ckpt")):
-            return False
-        if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
-            return True
-        if self.option("if_exists") == "fail":
-            raise ConfigurationError(
-                f"run_dir: expected a new folder, but {self.run_dir} holds a run; resume it with --ckpt_path last, "
-                "replace it with --if_exists overwrite, or give another --run_dir"
-            )
-        return False
-
-    def fingerprint(self) -> str:
-        """sha256 of everything that decides the run's result: its configuration and where it starts from."""
-        self._dump_config()
-        config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
-        for section, key in _LINKED.items():
-            config[section] = {name: value for name, value in config[section].items() if name != key}
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        if self.option("init_from") is not None:
-            try:
-                digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
-            except CheckpointError:  # a resumed run does not need it any more
-                digest.update(b"gone")
-        return digest.hexdigest()
-
-    def instantiate_classes(self) -> None:
-        """Build data, model and trainer, unless the run is skipped."""
-        if not self.skipped:
-            super().instantiate_classes()
-
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
-        """Build the trainer with a TensorBoard logger in the run folder, unless another logger is configured."""
-        trainer_config = (
-            self.config_init[self.subcommand]["trainer"] if self.subcommand else self.config_init["trainer"]
-        )
-        if self.subcommand == "fit":
-            self.recorder = RunRecorder(self.run_dir)
-            kwargs["callbacks"] = [*(trainer_config.get("callbacks") or []), self.recorder]
-            if trainer_config.get("logger") in (None, True):
-                kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
-        elif trainer_config.get("logger") in (None, True):
-            kwargs["logger"] = False
-        return super().instantiate_trainer(**kwargs)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        if self.skipped:
-            print(f"{self.run_dir}: finished with the same configuration, skipped")
-            return
-        try:
-            super()._run_subcommand(subcommand)
-        except Exception as error:
-            started = any(self.run_dir.glob("checkpoints/*.ckpt"))
-            if subcommand == "fit" and _mistake(error) is not None and not started:
-                clear_run(self.run_dir)  # what cannot start leaves nothing behind
-                with contextlib.suppress(OSError):
-                    self.run_dir.rmdir()
-            raise
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
-
-    def before_fit(self) -> None:
-        """Start from an earlier stage, and make the run folder."""
-        if has_words(self.model):
-            self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
-        if self.option("init_from") is not None and self.option("ckpt_path") is None:
-            print(init_from(self.model, Path(self.option("init_from"))))
-        # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
-        checkpoints = str(self.run_dir / "checkpoints")
-        self.trainer.callbacks.append(  # type: ignore[attr-defined]
-            ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-        )
-        if not self.trainer.is_global_zero:
-            return
-        if self.option("ckpt_path") is None:
-            clear_run(self.run_dir)
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self._dump_config()
-        write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
-        surroundings = {**environment(), "data": self.datamodule.interactions.summary()}
-        write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
-
-    def after_fit(self) -> None:
-        """Test the best checkpoint once, and leave result.json, test_users.parquet and descriptors.parquet."""
-        checkpoint = self.trainer.checkpoint_callback
-        assert isinstance(checkpoint, ModelCheckpoint)
-        validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        epochs = self.trainer.current_epoch
-        (tested,) = self.trainer.test(
-            self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
-        )
-        if not self.trainer.is_global_zero:
-            return
-        interactions = self.datamodule.interactions
-        write_test_users(self.model, interactions.user_ids, self.run_dir / "test_users.parquet")
-        if has_words(self.model):
-            write_descriptors(
-                self.model.words,
-                descriptors_of(self.model),
-                interactions.user_ids,
-                interactions.item_ids,
-                self.run_dir / "descriptors.parquet",
-            )
-        score = checkpoint.best_model_score
-        result = {
-            "stage": self.model.name,
-            "backbone": type(self.model.backbone).__name__,
-            "dataset": interactions.name,
-            "seed": self.option("seed_everything"),
-            "fingerprint": self.fingerprint(),
-            "epochs": epochs,
-            "seconds": round(self.recorder.seconds, 1),
-            "peak_mib": peak_mib(),
-            "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
-            "metrics": {**tested, "last_epoch": validated},
-        }
-        write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
-        recall = f"test/recall@{self.model.top_k[-1]}"
-        print(f"{self.run_dir}: {epochs} epochs in {self.recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
-
-
-def finished(run_dir: Path, fingerprint: str) -> bool:
-    """Whether a run folder holds the result of a run with this fingerprint."""
-    try:
-        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def clear_run(run_dir: Path) -> None:
-    """Remove what an earlier run left in its folder, and nothing else."""
-    for pattern in _RUN_FILES:
-        for path in run_dir.glob(pattern):
-            path.unlink()
-    with contextlib.suppress(OSError):  # not there, or holds files of the user's
-        (run_dir / "checkpoints").rmdir()
 
 
 def fit(argv: Sequence[str] | None = None) -> int:
@@ -309,10 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    if not debug:
-        _silence()
     try:
-        return _dispatch(arguments)
+        return _dispatch(arguments, quiet=not debug)
     except Exception as error:
         mistake = _mistake(error)
         if debug or mistake is None:
@@ -331,19 +65,22 @@ def _silence() -> None:
         ".*Attribute '.*' removed from hparams",
         ".*does not have many workers",
         ".*was deprecated in v4.49.0",
+        ".*callbacks used to create the checkpoint need to be provided",
+        ".*Sparse CSR tensor support is in beta state",
+        ".*Checkpoint directory .* exists and is not empty",
     ):
         warnings.filterwarnings("ignore", message)
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str], quiet: bool) -> int:
     command = arguments[0] if arguments else "--help"
-    if command in COMMANDS:
-        module = importlib.import_module(f"face_lightning.commands.{command}")
-        code: int = module.main(arguments[1:])
+    if command in (*STAGE_COMMANDS, *COMMANDS):
+        name, options = ("stage", arguments) if command in STAGE_COMMANDS else (command, arguments[1:])
+        module = importlib.import_module(f"face_lightning.commands.{name}")
+        if quiet:
+            _silence()  # after the import, in which Lightning sets itself up
+        code: int = module.main(options)
         return code
-    if command in STAGE_COMMANDS:
-        FaceCLI(arguments)
-        return 0
     if command in ("-h", "--help", "--version"):
         print(__version__ if command == "--version" else _HELP)
         return 0
@@ -359,7 +96,7 @@ def _mistake(error: BaseException) -> str | None:
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, ArgumentError):
         return condense(str(error))
-    if isinstance(error, MisconfigurationException) or (isinstance(error, OSError) and error.filename is not None):
+    if isinstance(error, OSError) and error.filename is not None:
         return f"{error}; mend that, or see the whole error with --debug"
     return None
 

@@ -1,1 +1,18 @@
-"""Subcommands of `face` that are not training."""
+"""Subcommands of `face`, one module each; nothing heavy is imported before the command that needs it."""
+
+import argparse
+from typing import NoReturn
+
+from face_lightning.errors import ConfigurationError
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser that tells mistakes as the rest of the command line does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print and exit with.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(f"{message}; see {self.prog} --help")

@@ -16,6 +16,7 @@ from scipy.stats import ttest_rel
 
 from face_lightning.backbones import Popularity
 from face_lightning.commands.describe import read_words, select, word_table
+from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.fetch import fetch_movielens_100k
 from face_lightning.data.readers import MovieLens100K
@@ -45,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         ConfigurationError: If the folder of configurations is not there.
     """
-    from face_lightning.cli import FaceCLI  # the command line imports this module
-
     parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
     parser.add_argument("--configs", type=Path, default=Path("configs/ml-100k"), help="folder of the configurations")
     parser.add_argument("--data", type=Path, default=Path("data/ml-100k"), help="folder of the data set")
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name != "stage1":
             before = "stage2" if name == "stage3" else "stage1"
             command += ["--init_from", str(arguments.runs / before)]
-        FaceCLI(command)
+        run_stage(command)
     console.rule("Test, read once for each run; the epoch was chosen on validation")
     show_results(console, arguments.runs, arguments.data)
     console.rule("Words, learnt from clicks and titles")

@@ -1,6 +1,5 @@
 """`face describe`: the words of users and items by their original ids."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: If the run has no words, or an id is unknown.
         ConfigurationError: If nothing is asked for, or the file's folder does not exist.
     """
-    parser = argparse.ArgumentParser(prog="face describe", description="Print the words of users and items.")
+    parser = CommandParser(prog="face describe", description="Print the words of users and items.")
     parser.add_argument("--run", type=Path, required=True, help="folder of a mapping or alignment run")
     parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="original ids of items")
     parser.add_argument("--users", nargs="+", default=[], metavar="ID", help="original ids of users")

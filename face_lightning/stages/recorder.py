@@ -1,5 +1,6 @@
 """What a run leaves in its folder besides checkpoints and TensorBoard's events."""
 
+import contextlib
 import json
 import platform
 import resource
@@ -24,6 +25,13 @@ _PACKAGES = (
     "transformers",
     "sentence-transformers",
     "numpy",
+)
+_RUN_FILES = (
+    "checkpoints/*.ckpt",
+    "checkpoints/*.ckpt.tmp",
+    "events.out.tfevents.*",
+    *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
+    *("test_users.parquet", "descriptors.parquet", "predictions.parquet"),
 )
 
 
@@ -72,6 +80,23 @@ class RunRecorder(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the count of the interrupted run."""
         self.seconds = state_dict["seconds"]
+
+
+def finished(run_dir: Path, fingerprint: str) -> bool:
+    """Whether a run folder holds the result of a run with this fingerprint."""
+    try:
+        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def clear_run(run_dir: Path) -> None:
+    """Remove what an earlier run left in its folder, and nothing else."""
+    for pattern in _RUN_FILES:
+        for path in run_dir.glob(pattern):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or holds files of the user's
+        (run_dir / "checkpoints").rmdir()
 
 
 def environment() -> dict[str, Any]:

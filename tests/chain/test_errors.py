@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.chain.tiny import QUIET, World, checkpoint, face, process
+from tests.chain.tiny import QUIET, World, checkpoint, face, fit, process
 
 Refused = Callable[..., str]
 
@@ -51,6 +51,8 @@ def data(world: World, tmp_path: Path) -> tuple[Path, list[str]]:
         (["nosuch"], r"command: expected one of fit, .*, got 'nosuch'"),
         (["fit", "--config", "nosuch.yaml"], r"config: expected a file, but there is no \S*nosuch.yaml; correct"),
         (["fit"], r"fit.data.reader, fit.model: expected, but not given; name a file with --config"),
+        (["describe"], r"the following arguments are required: --run; see face describe --help"),
+        (["describe", "--run", "nosuch", "--no"], r"unrecognized arguments: --no; see face describe --help"),
         (["describe", "--run", "nosuch", "--items", "1"], r"run: nosuch has no descriptors.parquet; name the folder"),
     ],
 )
@@ -215,11 +217,23 @@ def test_file_that_is_no_yaml(world: World, refused: Refused) -> None:
         ("data.entities_per_step=-1", r"entities_per_step: expected at least 0, got -1; "),
         (f"{BACKBONE}.init_args.embedding_dim=0", r"embedding_dim: expected at least 1, got 0; "),
         ("data.batch_size=many", r"data.batch_size: expected int, got many; correct the value"),
+        ("seed_everything=true", r"seed_everything: expected a number, got True; "),
+        ("trainer.max_epochs=0", r"trainer: expected at least one epoch of training, got none; raise"),
+        ("trainer.strategy=nosuch", r"trainer: You selected an invalid strategy name: `strategy='nosuch'`.*; correct"),
+        ("early_stopping.monitor=nosuch", r"early_stopping.monitor: .*`nosuch` which is not available. .*`val/recall"),
+        ("model.init_args.optimizer.init_args.lr=-1", r"model.init_args.optimizer: Invalid learning rate: -1.0; "),
         ("data.batchsize=3", r"--data.batchsize=3: no such option; correct its name"),
     ],
 )
 def test_values_on_the_command_line(world: World, refused: Refused, option: str, message: str) -> None:
     assert re.match(message, refused("fit", "--config", world.config("stage1"), f"--{option}"))
+
+
+def test_run_folder_that_is_a_file(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert fit(world.config("stage1"), "--run_dir", tmp_path / "file") == 2
+    assert "run_dir: expected a folder, but" in capfd.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_refused_command_leaves_a_finished_run_alone(chain: World, data: tuple[Path, list[str]]) -> None:
@@ -229,13 +243,12 @@ def test_refused_command_leaves_a_finished_run_alone(chain: World, data: tuple[P
     assert {path: path.read_bytes() for path in chain.run("stage2").rglob("*") if path.is_file()} == before
 
 
-def test_process_prints_one_line_and_debug_the_traceback(world: World, tmp_path: Path) -> None:
-    arguments = ["fit", "--config", world.config("stage1"), "--run_dir", tmp_path / "run", "--data.batch_size", "0"]
-    plain, debug = process(*arguments), process(*arguments, "--debug")
-    errors = plain.communicate(timeout=120)[1]
+def test_debug_shows_the_traceback() -> None:
+    plain, debug = process("describe", "--run", "nosuch"), process("describe", "--run", "nosuch", "--debug")
+    line = "run: nosuch has no descriptors.parquet; name the folder of a finished mapping or alignment run\n"
+    assert plain.communicate(timeout=120) == ("", f"face: error: {line}")
     assert plain.returncode == 2
-    assert errors == "face: error: batch_size: expected at least 1, got 0; leave it out for the default\n"
     errors = debug.communicate(timeout=120)[1]
     assert debug.returncode != 0
-    assert "Traceback" in errors
-    assert "batch_size: expected at least 1, got 0" in errors
+    assert errors.startswith("Traceback")
+    assert errors.endswith(line)

@@ -5,13 +5,16 @@ of random weights. Paths are written into configurations, so that commands may r
 """
 
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
 import yaml
@@ -19,6 +22,7 @@ from scipy.sparse import coo_matrix
 
 from face_lightning.cli import main
 
+ROOT = Path(__file__).resolve().parents[2]
 NUM_USERS, NUM_ITEMS, NUM_CLUSTERS = 40, 30, 3
 GENRES = (("war", "crime"), ("love", "music"), ("robot", "ocean"))
 WORDS = [
@@ -61,10 +65,22 @@ def fit(config: str, *arguments: str | Path) -> int:
     return face("fit", "--config", config, *QUIET, *arguments)
 
 
-def process(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+def process(*arguments: str | Path) -> subprocess.Popen[str]:
     """The command as a process of its own."""
     command = [sys.executable, "-m", "face_lightning.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+class Killer(L.Callback):
+    """Kills its own process in the middle of an epoch, as a crash would."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        self.epoch = epoch
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == (self.epoch, self.batch):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def rows(run: Path) -> list[dict[str, float]]:

@@ -1,0 +1,345 @@
+"""`face fit|validate|test|predict`: one stage, with a run folder and checkpoints that cannot be mixed up."""
+
+import contextlib
+import hashlib
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import face_lightning.backbones
+import face_lightning.data.readers
+import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
+from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
+from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.errors import CheckpointError, ConfigurationError, FaceError
+from face_lightning.stages import Stage
+from face_lightning.stages.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from face_lightning.stages.export import descriptors_of, has_words, write_descriptors, write_predictions
+from face_lightning.stages.recorder import (
+    RunRecorder,
+    clear_run,
+    environment,
+    finished,
+    peak_mib,
+    write_atomically,
+    write_test_users,
+)
+
+_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
+_LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
+
+
+class FaceCLI(LightningCLI):
+    """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
+
+    def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        self._given = list(args)
+        super().__init__(
+            Stage,
+            InteractionDataModule,
+            subclass_mode_model=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
+            parser_kwargs={"prog": "face", "exit_on_error": False, "description": "Run a stage of FACE."},
+            args=_files_first(args),
+            run=run,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run needs besides trainer, model and data, and link what belongs together."""
+        parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
+        parser.add_argument(
+            "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
+        )
+        parser.add_argument(
+            "--if_exists",
+            type=Literal["fail", "skip", "overwrite"],
+            default="fail",
+            help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
+        )
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/recall@20",
+                "checkpoint.mode": "max",
+                "checkpoint.save_on_train_epoch_end": True,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.auto_insert_metric_name": False,
+                "early_stopping.monitor": "val/recall@20",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 10,
+            }
+        )
+        parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
+        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for source, target in (("num_users",) * 2, ("num_items",) * 2, ("catalogue_words", "extra_words")):
+            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone.
+
+        LightningCLI would replace the configured model by the checkpoint's, and so evaluate or resume
+        another stage than the one that was asked for without a word. `before_instantiate_classes` checks
+        the checkpoint instead.
+        """
+
+    def option(self, key: str) -> Any:  # noqa: ANN401
+        """Value of a top-level option of the command."""
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        return config.get(key)
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of the run."""
+        return Path(self.option("run_dir"))
+
+    def _set_seed(self) -> None:
+        seed = self.option("seed_everything")
+        if isinstance(seed, bool):
+            raise ConfigurationError(
+                f"seed_everything: expected a number, got {seed}; a run without one cannot be repeated"
+            )
+        super()._set_seed()
+
+    def before_instantiate_classes(self) -> None:
+        """Check what is asked for, before anything is built or written."""
+        self.skipped = False
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        if self.subcommand == "fit" and config["ckpt_path"] is None:
+            if config["init_from"] is not None:
+                locate_checkpoint(Path(config["init_from"]))
+            self.skipped = self._meet_earlier_run()
+            return
+        self._refuse_two_sources()
+        path = str(config["ckpt_path"] or "best")
+        if path in ("last", "best"):
+            path = str(self.run_dir / "checkpoints" / f"{path}.ckpt")
+        module, _, name = config["model"]["class_path"].rpartition(".")
+        check_stage(Path(path), getattr(importlib.import_module(module), name).name)
+        config["ckpt_path"] = path
+
+    def _refuse_two_sources(self) -> None:
+        """A configuration carries init_from for its first start; only a resume on the command line beats it."""
+        config = self.config[self.subcommand]
+        given = {name for name in ("init_from", "ckpt_path") if any(arg.startswith(f"--{name}") for arg in self._given)}
+        if config["init_from"] is not None and config["ckpt_path"] is not None and given != {"ckpt_path"}:
+            raise ConfigurationError(
+                "init_from and ckpt_path: expected one of them, got both; --init_from starts a stage from an earlier "
+                "one, --ckpt_path resumes or evaluates the same stage"
+            )
+
+    def _meet_earlier_run(self) -> bool:
+        """Whether the run in the folder makes this one needless.
+
+        Raises:
+            ConfigurationError: If there is a run and nobody said what to do with it.
+        """
+        if self.run_dir.is_file():
+            raise ConfigurationError(f"run_dir: expected a folder, but {self.run_dir} is a file; give another one")
+        if not any(self.run_dir.glob("checkpoints/*.ckpt")):
+            return False
+        if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
+            return True
+        if self.option("if_exists") == "fail":
+            raise ConfigurationError(
+                f"run_dir: expected a new folder, but {self.run_dir} holds a run; resume it with --ckpt_path last, "
+                "replace it with --if_exists overwrite, or give another --run_dir"
+            )
+        return False
+
+    def fingerprint(self) -> str:
+        """sha256 of everything that decides the run's result: its configuration and where it starts from."""
+        self._dump_config()
+        config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
+        for section, key in _LINKED.items():
+            config[section] = {name: value for name, value in config[section].items() if name != key}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        if self.option("init_from") is not None:
+            try:
+                digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
+            except CheckpointError:  # a resumed run does not need it any more
+                digest.update(b"gone")
+        return digest.hexdigest()
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, unless the run is skipped."""
+        if not self.skipped:
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
+        """Build the trainer with a TensorBoard logger in the run folder, unless another logger is configured."""
+        trainer_config = (
+            self.config_init[self.subcommand]["trainer"] if self.subcommand else self.config_init["trainer"]
+        )
+        if self.subcommand == "fit" and not trainer_config.get("fast_dev_run"):
+            self.recorder = RunRecorder(self.run_dir)
+            kwargs["callbacks"] = [*_as_list(trainer_config.get("callbacks")), self.recorder]
+            kwargs["plugins"] = [*_as_list(trainer_config.get("plugins")), AtomicCheckpointIO()]
+            if trainer_config.get("logger") in (None, True):
+                kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
+        elif trainer_config.get("logger") in (None, True):
+            kwargs["logger"] = False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, TypeError) as error:
+            raise ConfigurationError(f"trainer: {error}; correct the value") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.skipped:
+            print(f"{self.run_dir}: finished with the same configuration, skipped")
+            return
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception as error:
+            started = any(self.run_dir.glob("checkpoints/*.ckpt"))
+            if subcommand == "fit" and _mistake(error) is not None and not started:
+                clear_run(self.run_dir)  # what cannot start leaves nothing behind
+                with contextlib.suppress(OSError):
+                    self.run_dir.rmdir()
+            raise
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
+
+    def before_fit(self) -> None:
+        """Start from an earlier stage, and make the run folder."""
+        if has_words(self.model):
+            self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
+        if self.option("init_from") is not None and self.option("ckpt_path") is None:
+            print(init_from(self.model, Path(self.option("init_from"))))
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
+        checkpoints = str(self.run_dir / "checkpoints")
+        self.trainer.callbacks.append(  # type: ignore[attr-defined]
+            RunCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+        )
+        if not self.trainer.is_global_zero:
+            return
+        if self.option("ckpt_path") is None:
+            clear_run(self.run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._dump_config()
+        write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
+        surroundings = {**environment(), "data": self.datamodule.interactions.summary()}
+        write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint once, and leave result.json, test_users.parquet and descriptors.parquet."""
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        checkpoint = next(found for found in self.trainer.checkpoint_callbacks if isinstance(found, RunCheckpoint))
+        if not checkpoint.best_model_path:
+            raise ConfigurationError(
+                "trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
+            )
+        validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        epochs = self.trainer.current_epoch
+        (tested,) = self.trainer.test(
+            self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
+        )
+        if not self.trainer.is_global_zero:
+            return
+        interactions = self.datamodule.interactions
+        write_test_users(self.model, interactions.user_ids, self.run_dir / "test_users.parquet")
+        if has_words(self.model):
+            write_descriptors(
+                self.model.words,
+                descriptors_of(self.model),
+                interactions.user_ids,
+                interactions.item_ids,
+                self.run_dir / "descriptors.parquet",
+            )
+        score = checkpoint.best_model_score
+        result = {
+            "stage": self.model.name,
+            "backbone": type(self.model.backbone).__name__,
+            "dataset": interactions.name,
+            "seed": self.option("seed_everything"),
+            "fingerprint": self.fingerprint(),
+            "epochs": epochs,
+            "seconds": round(self.recorder.seconds, 1),
+            "peak_mib": peak_mib(),
+            "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
+            "metrics": {**tested, "last_epoch": validated},
+        }
+        write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+        recall = f"test/recall@{self.model.top_k[-1]}"
+        print(f"{self.run_dir}: {epochs} epochs in {self.recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
+
+    def after_predict(self) -> None:
+        """Leave predictions.parquet; where several processes predict, each leaves a file of its own."""
+        rank = f"-{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        path = self.run_dir / f"predictions{rank}.parquet"
+        interactions = self.datamodule.interactions
+        ids = interactions.user_ids, interactions.item_ids
+        count = write_predictions(self.trainer.predict_loop.predictions, interactions.train, *ids, path)
+        print(f"{path}: items for {count:,} users")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a stage.
+
+    Args:
+        argv: fit, validate, test or predict, and its options.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If the Trainer cannot do what the options ask for.
+    """
+    try:
+        FaceCLI(argv)
+    except Exception as error:
+        mistake = _mistake(error)
+        if mistake is None or mistake is error:
+            raise
+        raise mistake from error
+    return 0
+
+
+def _mistake(error: Exception) -> FaceError | None:
+    """An error of Lightning's or torch's as one that the user can mend; None for a bug."""
+    if isinstance(error, FaceError):
+        return error
+    if isinstance(error, MisconfigurationException) or (isinstance(error, OSError) and error.filename is not None):
+        return ConfigurationError(f"{error}; mend that, or see the whole error with --debug")
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        return ConfigurationError(f"early_stopping.monitor: {error}")
+    if isinstance(error, ValueError) and str(error).startswith("Invalid "):  # torch's optimizers
+        return ConfigurationError(f"model.init_args.optimizer: {error}; correct the value")
+    return None
+
+
+def _files_first(args: Sequence[str]) -> list[str]:
+    """The command line with its configuration files in front, so that what is typed beats what is filed."""
+    rest, files = list(args), []
+    for flag in ("-c", "--config"):
+        while flag in rest[:-1]:
+            at = rest.index(flag)
+            files += rest[at : at + 2]
+            del rest[at : at + 2]
+    files += [argument for argument in rest if argument.startswith("--config=")]
+    rest = [argument for argument in rest if not argument.startswith("--config=")]
+    return [*rest[:1], *files, *rest[1:]]
+
+
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
