@@ -58,5 +58,5 @@ def tokens_with_gradient(
         repeated = near[..., 1:] == tokens.unsqueeze(-1)
         logits = torch.cat([logits[..., :1], logits[..., 1:].masked_fill(repeated, -torch.inf)], dim=-1)
         soft = torch.einsum("bsk,bskt->bst", logits.softmax(-1), F.embedding(near, token_embeddings))
-    result: Tensor = hard + soft - soft.detach()
+    result: Tensor = hard + (soft - soft.detach())  # in this order: the bracket is exactly 0
     return result

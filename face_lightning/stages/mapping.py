@@ -71,8 +71,8 @@ class MappingStage(Stage):
         super().setup(stage)
         self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
 
-    def on_train_epoch_start(self) -> None:
-        """Compute the resting backbone's embeddings."""
+    def on_train_start(self) -> None:
+        """Compute the resting backbone's embeddings; a resume in mid-epoch starts no epoch, but starts here too."""
         if self.freeze_backbone:
             self.backbone.eval()
             with torch.no_grad():

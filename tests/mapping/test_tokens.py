@@ -35,7 +35,6 @@ def test_true_tokens_go_forward(method) -> None:
     torch.testing.assert_close(words, world.table[TOKENS])
 
 
-@pytest.mark.xfail(strict=True, reason="hard + soft - soft rounds; hard + (soft - soft) would not")
 @pytest.mark.parametrize("method", ["linear", "soft"])
 def test_true_tokens_go_forward_to_the_last_bit(method) -> None:
     world = World(dtype=torch.float32)
