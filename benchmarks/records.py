@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,15 @@ def shared_data() -> Path:
     return Path(os.environ.get("FACE_SHARED_DATA", default))
 
 
+def processor() -> str:
+    """The processor's name, and the fast number formats it computes in: what timings depend on most."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.is_file() else ""
+    named = re.search(r"model name\s*:\s*(.+)", text)
+    formats = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if re.search(rf"\b{name}\b", text)]
+    return " ".join([named[1] if named else platform.machine(), *formats])
+
+
 def append(name: str, record: dict[str, Any]) -> None:
     """Add a measurement to results/NAME.jsonl with the command, versions and commit it was made with."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -27,7 +38,7 @@ def append(name: str, record: dict[str, Any]) -> None:
         "benchmark": name,
         **record,
         "command": f"python -m benchmarks.{Path(sys.argv[0]).stem} {arguments}".strip(),
-        "machine": f"{os.cpu_count()} cores, {surroundings['machine']}, {surroundings['gpus'] or 'no GPU'}",
+        "machine": f"{os.cpu_count()} cores, {processor()}, {surroundings['gpus'] or 'no GPU'}",
         "versions": surroundings["versions"],
         "commit": commit.stdout.strip(),
     }

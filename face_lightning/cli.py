@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentError
 
 from face_lightning import __version__
+from face_lightning.allocator import keep_freed_memory
 from face_lightning.errors import ConfigurationError, FaceError
 from face_lightning.reports import condense
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 for a mistake of the user, told in one line.
     """
+    keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

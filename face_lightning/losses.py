@@ -1,5 +1,7 @@
 """Loss functions: tensors in, a scalar out. No module, no weight, no logging."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,3 +45,78 @@ def info_nce(
     target = torch.arange(len(logits), device=logits.device)
     loss = F.cross_entropy(logits, target)
     return (loss + F.cross_entropy(logits.T, target)) / 2 if symmetric else loss
+
+
+def contrast_with_all(queries: Tensor, keys: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Contrast of each query with its own key against every key there is, in tiles.
+
+    `L = -mean_n [ q_n . k_{p_n} / t - log sum_m exp(q_n . k_m / t) ]`
+
+    Args:
+        queries: `(N, D)`.
+        keys: `(M, D)`.
+        positives: Row of `keys` that belongs to each query, `(N,)`.
+        temperature: t > 0.
+    """
+    agreement = (queries * F.embedding(positives, keys)).sum(-1) / temperature
+    return (log_partition_function(queries, keys, temperature) - agreement).mean()
+
+
+def log_partition_function(queries: Tensor, keys: Tensor, temperature: float, tile_size: int = 2**21) -> Tensor:
+    """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding `(N, M)` scores.
+
+    Under autocast the products are computed in its format; sums stay in float32.
+
+    Args:
+        queries: `(N, D)`.
+        keys: `(M, D)`.
+        temperature: t > 0.
+        tile_size: Scores held at once, in numbers; 2^21 are 8 MiB, which stay in a processor's cache.
+    """
+    result: Tensor = _LogPartition.apply(queries, keys, temperature, tile_size)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _LogPartition(torch.autograd.Function):
+    """The gradient to a query is the expected key under its softmax, so one pass over tiles gives both.
+
+    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, temperature: float, tile_size: int) -> Tensor:  # noqa: ANN401
+        device = queries.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else queries.dtype
+        rows, cast_keys = max(1, tile_size // len(keys)), keys.to(dtype)
+        log_partition = queries.new_empty(len(queries))
+        expected = torch.empty_like(queries)
+        with torch.autocast(device, enabled=False):
+            for begin in range(0, len(queries), rows):
+                tile = slice(begin, begin + rows)
+                scores = (queries[tile].to(dtype) @ cast_keys.T).to(queries.dtype).div_(temperature)
+                top = scores.max(dim=1, keepdim=True).values
+                weights = scores.sub_(top).exp_()
+                total = weights.sum(dim=1, keepdim=True)
+                log_partition[tile] = (top + total.log()).squeeze(1)
+                expected[tile] = (weights.to(dtype) @ cast_keys).to(queries.dtype).div_(total)
+        ctx.save_for_backward(queries, keys, expected, log_partition)
+        ctx.temperature, ctx.rows, ctx.dtype = temperature, rows, dtype
+        return log_partition
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+        queries, keys, expected, log_partition = ctx.saved_tensors
+        scale = gradients[0].unsqueeze(1) / ctx.temperature
+        to_queries = expected * scale if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return to_queries, None, None, None
+        cast_keys = keys.to(ctx.dtype)
+        to_keys = torch.zeros_like(keys)
+        with torch.autocast(queries.device.type, enabled=False):
+            for begin in range(0, len(queries), ctx.rows):
+                tile = slice(begin, begin + ctx.rows)
+                cast_queries = queries[tile].to(ctx.dtype)
+                scores = (cast_queries @ cast_keys.T).to(queries.dtype).div_(ctx.temperature)
+                weights = scores.sub_(log_partition[tile, None]).exp_().mul_(scale[tile])
+                to_keys += weights.to(ctx.dtype).T @ cast_queries
+        return to_queries, to_keys, None, None

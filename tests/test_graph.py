@@ -61,6 +61,26 @@ def test_propagation_and_its_gradient_equal_the_dense_form(cells: np.ndarray, se
     assert (ours.grad[alone] == 0).all(), "nor back from them"
 
 
+@given(matrices(), st.integers(0, 4), st.integers(0, 2**31))
+def test_the_sum_of_powers_and_its_gradient_equal_repeated_propagation(
+    cells: np.ndarray, num_steps: int, seed: int
+) -> None:
+    graph, generator = build_graph(sp.csr_array(cells)), torch.Generator().manual_seed(seed)
+    nodes = torch.randn(sum(cells.shape), 3, generator=generator)
+    ours, theirs = nodes.clone().requires_grad_(), nodes.clone().requires_grad_()
+    expected = layer = theirs
+    for _ in range(num_steps):
+        layer = dense_adjacency(None, cells) @ layer
+        expected = expected + layer
+    result = graph.propagate_sum(ours, num_steps)
+    torch.testing.assert_close(result, expected)
+    upstream = torch.randn(nodes.shape, generator=generator)
+    (result * upstream).sum().backward()
+    (expected * upstream).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert torch.equal(nodes, ours), "the features are left as they are"
+
+
 def test_given_weights_take_the_place_of_the_normalised_ones(graph: InteractionGraph) -> None:
     weights, nodes = torch.tensor([1.0, 2.0, 0.0, 5.0]), torch.randn(7, 2)
     torch.testing.assert_close(graph.propagate(nodes, weights), dense_adjacency(weights) @ nodes)

@@ -6,7 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from face_lightning.losses import bayesian_personalized_ranking, info_nce
+from face_lightning.losses import (
+    bayesian_personalized_ranking,
+    contrast_with_all,
+    info_nce,
+    log_partition_function,
+)
 
 
 def test_bpr_by_hand() -> None:
@@ -62,3 +67,52 @@ def test_info_nce_equals_a_loop_with_masked_pairs(name: str, symmetric: bool) ->
 def test_an_entity_alone_has_nothing_to_contrast() -> None:
     one = F.normalize(torch.randn(1, 4), dim=1)
     assert info_nce(one, one, 0.1).item() == 0
+
+
+@pytest.mark.parametrize("tile_size", [1, 77, 10**6])
+@pytest.mark.parametrize("trained", ["queries", "keys", "both"])
+def test_log_partition_in_tiles_equals_logsumexp(tile_size: int, trained: str) -> None:
+    torch.manual_seed(0)
+    tables = torch.randn(31, 4).double(), torch.randn(23, 4).double()
+    needed = trained in ("queries", "both"), trained in ("keys", "both")
+    ours, theirs = (
+        [table.clone().requires_grad_(wanted) for table, wanted in zip(tables, needed, strict=True)] for _ in range(2)
+    )
+    result = log_partition_function(*ours, 0.05, tile_size)
+    expected = (theirs[0] @ theirs[1].T / 0.05).logsumexp(1)
+    torch.testing.assert_close(result, expected)
+    upstream = torch.randn(31).double()
+    (result * upstream).sum().backward()
+    (expected * upstream).sum().backward()
+    for our, their, wanted in zip(ours, theirs, needed, strict=True):
+        assert (our.grad is not None) == wanted
+        torch.testing.assert_close(our.grad, their.grad)
+
+
+def test_log_partition_of_a_low_temperature_does_not_overflow() -> None:
+    queries = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    result = log_partition_function(queries, torch.eye(2), 1e-3)
+    assert result.item() == pytest.approx(1000)
+    result.sum().backward()
+    torch.testing.assert_close(queries.grad, torch.tensor([[1000.0, 0.0]]))
+
+
+def test_log_partition_under_autocast_is_near_and_keeps_float32() -> None:
+    torch.manual_seed(0)
+    queries, keys = F.normalize(torch.randn(9, 16), dim=1), F.normalize(torch.randn(11, 16), dim=1)
+    exact = log_partition_function(queries, keys, 0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = log_partition_function(queries.requires_grad_(), keys.requires_grad_(), 0.2)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact), "autocast was not seen"
+    torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0.01)
+    rounded.sum().backward()
+    assert queries.grad.dtype == keys.grad.dtype == torch.float32
+
+
+def test_contrast_with_all_is_cross_entropy_over_every_key() -> None:
+    torch.manual_seed(0)
+    queries, keys = torch.randn(5, 3), torch.randn(8, 3)
+    positives = torch.tensor([7, 0, 3, 3, 1])
+    ours = contrast_with_all(queries, keys, positives, 0.3)
+    torch.testing.assert_close(ours, F.cross_entropy(queries @ keys.T / 0.3, positives))

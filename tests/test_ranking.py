@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_lightning.ranking import find_hits, rank_items, score_items
+from face_lightning import ranking
+from face_lightning.ranking import Ranker, find_hits, rank_items
 from face_lightning.types import Embeddings, EvaluationBatch
 
 SCORES = st.sampled_from([0.0, 1.0, 2.0, -1.0, -float("inf")])
@@ -52,15 +53,56 @@ def test_hits_equal_set_membership_and_seen_items_come_last(users: list[tuple[se
     tile = batch(seen, relevant)
     generator = torch.Generator().manual_seed(1)
     embeddings = Embeddings(torch.randn(len(users), 3, generator=generator), torch.randn(10, 3, generator=generator))
-    scores = score_items(embeddings, tile)
-    for row, user in enumerate(tile.user_ids.tolist()):
-        unseen = [item for item in range(10) if item not in seen[row]]
-        assert (scores[row, sorted(seen[row])] == -torch.inf).all()
-        torch.testing.assert_close(scores[row, unseen], embeddings.items[unseen] @ embeddings.users[user])
-    ranked = rank_items(scores, 10)
+    ranked = Ranker(embeddings).rank(tile, 10)
     hits, num_relevant = find_hits(ranked, tile, 10)
-    for row, items in enumerate(ranked.tolist()):
+    for row, (user, items) in enumerate(zip(tile.user_ids.tolist(), ranked.tolist(), strict=True)):
+        unseen = [item for item in range(10) if item not in seen[row]]
+        scores = (embeddings.items @ embeddings.users[user]).tolist()
+        assert items[: len(unseen)] == sorted(unseen, key=lambda item: -scores[item])
+        assert items[len(unseen) :] == sorted(seen[row])
         assert hits[row].tolist() == [item in relevant[row] for item in items]
-        unseen = 10 - len(seen[row])
-        assert set(items[:unseen]).isdisjoint(seen[row])
     assert num_relevant.tolist() == [len(items) for items in relevant]
+
+
+KINDS = {
+    "few values": lambda size: torch.randint(-1, 2, size).float(),  # ties everywhere, also across the cut
+    "normal": torch.randn,
+    "near ties": lambda size: 1 + 1e-6 * torch.randn(size),
+    "zero": torch.zeros,
+    "far apart": lambda size: torch.randn(size) * torch.logspace(-12, 12, size[0]).unsqueeze(1),
+}
+
+
+@given(
+    st.sampled_from(sorted(KINDS)), st.integers(1, 60), st.integers(1, 9), st.integers(1, 12), st.booleans(), st.data()
+)
+@pytest.mark.filterwarnings("error")
+def test_the_ranker_equals_a_full_sort_of_exact_scores(
+    kind: str, num_items: int, dim: int, top_k: int, rough: bool, data: st.DataObject
+) -> None:
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    embeddings = Embeddings(KINDS[kind]((7, dim)), KINDS[kind]((num_items, dim)))
+    items = st.sets(st.integers(0, num_items - 1))
+    tile = batch([data.draw(items) for _ in range(7)], [set()] * 7)
+    exact = (embeddings.users[tile.user_ids].unsqueeze(1) * embeddings.items).sum(-1)
+    exact[tile.seen_rows, tile.seen_items] = -torch.inf
+    expected = exact.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_BLOCK", 2)
+        patch.setattr(ranking, "has_bfloat16", lambda device: rough)
+        assert torch.equal(Ranker(embeddings, num_candidates=3).rank(tile, top_k), expected)
+
+
+@pytest.mark.parametrize("rough", [False, True])
+def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "has_bfloat16", lambda device: rough)
+    torch.manual_seed(0)
+    embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))
+    embeddings.items[3000:] = embeddings.items[:3000]  # every item has an equal
+    ranker, nobody = Ranker(embeddings), torch.empty(0, dtype=torch.long)
+    whole = ranker.rank(EvaluationBatch(torch.arange(97), nobody, nobody, nobody, nobody), 20)
+    for tile in (1, 5, 64):
+        parts = [EvaluationBatch(ids, nobody, nobody, nobody, nobody) for ids in torch.arange(97).split(tile)]
+        assert torch.equal(torch.cat([ranker.rank(part, 20) for part in parts]), whole)
+    scores = (embeddings.users.double() @ embeddings.items.double().T).float()
+    assert (whole == rank_items(scores, 20)).float().mean() > 0.99

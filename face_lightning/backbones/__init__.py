@@ -2,7 +2,10 @@
 
 from face_lightning.backbones.base import Backbone
 from face_lightning.backbones.gmf import GMF
+from face_lightning.backbones.lightgcl import LightGCL
 from face_lightning.backbones.lightgcn import LightGCN
 from face_lightning.backbones.popularity import Popularity
+from face_lightning.backbones.simgcl import SimGCL
+from face_lightning.backbones.xsimgcl import XSimGCL
 
-__all__ = ["GMF", "Backbone", "LightGCN", "Popularity"]
+__all__ = ["GMF", "Backbone", "LightGCL", "LightGCN", "Popularity", "SimGCL", "XSimGCL"]

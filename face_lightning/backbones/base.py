@@ -81,4 +81,4 @@ class EmbeddingTables(nn.Module):
 
     def forward(self) -> Embeddings:
         """Tables of users `(U, D)` and items `(I, D)`, as views."""
-        return Embeddings(self.weight[: self.num_users], self.weight[self.num_users :])
+        return Embeddings(*self.weight.split([self.num_users, len(self.weight) - self.num_users]))

@@ -1,5 +1,7 @@
 """LightGCN: linear propagation of embeddings over the interaction graph."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,7 @@ class LightGCN(Backbone):
         embedding_dim: int = 256,
         num_layers: int = 3,
         keep_edges: float = 0.8,
-        combine: str = "sum",
+        combine: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim)
         self.num_layers = num_layers
@@ -47,16 +49,20 @@ class LightGCN(Backbone):
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
         """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
-        drop = self.training and self.keep_edges < 1
-        edge_weight = graph.dropped_weights(self.keep_edges) if drop else None
-        layer: Tensor = self.tables.weight
-        total: Tensor = layer
-        for _ in range(self.num_layers):
-            layer = graph.propagate(layer, edge_weight)
-            total = total + layer
-        if self.combine == "mean":
-            total = total / (self.num_layers + 1)
-        return Embeddings(*torch.split(total, [self.num_users, self.num_items]))
+        total = graph.propagate_sum(self.tables.weight, self.num_layers, self.edge_weight(graph))
+        return self.split(self.combined(total))
+
+    def edge_weight(self, graph: InteractionGraph) -> Tensor | None:
+        """Weight of each interaction in this pass `(N,)`; None where no edge is dropped."""
+        return graph.dropped_weights(self.keep_edges) if self.training and self.keep_edges < 1 else None
+
+    def combined(self, total: Tensor) -> Tensor:
+        """The sum of all layers as `combine` wants it."""
+        return total / (self.num_layers + 1) if self.combine == "mean" else total
+
+    def split(self, nodes: Tensor) -> Embeddings:
+        """Users `(U, D)` and items `(I, D)` of all nodes `(U + I, D)`."""
+        return Embeddings(*torch.split(nodes, [self.num_users, self.num_items]))
 
     def initial_embeddings(self) -> Embeddings:
         """Tables before propagation, `(U, D)` and `(I, D)`."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -16,7 +17,7 @@ from face_lightning.backbones import Backbone
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.metrics import RankingMetric, ranking_metrics
-from face_lightning.ranking import find_hits, rank_items, score_items
+from face_lightning.ranking import Ranker, find_hits
 from face_lightning.seeds import counter_seed
 from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
 
@@ -45,7 +46,7 @@ class Stage(L.LightningModule, ABC):
         backbone: Callable[[int, int], Backbone],
         num_users: int,
         num_items: int,
-        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
+        optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
         scheduler: LRSchedulerCallable | None = None,
         backbone_lr_factor: float = 1.0,
         l2_weight: float = 1e-6,
@@ -64,6 +65,7 @@ class Stage(L.LightningModule, ABC):
         self.test_users: dict[str, list[Tensor]] = {}
         self._graph: InteractionGraph | None = None
         self._final: Embeddings | None = None
+        self._ranker: Ranker | None = None
 
     @property
     def graph(self) -> InteractionGraph:
@@ -86,21 +88,23 @@ class Stage(L.LightningModule, ABC):
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Unweighted loss terms of a batch by name."""
 
+    def embed(self) -> Embeddings:
+        """The backbone's embeddings, as training sees them."""
+        embeddings: Embeddings = self.backbone(self.graph)
+        return embeddings
+
     def recommendation_losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Embeddings]:
         """The backbone's own losses, and the embeddings that they were computed on."""
-        embeddings: Embeddings = self.backbone(self.graph)
-        users = embeddings.users[batch.user_ids]
-        positive, negative = embeddings.items[batch.positive_ids], embeddings.items[batch.negative_ids]
+        embeddings = self.embed()
+        rows = _gather(embeddings, batch)
+        users, positive, negative = rows
         scores = (users * positive).sum(-1), (users * negative).sum(-1)
         losses = {"bpr": bayesian_personalized_ranking(*scores)}
         tables = self.backbone.initial_embeddings()
         if tables is not None:
-            rows = (
-                tables.users[batch.user_ids],
-                tables.items[batch.positive_ids],
-                tables.items[batch.negative_ids],
-            )
-            losses["l2"] = torch.stack([row.square().sum(-1).mean() for row in rows]).sum()
+            if tables.users.data_ptr() != embeddings.users.data_ptr():  # else the rows are at hand
+                rows = _gather(tables, batch)
+            losses["l2"] = torch.stack([row.square().sum() for row in rows]).sum() / len(users)
         losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
         return losses, embeddings
 
@@ -134,6 +138,7 @@ class Stage(L.LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}
 
     def _start_evaluation(self) -> None:
+        self._ranker = None
         self._final = self.backbone(self.graph)
 
     @property
@@ -143,7 +148,9 @@ class Stage(L.LightningModule, ABC):
         return self._final
 
     def _rank(self, batch: EvaluationBatch) -> Tensor:
-        return rank_items(score_items(self.final_embeddings, batch), self.top_k[-1])
+        if self._ranker is None:
+            self._ranker = Ranker(self.final_embeddings)
+        return self._ranker.rank(batch, self.top_k[-1])
 
     def on_validation_epoch_start(self) -> None:
         """Compute the embeddings once for the whole validation."""
@@ -201,6 +208,13 @@ class Stage(L.LightningModule, ABC):
         checkpoint["face_stage"] = self.name
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = _plain(checkpoint["hyper_parameters"])
+
+
+def _gather(embeddings: Embeddings, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of a batch's users, positive and negative items, `(B, D)` each."""
+    items = F.embedding(torch.cat([batch.positive_ids, batch.negative_ids]), embeddings.items)
+    positive, negative = items.split(len(batch.positive_ids))
+    return F.embedding(batch.user_ids, embeddings.users), positive, negative
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -1,22 +1,76 @@
 """Stage 1: pretrain a backbone on the interaction graph."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from face_lightning.backbones import Backbone
+from face_lightning.regularizers import TextRegularizer
 from face_lightning.stages.base import Stage
-from face_lightning.types import TrainingBatch
+from face_lightning.stages.texts import entity_vectors
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.types import Embeddings, TrainingBatch
 
 
 class PretrainingStage(Stage):
-    """The backbone's own losses and nothing else.
+    """The backbone's own losses, and a text regulariser's where one is given.
 
     Started from an earlier run with the learning rate and epochs of stage 3, it is the fine-tune-only
     control: what stage 3 would reach without words.
+
+    Args:
+        backbone: Builds the backbone from `num_users` and `num_items`.
+        num_users: U.
+        num_items: I.
+        text: Builds a text regulariser from the widths of embeddings and text vectors, such as
+            `ContrastiveText` (RLMRec-Con); none if null.
+        encoder: Frozen text encoder of the regulariser; all-MiniLM-L6-v2 if not given.
+        **kwargs: Arguments of `Stage`.
     """
 
     name: ClassVar[str] = "pretraining"
 
+    def __init__(
+        self,
+        backbone: Callable[[int, int], Backbone],
+        num_users: int,
+        num_items: int,
+        *,
+        text: Callable[[int, int], TextRegularizer] | None = None,
+        encoder: TextEncoder | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(backbone, num_users, num_items, **kwargs)
+        self.text: TextRegularizer | None = None
+        if text is not None:
+            self.encoder = encoder or TextEncoder()
+            self.text = text(self.backbone.embedding_dim, self.encoder.width)
+            self.loss_weights[self.text.name] = self.text.weight
+        self._vectors = torch.empty(0)
+        self._present = torch.empty(0, dtype=torch.bool)
+
+    def setup(self, stage: str) -> None:
+        """Encode the texts, where a regulariser wants them, besides what every stage sets up."""
+        super().setup(stage)
+        if self.text is not None:
+            vectors = entity_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
+            self._present = (~vectors.isnan().any(1)).to(self.device)
+            self._vectors = vectors.nan_to_num().to(self.device)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The backbone, and the text regulariser where there is one."""
+        groups = super().parameter_groups()
+        return groups if self.text is None else [*groups, {"params": list(self.text.parameters()), "name": "text"}]
+
+    def embed(self) -> Embeddings:
+        """The backbone's embeddings, with what the regulariser hides hidden."""
+        return super().embed() if self.text is None else self.text.embed(self.backbone, self.graph)
+
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """`bpr`, `l2` and the backbone's auxiliary terms."""
-        return self.recommendation_losses(batch)[0]
+        """`bpr`, `l2`, the backbone's auxiliary terms, and the text regulariser's."""
+        losses, embeddings = self.recommendation_losses(batch)
+        if self.text is not None:
+            losses[self.text.name] = self.text.loss(batch, embeddings, self._vectors, self._present)
+        return losses

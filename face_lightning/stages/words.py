@@ -2,34 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from face_lightning.errors import DataError
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
 from face_lightning.mapping.mapper import Mapped, TokenMapper
 from face_lightning.stages.base import Stage
+from face_lightning.stages.texts import EntityProfiles, entity_vectors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.lexical import lexical_targets
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.types import Embeddings
-
-
-class EntityProfiles(Protocol):
-    """Texts of users and items, or vectors that take their place; what a data module has to offer."""
-
-    user_texts: Sequence[str | None]
-    item_texts: Sequence[str | None]
-    user_vectors: np.ndarray | None
-    item_vectors: np.ndarray | None
-    user_labels: Sequence[str]
-    item_labels: Sequence[str]
-    domain: str
 
 
 class WordSpace:
@@ -108,14 +93,7 @@ class WordSpace:
         self.num_users = len(profiles.user_texts)
         self.labels = [*profiles.user_labels, *profiles.item_labels]
         self.texts = [*profiles.user_texts, *profiles.item_texts]
-        vectors = torch.cat(
-            [
-                self._vectors("user", profiles.user_texts, profiles.user_vectors),
-                self._vectors("item", profiles.item_texts, profiles.item_vectors),
-            ]
-        )
-        if vectors.isnan().any(1).all():
-            raise DataError("profiles: expected texts of users or items, got none at all; give a reader with texts")
+        vectors = entity_vectors(self.encoder, profiles)
         targets = self._find_targets(vectors)
         self.encoder.to(device)
         self.prompts = [
@@ -142,16 +120,6 @@ class WordSpace:
             for kind in kinds
         ]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
-
-    def _vectors(self, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
-        if given is None:
-            return self.encoder.encode(texts, progress=True)
-        if given.shape[1] != self.encoder.width:
-            raise DataError(
-                f"{kind}_vectors: expected width {self.encoder.width} of the text encoder, got {given.shape[1]}; "
-                "encode the texts with the encoder that reads the descriptors, or leave the vector files out"
-            )
-        return F.normalize(torch.from_numpy(given), dim=-1)
 
     def losses(self, mapped: Mapped, entity_ids: Tensor, anchor: bool) -> dict[str, Tensor]:
         """Reconstruction, quantization and anchoring losses of mapped entities, unweighted.

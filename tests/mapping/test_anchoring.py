@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring, log_partition_function
+from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
 
 
 def world(
@@ -93,25 +93,3 @@ def test_drawn_negatives_estimate_the_full_loss() -> None:
     draws = torch.stack([lexical_anchoring(concepts, codes, targets, 0.2, num_negatives=100) for _ in range(50)])
     torch.testing.assert_close(draws.mean(), exact, rtol=0.02, atol=0)
     torch.testing.assert_close(lexical_anchoring(concepts, codes, targets, 0.2, num_negatives=400), exact)
-
-
-@pytest.mark.parametrize("tile_size", [1, 77, 10**6])
-def test_log_partition_in_tiles_equals_logsumexp(tile_size: int) -> None:
-    concepts, codes, _ = world()
-    flat = concepts.flatten(0, 1)
-    ours, theirs = flat.clone().requires_grad_(), flat.clone().requires_grad_()
-    result = log_partition_function(ours, codes, 0.05, tile_size)
-    expected = (theirs @ codes.T / 0.05).logsumexp(1)
-    torch.testing.assert_close(result, expected)
-    upstream = torch.randn(len(flat)).double()
-    (result * upstream).sum().backward()
-    (expected * upstream).sum().backward()
-    torch.testing.assert_close(ours.grad, theirs.grad)
-
-
-def test_log_partition_of_a_low_temperature_does_not_overflow() -> None:
-    queries = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    result = log_partition_function(queries, torch.eye(2), 1e-3)
-    assert result.item() == pytest.approx(1000)
-    result.sum().backward()
-    torch.testing.assert_close(queries.grad, torch.tensor([[1000.0, 0.0]]))

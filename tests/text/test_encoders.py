@@ -244,7 +244,7 @@ def test_moving_keeps_a_model_of_the_same_number_format_only(
     assert encoder.to("cpu") is encoder
     assert encoder._sentence_transformer() is model
     encoder.precision = "auto"
-    monkeypatch.setattr("face_lightning.text.encoders._has_bfloat16", lambda device: device.index == 0)
+    monkeypatch.setattr("face_lightning.text.encoders.has_bfloat16", lambda device: device.index == 0)
     encoder.to("cpu:0")
     assert encoder.device == torch.device("cpu:0")
     assert encoder._sentence_transformer() is not model

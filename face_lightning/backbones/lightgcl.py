@@ -1,0 +1,123 @@
+"""LightGCL: contrast of propagation with what the graph's leading singular vectors make of it."""
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from scipy.sparse.linalg import svds
+from torch import Tensor
+
+from face_lightning.backbones.lightgcn import LightGCN
+from face_lightning.errors import ConfigurationError
+from face_lightning.graph import InteractionGraph
+from face_lightning.losses import contrast_with_all
+from face_lightning.types import Embeddings, TrainingBatch
+
+
+class LightGCL(LightGCN):
+    """Contrasts each node with its view through the truncated SVD of the normalised adjacency.
+
+    `G_{l+1} = U S V^T E_l` beside `E_{l+1} = A E_l`, both summed over layers;
+    `L = w (InfoNCE(G_users, E_users) + InfoNCE(G_items, E_items))`.
+
+    Reference:
+        Cai et al., "LightGCL: Simple Yet Effective Graph Contrastive Learning for Recommendation",
+        ICLR 2023.
+
+    Note:
+        The authors approximate the SVD by random projections; it is exact here (Lanczos, from a seeded
+        start), which costs a second on a graph of a million interactions. Their code contrasts by dot
+        products where their paper says cosine.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embedding_dim: D.
+        num_layers: Propagation steps, L >= 1.
+        rank: Number of singular vectors; min(U, I) - 1 where that is less.
+        contrast_weight: Weight w of the contrast.
+        temperature: Temperature of the contrast.
+        similarity: "cosine" or "dot".
+        keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
+        combine: Whether layers are summed or averaged.
+
+    Raises:
+        ConfigurationError: If `rank` is not positive.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_dim: int = 256,
+        num_layers: int = 2,
+        rank: int = 5,
+        contrast_weight: float = 0.1,
+        temperature: float = 0.1,
+        similarity: Literal["cosine", "dot"] = "cosine",
+        keep_edges: float = 1.0,
+        combine: Literal["sum", "mean"] = "sum",
+    ) -> None:
+        super().__init__(num_users, num_items, embedding_dim, num_layers, keep_edges, combine)
+        if rank < 1:
+            raise ConfigurationError(f"rank: expected at least 1, got {rank}; 5 is usual")
+        self.rank = min(rank, num_users - 1, num_items - 1)
+        self.contrast_weight = contrast_weight
+        self.temperature = temperature
+        self.similarity = similarity
+        self.left: Tensor
+        self.right: Tensor
+        self.register_buffer("left", torch.zeros(num_users, self.rank), persistent=False)
+        self.register_buffer("right", torch.zeros(num_items, self.rank), persistent=False)
+        self._view: Embeddings | None = None
+
+    def prepare(self, graph: InteractionGraph) -> None:
+        """Find the leading singular vectors; those of the users carry the singular values."""
+        users, items = graph.edge_index.cpu().numpy()
+        weights = graph.edge_weight.cpu().double().numpy()
+        adjacency = sp.csr_array((weights, (users, items)), shape=(self.num_users, self.num_items))
+        start = np.random.default_rng(0).standard_normal(min(adjacency.shape))
+        left, values, right = svds(adjacency, k=self.rank, v0=start)
+        self.left = torch.from_numpy(left * values).to(graph.edge_weight)
+        self.right = torch.from_numpy(right.T.copy()).to(graph.edge_weight)
+
+    def forward(self, graph: InteractionGraph) -> Embeddings:
+        """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
+        if not self.training:
+            return super().forward(graph)
+        edge_weight = self.edge_weight(graph)
+        layers: list[Tensor] = [self.tables.weight]
+        for _ in range(self.num_layers):
+            layers.append(graph.propagate(layers[-1], edge_weight))
+        self._view = self._low_rank_view(layers)
+        return self.split(self.combined(reduce(torch.add, layers)))
+
+    def auxiliary_losses(
+        self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
+    ) -> dict[str, Tensor]:
+        """`contrast` of the batch's users and items, seen through the singular vectors, with all nodes."""
+        del graph
+        view, self._view = self._view, None
+        assert view is not None, "forward comes first, in training mode"
+        item_ids = torch.cat([batch.positive_ids, batch.negative_ids])
+        terms = []
+        for ids, seen, keys in zip((batch.user_ids, item_ids), view, embeddings, strict=True):
+            unique = ids.unique()
+            queries = F.embedding(unique, seen)
+            if self.similarity == "cosine":
+                queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
+            terms.append(contrast_with_all(queries, keys, unique, self.temperature))
+        return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
+
+    def _low_rank_view(self, layers: Sequence[Tensor]) -> Embeddings:
+        users, items = self.split(layers[0])
+        with torch.autocast(users.device.type, enabled=False):  # in float32, as all propagation
+            for layer in layers[:-1]:
+                layer_users, layer_items = self.split(layer)
+                users = users + self.left @ (self.right.T @ layer_items)
+                items = items + self.right @ (self.left.T @ layer_users)
+        return Embeddings(self.combined(users), self.combined(items))

@@ -1,0 +1,105 @@
+"""SimGCL: LightGCN with a contrast between two randomly perturbed views of the graph's nodes."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.backbones.lightgcn import LightGCN
+from face_lightning.graph import InteractionGraph
+from face_lightning.losses import contrast_with_all
+from face_lightning.types import Embeddings, TrainingBatch
+
+
+class SimGCL(LightGCN):
+    """Adds noise of fixed length to every propagated layer, twice, and contrasts the two results.
+
+    `E'_{l+1} = A E'_l + eps * sign(A E'_l) * d`, d a random direction in the positive orthant;
+    `L = w (InfoNCE(users) + InfoNCE(items))` over the users and items of a batch.
+
+    Reference:
+        Yu et al., "Are Graph Augmentations Necessary? Simple Graph Contrastive Learning for
+        Recommendation", SIGIR 2022.
+
+    Note:
+        Noise is a constant to the gradient and propagation is linear, so a view is the clean embedding
+        plus a constant: one backward pass through the graph serves the ranking loss and both views.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embedding_dim: D.
+        num_layers: Propagation steps, L >= 1.
+        contrast_weight: Weight w of the contrast.
+        temperature: Temperature of the contrast.
+        noise_scale: Length eps of the noise that a node gets in each layer.
+        negatives: What a node is contrasted with: "all" nodes of its kind, as in the RLMRec and FACE
+            code, or those of the "batch", as in the SimGCL paper.
+        combine: Whether layers are summed or averaged.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        embedding_dim: int = 256,
+        num_layers: int = 3,
+        contrast_weight: float = 0.1,
+        temperature: float = 0.2,
+        noise_scale: float = 0.9,
+        negatives: Literal["all", "batch"] = "all",
+        combine: Literal["sum", "mean"] = "sum",
+    ) -> None:
+        super().__init__(num_users, num_items, embedding_dim, num_layers, keep_edges=1.0, combine=combine)
+        self.contrast_weight = contrast_weight
+        self.temperature = temperature
+        self.noise_scale = noise_scale
+        self.negatives = negatives
+
+    def auxiliary_losses(
+        self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
+    ) -> dict[str, Tensor]:
+        """`contrast` of the batch's users and of its items between two perturbed views."""
+        first, second = self._perturbed_view(embeddings, graph), self._perturbed_view(embeddings, graph)
+        return {"contrast": self.contrast_weight * self.contrast_views(batch, first, second)}
+
+    def contrast_views(self, batch: TrainingBatch, first: Embeddings, second: Embeddings) -> Tensor:
+        """Contrast of two views, users plus items.
+
+        Args:
+            batch: Whose users and positive items are contrasted, each once.
+            first: View that the queries come from.
+            second: View that the keys come from.
+        """
+        terms = []
+        for ids, queries, keys in zip((batch.user_ids, batch.positive_ids), first, second, strict=True):
+            unique, targets = ids.unique(), ids.unique()
+            if self.negatives == "batch":
+                keys, targets = F.embedding(unique, keys), torch.arange(len(unique), device=ids.device)
+            queries, keys = F.normalize(F.embedding(unique, queries), dim=1), F.normalize(keys, dim=1)
+            terms.append(contrast_with_all(queries, keys, targets, self.temperature))
+        return torch.stack(terms).sum()
+
+    def _perturbed_view(self, embeddings: Embeddings, graph: InteractionGraph) -> Embeddings:
+        with torch.no_grad():
+            layer: Tensor = self.tables.weight
+            total = layer.clone()
+            for _ in range(self.num_layers):
+                layer = perturb(graph.propagate(layer), self.noise_scale)
+                total += layer
+            total = self.combined(total)
+            shifts = torch.split(total.sub_(torch.cat(embeddings)), [self.num_users, self.num_items])
+        return Embeddings(embeddings.users + shifts[0], embeddings.items + shifts[1])
+
+
+def perturb(nodes: Tensor, scale: float) -> Tensor:
+    """`nodes` `(N, D)` moved by `scale` in a random direction of the orthant that each lies in."""
+    noise = F.normalize(_uniform_bytes(nodes), dim=1).mul_(scale)
+    return nodes + noise.copysign_(nodes.detach())
+
+
+def _uniform_bytes(like: Tensor) -> Tensor:
+    """Uniform numbers in (0, 256) in steps of one, as many as in `like`: eight for each random integer drawn."""
+    draws = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    return draws.view(torch.uint8)[: like.numel()].view(like.shape).to(like.dtype).add_(0.5)
