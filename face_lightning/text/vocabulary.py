@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,10 +13,12 @@ from torch import Tensor
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.families import family_of, whole_words
 from face_lightning.text.lexical import lexical_targets
 from face_lightning.text.words import (
     BLOCKLIST,
     frequent_words,
+    is_base_form,
     open_word_list,
     read_blocklist,
     read_word_list,
@@ -25,15 +27,36 @@ from face_lightning.text.words import (
 __all__ = [
     "Codebook",
     "CodebookReport",
+    "TokenSource",
     "build_codebook",
     "frequent_words",
     "lexical_targets",
+    "load_codebook",
+    "save_codebook",
     "whole_words",
     "word_vectors",
 ]
 
-_RULES = "1"  # goes up when the same arguments come to mean other words
+_RULES = "2"  # goes up when the same arguments come to mean other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")
+
+
+class TokenSource(Protocol):
+    """Tokenizer and raw token embeddings of a model: a `TextEncoder`, or `VocabularyFiles` without its encoder."""
+
+    model: str
+    cache_dir: Path
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401
+        """The model's tokenizer."""
+
+    @property
+    def identity(self) -> str:
+        """Key of all that tokenizer and embeddings depend on."""
+
+    def token_embeddings(self, token_ids: Tensor) -> Tensor:
+        """Return the raw input embeddings of `token_ids` `(N,)` as `(N, T)` in float32."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +81,39 @@ class CodebookReport:
     """How many words each filter left.
 
     Attributes:
+        family: How the tokenizer marks whole words: "WordPiece", "SentencePiece", "byte-level BPE", ...
         num_tokens: Entries of the tokenizer.
         num_whole_words: Entries that are a whole word of the letters a-z, long enough.
         num_listed: Nouns and adjectives of the word list.
         num_common: Whole words that are on the word list.
         num_extra: Whole words let in by `extra_words` alone.
         num_blocked: Words taken out again by the blocklist.
+        num_inflected: Words taken out again because they are no base form.
+        num_unreachable: Words taken out again because the tokenizer writes them in other tokens.
         num_words: Words of the codebook.
     """
 
+    family: str
     num_tokens: int
     num_whole_words: int
     num_listed: int
     num_common: int
     num_extra: int
     num_blocked: int
+    num_inflected: int
+    num_unreachable: int
     num_words: int
 
 
 def build_codebook(
-    encoder: TextEncoder,
+    encoder: TokenSource,
     *,
     num_frequent: int = 20_000,
     min_length: int = 3,
     word_list: Path | None = None,
     block: Path | Literal["default"] | None = "default",
     extra_words: Iterable[str] = (),
+    base_forms: bool = False,
 ) -> tuple[Codebook, CodebookReport]:
     """Collect the words that may become descriptors.
 
@@ -92,23 +122,25 @@ def build_codebook(
     `cache_dir`; the next start reads it and needs none of the sources.
 
     Args:
-        encoder: Encoder whose tokens the words have to be.
+        encoder: Encoder, or files of a model, whose tokens the words have to be.
         num_frequent: How many of the most frequent English words to look at; with `word_list`, how many
             words to take from its top.
         min_length: Least number of letters.
         word_list: Own list to take the words from, see `read_word_list`; open sources by default.
         block: File of words that are never descriptors; None blocks nothing.
         extra_words: Words that need not be on the list, such as `frequent_words` of the catalogue's texts.
+        base_forms: Whether to take base forms only: "toy", and "toys" not.
 
     Raises:
-        DataError: If a file cannot be read, or no word is left.
+        DataError: If a file cannot be read, the tokenizer has no whole words, or none of them is left.
         MissingDependencyError: If the open sources are wanted and not installed.
     """
     blocklist = BLOCKLIST if block == "default" else block
     blocked = read_blocklist(blocklist) if blocklist is not None else frozenset()
     extra = {word.lower() for word in extra_words}
-    listing = _source_versions() if word_list is None else _file_key(word_list)
-    settings = [_RULES, encoder.identity, str(num_frequent), str(min_length), *listing]
+    listing = _source_versions() if word_list is None or base_forms else []
+    listing += [] if word_list is None else _file_key(word_list)
+    settings = [_RULES, encoder.identity, str(num_frequent), str(min_length), str(base_forms), *listing]
     key = content_key(["codebook", *settings, "block", *sorted(blocked), "extra", *sorted(extra)])
     path = encoder.cache_dir / "codebooks" / f"{key}.safetensors"
     cached = _read(path)
@@ -122,54 +154,57 @@ def build_codebook(
     )
     vocabulary: dict[str, int] = encoder.tokenizer.get_vocab()
     tokens = {word: token for word, token in whole_words(vocabulary).items() if len(word) >= min_length}
+    if not tokens:
+        raise DataError(_no_whole_words(encoder.model, vocabulary, min_length))
     common = tokens.keys() & set(listed)
     wanted = common | (tokens.keys() & extra)
-    words = sorted(wanted - blocked, key=lambda word: tokens[word])
+    decent = wanted - blocked
+    basic = {word for word in decent if is_base_form(word)} if base_forms else decent
+    words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(basic, key=lambda word: tokens[word])})
     if not words:
         raise DataError(
             f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a "
             "longer list, more frequent words, or another model"
         )
     report = CodebookReport(
+        family=family_of(vocabulary).name,
         num_tokens=len(vocabulary),
         num_whole_words=len(tokens),
         num_listed=len(listed),
         num_common=len(common),
         num_extra=len(wanted) - len(common),
-        num_blocked=len(wanted) - len(words),
+        num_blocked=len(wanted) - len(decent),
+        num_inflected=len(decent) - len(basic),
+        num_unreachable=len(basic) - len(words),
         num_words=len(words),
     )
     token_ids = torch.tensor([tokens[word] for word in words], dtype=torch.long)
     embeddings = encoder.token_embeddings(token_ids)
-    fingerprint = content_key([*words, embeddings.numpy().tobytes()])
-    codebook = Codebook(tuple(words), token_ids, embeddings, fingerprint)
-    _write(path, codebook, report)
+    codebook = Codebook(tuple(words), token_ids, embeddings, _fingerprint(words, embeddings))
+    save_codebook(path, codebook, report)
     return codebook, report
 
 
-def whole_words(vocabulary: dict[str, int]) -> dict[str, int]:
-    """Return the entries of a tokenizer's vocabulary that are whole words of the letters a-z.
+def load_codebook(path: Path) -> tuple[Codebook, CodebookReport]:
+    """Read a codebook that `save_codebook` wrote.
 
-    How a tokenizer marks them is read off the vocabulary: WordPiece marks the parts that continue a word
-    ("##"), SentencePiece ("▁") and byte-level BPE ("Ġ") the parts that begin one.
-
-    Args:
-        vocabulary: Token id of each entry, as the tokenizer writes the entries.
-
-    Returns:
-        Token id of each word.
+    Raises:
+        DataError: If there is no such file, or it is none of a codebook.
     """
-    starts = {mark: sum(entry.startswith(mark) for entry in vocabulary) for mark in ("##", "▁", "Ġ")}
-    mark = max(starts, key=lambda name: starts[name])
-    begin = "" if mark == "##" else mark
-    return {
-        word: token
-        for entry, token in vocabulary.items()
-        if entry.startswith(begin)
-        and (word := entry.removeprefix(begin)).isascii()
-        and word.isalpha()
-        and word.islower()
-    }
+    stored = _read(path)
+    if stored is None:
+        raise DataError(
+            f"codebook: expected a file that face vocab build wrote, got {path}; build it, or name the "
+            "codebook.safetensors in its folder"
+        )
+    return stored
+
+
+def save_codebook(path: Path, codebook: Codebook, report: CodebookReport) -> None:
+    """Write a codebook and the report of its making to one file, at once."""
+    tensors = {"token_ids": codebook.token_ids, "token_embeddings": codebook.token_embeddings}
+    words = {"words": " ".join(codebook.words), "fingerprint": codebook.fingerprint}
+    save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})
 
 
 def word_vectors(encoder: TextEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
@@ -194,19 +229,36 @@ def _file_key(path: Path) -> list[str]:
     return [path.suffix, file_key(path) if path.is_file() else ""]
 
 
+def _reachable(tokenizer: Any, tokens: dict[str, int]) -> list[str]:  # noqa: ANN401
+    """Return the words that running text holds as the very token that the vocabulary has for them."""
+    if not tokens:
+        return []
+    # Between other words: what stands at the beginning of a text is written in other ways by some families.
+    found = tokenizer([f"a {word} a" for word in tokens], add_special_tokens=False)["input_ids"]
+    return [word for (word, token), ids in zip(tokens.items(), found, strict=True) if token in ids]
+
+
+def _no_whole_words(model: str, vocabulary: dict[str, int], min_length: int) -> str:
+    """Return what to tell about a tokenizer of characters or bytes."""
+    entries = ", ".join(repr(entry) for entry in sorted(vocabulary, key=lambda entry: (-len(entry), entry))[:4])
+    return (
+        f"model: expected a tokenizer with whole words of at least {min_length} letters a-z, got {len(vocabulary)} "
+        f"entries without any in {model!r} (such as {entries}); take a model with a WordPiece, SentencePiece or "
+        "byte-level BPE vocabulary"
+    )
+
+
+def _fingerprint(words: Iterable[str], embeddings: Tensor) -> str:
+    """Return the sha256 of words and embeddings."""
+    return content_key([*words, embeddings.numpy().tobytes()])
+
+
 def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
-    """Read a codebook written by `_write`; None where there is none."""
+    """Read a codebook written by `save_codebook`; None where there is none."""
     stored = load_tensors(path)
-    if stored is None:
+    if stored is None or not {"words", "fingerprint", "report"} <= stored[1].keys():
         return None
     tensors, metadata = stored
     words = tuple(metadata["words"].split())
     codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"])
     return codebook, CodebookReport(**json.loads(metadata["report"]))
-
-
-def _write(path: Path, codebook: Codebook, report: CodebookReport) -> None:
-    """Keep a codebook and the report of its making in one file."""
-    tensors = {"token_ids": codebook.token_ids, "token_embeddings": codebook.token_embeddings}
-    words = {"words": " ".join(codebook.words), "fingerprint": codebook.fingerprint}
-    save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})

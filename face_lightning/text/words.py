@@ -15,7 +15,7 @@ BLOCKLIST = Path(__file__).with_name("blocklist.txt")
 
 _PLAIN = re.compile(r"[a-z]+")
 # Words of running text; what has an apostrophe inside ("children's", "don't") is no descriptor.
-_IN_TEXT = re.compile(r"(?<![\w'’])[a-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
+IN_TEXT = re.compile(r"(?<![\w'’])[a-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
 _NOUN_TAGS = ("NN", "JJ")
 _PURPOSE = "the default word list"
 
@@ -49,6 +49,32 @@ def is_noun_or_adjective(word: str) -> bool:
     return not {"NOUN", "ADJ"}.isdisjoint(_parts_of_speech(word)) and (tag is None or tag.startswith(_NOUN_TAGS))
 
 
+def may_be_noun(word: str) -> bool:
+    """Tell whether neither source knows `word` as something else than a noun or adjective."""
+    parts, tag = _parts_of_speech(word), _brill_lexicon().get(word, "NN")
+    return tag.startswith((*_NOUN_TAGS, "FW")) and (not parts or not {"NOUN", "ADJ"}.isdisjoint(parts))
+
+
+def is_base_form(word: str) -> bool:
+    """Tell whether `word` is its own base form as a noun or adjective, or unknown: "toy", and "toys" not.
+
+    Raises:
+        MissingDependencyError: If lemminflect is not installed.
+    """
+    return word in (base_forms(word) or {word})
+
+
+def base_forms(word: str) -> frozenset[str]:
+    """Return what `word` can be a form of as a noun or adjective; empty for an unknown word.
+
+    Raises:
+        MissingDependencyError: If lemminflect is not installed.
+    """
+    lemminflect = import_optional("lemminflect", extra="words", purpose=_PURPOSE)
+    lemmas = lemminflect.getAllLemmas(word)
+    return frozenset(lemma for part in ("NOUN", "ADJ") for lemma in lemmas.get(part, ()))
+
+
 def frequent_words(
     texts: Iterable[str | None], min_count: int, *, max_share: float = 0.5, num_stop_words: int = 300
 ) -> list[str]:
@@ -75,13 +101,13 @@ def frequent_words(
     for text in texts:
         if text is not None:
             num_texts += 1
-            counts.update(set(_IN_TEXT.findall(text)))
+            counts.update(set(IN_TEXT.findall(text)))
     wordfreq = import_optional("wordfreq", extra="words", purpose=_PURPOSE)
     stop_words = set(wordfreq.top_n_list("en", num_stop_words))
     taken = [
         word
         for word, count in counts.items()
-        if min_count <= count <= max_share * num_texts and word not in stop_words and _may_be_noun(word)
+        if min_count <= count <= max_share * num_texts and word not in stop_words and may_be_noun(word)
     ]
     return sorted(taken, key=lambda word: (-counts[word], word))
 
@@ -151,12 +177,6 @@ def _table_words(path: Path, lines: list[str]) -> list[str]:
 def _is_plain(word: str, min_length: int) -> bool:
     """Tell whether `word` is long enough and made of the letters a-z alone."""
     return len(word) >= min_length and _PLAIN.fullmatch(word) is not None
-
-
-def _may_be_noun(word: str) -> bool:
-    """Tell whether neither source knows `word` as something else than a noun or adjective."""
-    parts, tag = _parts_of_speech(word), _brill_lexicon().get(word, "NN")
-    return tag.startswith((*_NOUN_TAGS, "FW")) and (not parts or not {"NOUN", "ADJ"}.isdisjoint(parts))
 
 
 def _parts_of_speech(word: str) -> frozenset[str]:

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,63 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture
 def tiny_model(make_model: Callable[[str], Path]) -> Path:
     return make_model("mean")
+
+
+@pytest.fixture(scope="session")
+def make_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes the vocabulary of a language model: a tokenizer of a family, and random token embeddings."""
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(family: str, name: str = "model.embed_tokens.weight") -> Path:
+        if (family, name) not in made:
+            import torch
+            from safetensors.torch import save_file
+            from transformers import PreTrainedTokenizerFast
+
+            folder = tmp_path_factory.mktemp(family)
+            tokenizer = _tokenizer(family)
+            PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+            table = torch.randn(tokenizer.get_vocab_size() + 1, 8, generator=torch.Generator().manual_seed(0))
+            save_file({name: table}, folder / "model.safetensors")
+            made[family, name] = folder
+        return made[family, name]
+
+    return make
+
+
+def _tokenizer(family: str) -> Any:
+    """A tokenizer trained on a few sentences, of one of the families that language models have."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    known = [*WORDS, "ships", "toys"]
+    corpus = [f"a {word} and the {other}" for word in known for other in known]
+    alphabet = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    common: dict[str, Any] = {"special_tokens": ["<unk>"], "show_progress": False}
+    trainer: Any
+    if family == "wordpiece":
+        vocabulary = ["<unk>", "a", "and", "the", *known, *(f"##{letter}" for letter in alphabet)]
+        tokenizer = Tokenizer(models.WordPiece({entry: i for i, entry in enumerate(vocabulary)}, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        return tokenizer
+    if family == "sentencepiece":
+        scores = [("<unk>", 0.0), ("▁", -9.0), *((f"▁{word}", -2.0) for word in ["a", "and", "the", *known])]
+        tokenizer = Tokenizer(models.Unigram([*scores, *((letter, -8.0) for letter in alphabet)], unk_id=0))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        return tokenizer
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    if family == "bytelevel":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
+    elif family == "bytes":
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=257, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common)
+    elif family == "characters":
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.BpeTrainer(vocab_size=1, **common)
+    else:  # end-of-word BPE
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        trainer = trainers.BpeTrainer(vocab_size=300, end_of_word_suffix="</w>", **common)
+    tokenizer.train_from_iterator(corpus, trainer)
+    return tokenizer

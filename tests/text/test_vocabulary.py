@@ -1,12 +1,17 @@
+import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from face_lightning.errors import DataError, MissingDependencyError
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.text.vocabulary import CodebookReport, build_codebook, whole_words, word_vectors
+from face_lightning.text.models import VocabularyFiles
+from face_lightning.text.vocabulary import CodebookReport, build_codebook, load_codebook, save_codebook, word_vectors
 
 
 @pytest.fixture
@@ -19,21 +24,6 @@ def word_list(tmp_path: Path) -> Path:
     path = tmp_path / "words.txt"
     path.write_text("ship\nwar\nelephant\ndragon\nlove\n", encoding="utf-8")
     return path
-
-
-@pytest.mark.parametrize(
-    ("vocabulary", "expected"),
-    [
-        (
-            {"[CLS]": 0, "love": 1, "##ly": 2, "Love": 3, "it's": 4, "café": 5, "war": 9},
-            {"love": 1, "war": 9},
-        ),
-        ({"<s>": 0, "▁love": 1, "ly": 2, "▁": 3, "▁Love": 4, "▁it's": 5, "▁war": 9}, {"love": 1, "war": 9}),
-        ({"<s>": 0, "Ġlove": 1, "ly": 2, "Ġ": 3, "ĠLove": 4, "Ġ42": 5, "Ġwar": 9}, {"love": 1, "war": 9}),
-    ],
-)
-def test_whole_words_by_the_mark_of_the_tokenizer(vocabulary: dict[str, int], expected: dict[str, int]) -> None:
-    assert whole_words(vocabulary) == expected
 
 
 def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
@@ -49,12 +39,15 @@ def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, wo
     assert torch.equal(codebook.token_embeddings, table[codebook.token_ids])
     # 5 special tokens, 13 words of sentences of which ":", "." and "a" are no words, 11 more, "##s"
     assert report == CodebookReport(
+        family="WordPiece",
         num_tokens=30,
         num_whole_words=21,
         num_listed=5,
         num_common=4,
         num_extra=2,
         num_blocked=2,
+        num_inflected=0,
+        num_unreachable=0,
         num_words=4,
     )
 
@@ -127,3 +120,74 @@ def test_the_bundled_model_has_thousands_of_words(tmp_path: Path) -> None:
     assert report.num_words == report.num_common + 2 - report.num_blocked == len(codebook.words)
     assert {"dragon", "dinosaur", "thriller", "anime"} <= set(codebook.words)
     assert codebook.token_embeddings.shape == (report.num_words, 384)
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "sentencepiece", "bytelevel"])
+def test_every_family_gives_the_words_its_text_is_made_of(
+    make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path, family: str
+) -> None:
+    files = VocabularyFiles(str(make_vocabulary(family)), tmp_path)
+    codebook, report = build_codebook(files, word_list=word_list, extra_words=["robot"])
+    assert set(codebook.words) == {"ship", "war", "dragon", "love", "robot"}
+    assert (
+        report.family
+        == {
+            "wordpiece": "WordPiece",
+            "sentencepiece": "SentencePiece",
+            "bytelevel": "byte-level BPE",
+        }[family]
+    )
+    text = f"a {' '.join(codebook.words)}"
+    assert files.tokenizer(text, add_special_tokens=False)["input_ids"][1:] == codebook.token_ids.tolist()
+    table = load_file(files.folder / "model.safetensors")
+    assert torch.equal(codebook.token_embeddings, next(iter(table.values()))[codebook.token_ids])
+
+
+def test_a_word_that_the_tokenizer_writes_in_other_tokens_is_left_out(
+    make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(make_vocabulary("bytelevel"), folder)
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    settings["model"]["merges"] = [merge for merge in settings["model"]["merges"] if "".join(merge) != "Ġdragon"]
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+    codebook, report = build_codebook(VocabularyFiles(str(folder), tmp_path), word_list=word_list)
+    assert (set(codebook.words), report.num_unreachable) == ({"ship", "war", "love"}, 1)
+
+
+@pytest.mark.parametrize("family", ["characters", "bytes"])
+def test_a_tokenizer_without_whole_words_is_told(
+    make_vocabulary: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    with pytest.raises(DataError, match=r"expected a tokenizer with whole words .* take a model with a WordPiece"):
+        build_codebook(VocabularyFiles(str(make_vocabulary(family)), tmp_path))
+
+
+def test_base_forms_leave_inflections_out(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("lemminflect")
+    path = tmp_path / "words.txt"
+    path.write_text("ship\nships\ntoy\ntoys\nlovely\n", encoding="utf-8")
+    files = VocabularyFiles(str(make_vocabulary("wordpiece")), tmp_path)
+    assert set(build_codebook(files, word_list=path)[0].words) == {"ship", "ships", "toy", "toys"}
+    codebook, report = build_codebook(files, word_list=path, base_forms=True)
+    assert (set(codebook.words), report.num_inflected) == ({"ship", "toy"}, 2)
+
+
+def test_a_saved_codebook_comes_back(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
+    codebook, report = build_codebook(encoder, word_list=word_list)
+    save_codebook(tmp_path / "own.safetensors", codebook, report)
+    again, same = load_codebook(tmp_path / "own.safetensors")
+    assert (again.words, again.fingerprint, same) == (codebook.words, codebook.fingerprint, report)
+    assert torch.equal(again.token_embeddings, codebook.token_embeddings)
+    with pytest.raises(DataError, match="codebook: expected a file that face vocab build wrote"):
+        load_codebook(tmp_path / "none.safetensors")
+    with pytest.raises(DataError, match="codebook: expected a file that face vocab build wrote"):
+        load_codebook(Path(encoder.model) / "model.safetensors")
+
+
+def test_files_and_encoder_of_a_model_give_one_codebook(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
+    ours, _ = build_codebook(encoder, word_list=word_list)
+    files = VocabularyFiles(encoder.model, tmp_path / "other")
+    theirs, _ = build_codebook(files, word_list=word_list)
+    assert ours.fingerprint == theirs.fingerprint
+    assert files.token_dim == encoder.token_dim == 16

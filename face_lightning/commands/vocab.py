@@ -1,0 +1,139 @@
+"""`face vocab build`: the words of a language model that may become descriptors."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from face_lightning.commands import CommandParser
+from face_lightning.errors import ConfigurationError
+from face_lightning.text.coverage import coverage, near_duplicates
+from face_lightning.text.models import VocabularyFiles
+from face_lightning.text.texts import read_texts
+from face_lightning.text.vocabulary import build_codebook, frequent_words, save_codebook
+
+_STEPS = {
+    "num_tokens": "entries of the tokenizer",
+    "num_whole_words": "whole words of the letters a-z, long enough",
+    "num_common": "of these, nouns and adjectives of the word list",
+    "num_extra": "let in because the texts use them often",
+    "num_blocked": "blocked",
+    "num_inflected": "no base form",
+    "num_unreachable": "written in other tokens by the tokenizer",
+    "num_words": "words of the codebook",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build a codebook from a model's files, and say what each filter left.
+
+    Args:
+        argv: Arguments after `face vocab`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If the arguments are wrong.
+        DataError: If the model has no whole words or no safetensors, or a file cannot be read.
+    """
+    arguments = _parser().parse_args(argv)
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigurationError(f"out: expected a folder, but {arguments.out} is a file; give another name")
+    texts = [text for path in arguments.texts for text in read_texts(path)]
+    least = arguments.min_count or max(10, len(texts) // 500)
+    source = VocabularyFiles(arguments.model, arguments.cache_dir)
+    codebook, report = build_codebook(
+        source,
+        num_frequent=arguments.num_frequent,
+        min_length=arguments.min_length,
+        word_list=arguments.word_list,
+        block=None if arguments.no_block else arguments.block or "default",
+        extra_words=frequent_words(texts, least) if texts else (),
+        base_forms=arguments.base_forms,
+    )
+    told: dict[str, Any] = {"model": arguments.model, "token_dim": source.token_dim, **asdict(report)}
+    told["fingerprint"] = codebook.fingerprint
+    told["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
+    told["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    _write(arguments.out / "report.json", json.dumps(told, indent=2) + "\n")
+    _write(arguments.out / "words.txt", "".join(f"{word}\n" for word in codebook.words))
+    save_codebook(arguments.out / "codebook.safetensors", codebook, report)
+    show(told, Console())
+    print(f"{arguments.out}: codebook.safetensors, words.txt and report.json")
+    return 0
+
+
+def show(told: dict[str, Any], console: Console) -> None:
+    """Print the report of a codebook.
+
+    Args:
+        told: What report.json holds.
+        console: Where to print.
+    """
+    table = Table(f"{told['model']}: {told['family']}, {told['token_dim']} numbers a token", "words")
+    for name, meaning in _STEPS.items():
+        sign = "-" if name in ("num_blocked", "num_inflected", "num_unreachable") and told[name] else ""
+        table.add_row(meaning, f"{sign}{told[name]:,}")
+    console.print(table)
+    covered, near = told["coverage"], told["near_duplicates"]
+    if covered is not None:
+        print(
+            f"the texts' content words: {covered['num_covered']:,} of {covered['num_words']:,} are covered, "
+            f"{covered['share_of_occurrences']:.1%} of their occurrences in {covered['num_texts']:,} texts"
+        )
+        print("most frequent without: " + ", ".join(f"{word} {count}" for word, count in covered["missing"][:10]))
+    pairs = ", ".join(f"{one}/{other}" for one, other, _ in near["pairs"][:6]) or "none"
+    print(
+        f"near-duplicates: {near['num_inflections']:,} words beside their base form, {near['num_near']:,} pairs of "
+        f"cosine {near['threshold']} or more: {pairs}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog="face vocab", description="Build the vocabulary of descriptors.")
+    commands = parser.add_subparsers(required=True, metavar="build")
+    build = commands.add_parser("build", help="collect the whole words of a model and their embeddings")
+    build.add_argument(
+        "--model", default="all-MiniLM-L6-v2", help="folder, bundled model, or hub id; only safetensors are read"
+    )
+    build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the codebook goes")
+    build.add_argument(
+        "--texts",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="summaries (.jsonl with the field text, or .txt): their frequent words are let in, their coverage told",
+    )
+    build.add_argument(
+        "--min_count",
+        type=int,
+        metavar="N",
+        help="texts a word has to stand in to be let in (default: 1 in 500, >= 10)",
+    )
+    build.add_argument("--num_frequent", type=int, default=20_000, metavar="N", help="most frequent words to look at")
+    build.add_argument("--min_length", type=int, default=3, metavar="N", help="least number of letters")
+    build.add_argument("--word_list", type=Path, metavar="FILE", help="own list (.csv or .tsv with word, PoS; or .txt)")
+    build.add_argument("--block", type=Path, metavar="FILE", help="words never shown; the package's list by default")
+    build.add_argument("--no_block", action="store_true", help="block no word")
+    build.add_argument("--base_forms", action="store_true", help="base forms only: toy, and toys not")
+    build.add_argument("--near", type=float, default=0.7, metavar="COSINE", help="from where on two words are near")
+    build.add_argument("--cache_dir", type=Path, default=Path("~/.cache/face_lightning"), help=argparse.SUPPRESS)
+    return parser
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a text file at once."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
