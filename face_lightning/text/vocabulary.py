@@ -5,16 +5,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
-from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.families import family_of, whole_words
 from face_lightning.text.lexical import lexical_targets
+from face_lightning.text.protocol import SentenceEncoder, TokenSource
 from face_lightning.text.words import (
     BLOCKLIST,
     frequent_words,
@@ -27,7 +27,6 @@ from face_lightning.text.words import (
 __all__ = [
     "Codebook",
     "CodebookReport",
-    "TokenSource",
     "build_codebook",
     "frequent_words",
     "lexical_targets",
@@ -39,24 +38,6 @@ __all__ = [
 
 _RULES = "2"  # goes up when the same arguments come to mean other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")
-
-
-class TokenSource(Protocol):
-    """Tokenizer and raw token embeddings of a model: a `TextEncoder`, or `VocabularyFiles` without its encoder."""
-
-    model: str
-    cache_dir: Path
-
-    @property
-    def tokenizer(self) -> Any:  # noqa: ANN401
-        """The model's tokenizer."""
-
-    @property
-    def identity(self) -> str:
-        """Key of all that tokenizer and embeddings depend on."""
-
-    def token_embeddings(self, token_ids: Tensor) -> Tensor:
-        """Return the raw input embeddings of `token_ids` `(N,)` as `(N, T)` in float32."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +188,7 @@ def save_codebook(path: Path, codebook: Codebook, report: CodebookReport) -> Non
     save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})
 
 
-def word_vectors(encoder: TextEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
+def word_vectors(encoder: SentenceEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
     """Encode every word of the codebook as a sentence of its own, `(V, E)`; kept by the encoder's cache."""
     return encoder.encode(codebook.words, batch_size=256, progress=progress)
 

@@ -40,8 +40,12 @@ def test_model_names_resolve_to_folders_where_there_are_any(tmp_path: Path) -> N
 
 
 def test_an_unknown_precision_is_told(tiny_model: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match="pooling: expected one of 'auto', 'mean', 'cls', 'lasttoken', got 'sum'"
+    ):
+        TextEncoder(str(tiny_model), pooling="sum")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="precision: expected"):
-        TextEncoder(str(tiny_model), precision="float16")  # type: ignore[arg-type]
+        TextEncoder(str(tiny_model), precision="float8")  # type: ignore[arg-type]
 
 
 def test_a_folder_without_a_model_is_told_in_one_line(tmp_path: Path) -> None:
