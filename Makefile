@@ -25,7 +25,7 @@ bench: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,demo,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,demo,dev,bench]'
 	touch $(READY)
 
 clean:

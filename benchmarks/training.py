@@ -1,0 +1,287 @@
+"""How fast training and evaluation are: python -m benchmarks.training [steps evaluation target scaling].
+
+- steps: a training step beside the usual form (`benchmarks.reference`), at equal batch size, in one run
+- evaluation: a full-ranking validation beside the usual form, and its bits for several tiles of users
+- target: time from the start of training to a given validation Recall@20
+- scaling: a LightGCN epoch on generated graphs of 10^5 to 10^7 interactions
+
+steps, evaluation and target take a folder of RLMRec's form (--data, by default that of Amazon-book).
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from benchmarks.records import append, shared_data
+from benchmarks.reference import BACKBONES, Reference, evaluate
+from face_lightning.allocator import keep_freed_memory
+from face_lightning.backbones import GMF, Backbone, LightGCN
+from face_lightning.data.interactions import Interactions
+from face_lightning.data.readers import RLMRecFolder
+from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
+from face_lightning.graph import InteractionGraph, build_graph
+from face_lightning.metrics import ranking_metrics
+from face_lightning.ranking import Ranker, find_hits
+from face_lightning.stages import PretrainingStage
+from face_lightning.types import Embeddings, TrainingBatch
+
+L2_WEIGHT = 0.01
+
+
+def build(
+    kind: Callable[..., Backbone],
+    graph: InteractionGraph,
+    dim: int,
+    **options: float,
+) -> tuple[PretrainingStage, Backbone]:
+    """A stage with a backbone of some width on a graph, ready to be trained by hand."""
+    torch.manual_seed(0)
+    optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True)  # noqa: E731
+    backbone: Callable[[int, int], Backbone] = partial(kind, embedding_dim=dim, **options)
+    stage = PretrainingStage(backbone, graph.num_users, graph.num_items, optimizer=optimizer, l2_weight=L2_WEIGHT)
+    stage.graph = graph
+    stage.backbone.prepare(graph)
+    return stage.train(), stage.backbone
+
+
+def total_loss(stage: PretrainingStage, batch: TrainingBatch) -> Tensor:
+    """What `training_step` returns, without its logging."""
+    return torch.stack([stage.loss_weights.get(name, 1.0) * loss for name, loss in stage.losses(batch).items()]).sum()
+
+
+def seconds(run: Callable[[], object], repeats: int) -> float:
+    """Median time of a call after a first one."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def step(loss: Callable[[], Tensor], optimizer: Optimizer) -> None:
+    """One training step."""
+    optimizer.zero_grad()
+    loss().backward()
+    optimizer.step()
+
+
+def check_losses(kind: type[Backbone], graph: InteractionGraph, batch: TrainingBatch) -> float:
+    """Relative difference of both forms' losses on the same tables, without what is drawn at random."""
+    options = {"noise_scale": 0.0} if "noise_scale" in kind.__init__.__code__.co_varnames else {}
+    stage, backbone = build(kind, graph, 64, **options)
+    for module in backbone.modules():
+        if isinstance(module, LightGCN):
+            module.keep_edges = 1.0
+    ours, theirs = total_loss(stage, batch).item(), Reference(backbone, graph).loss(batch, L2_WEIGHT).item()
+    return abs(ours - theirs) / abs(theirs)
+
+
+def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
+    """Times a step of every backbone in both forms, alternating, in one process."""
+    graph = build_graph(interactions.train)
+    table = Table(
+        "backbone", "batch", "ours, ms", "usual form, ms", "ratio", "loss differs by", title=f"a step, {dim}-d"
+    )
+    for kind in BACKBONES:
+        for batch_size in batch_sizes:
+            batch = next(iter(TrainingLoader(interactions.train, batch_size=batch_size)))
+            difference = check_losses(kind, graph, batch)
+            assert difference < 1e-4, f"{kind.__name__}: the two forms differ by {difference}"
+            stage, backbone = build(kind, graph, dim)
+            reference = Reference(backbone, graph)
+            fast = Adam(backbone.parameters(), lr=1e-3, fused=True)
+            usual = Adam(backbone.parameters(), lr=1e-3)
+            ours: list[float] = []
+            theirs: list[float] = []
+            for _ in range(3):  # in turns: the machine's speed varies
+                ours.append(seconds(lambda: step(lambda: total_loss(stage, batch), fast), 5))  # noqa: B023
+                theirs.append(seconds(lambda: step(lambda: reference.loss(batch, L2_WEIGHT), usual), 3))  # noqa: B023
+            figures = {"ours_ms": min(ours) * 1e3, "usual_ms": min(theirs) * 1e3, "ratio": min(theirs) / min(ours)}
+            append(
+                "training",
+                {
+                    "part": "steps",
+                    "dataset": interactions.name,
+                    "backbone": kind.__name__,
+                    "embedding_dim": dim,
+                    "batch_size": batch_size,
+                    "metrics": figures,
+                },
+            )
+            row = (
+                f"{figures['ours_ms']:.1f}",
+                f"{figures['usual_ms']:.1f}",
+                f"{figures['ratio']:.1f}",
+                f"{difference:.0e}",
+            )
+            table.add_row(kind.__name__, str(batch_size), *row)
+    Console().print(table)
+
+
+def validate(embeddings: Embeddings, interactions: Interactions, tile: int) -> tuple[dict[str, float], str]:
+    """Metrics of a full-ranking validation, and the bits of them."""
+    metrics = ranking_metrics([20], "")
+    ranker = Ranker(embeddings)
+    for batch in EvaluationLoader(interactions.train, interactions.valid, batch_size=tile):
+        metrics.update(*find_hits(ranker.rank(batch, 20), batch, interactions.num_items))
+    values = metrics.compute()
+    return {key: value.item() for key, value in values.items()}, str([value.item().hex() for value in values.values()])
+
+
+def evaluation(interactions: Interactions, dim: int) -> None:
+    """Times a validation of a GMF trained for a few epochs, in both forms."""
+    graph = build_graph(interactions.train)
+    stage, backbone = build(GMF, graph, dim)
+    optimizer = Adam(backbone.parameters(), lr=3e-3, fused=True)
+    epoch = 0
+    loader = TrainingLoader(interactions.train, batch_size=2048, epoch=lambda: epoch)
+    for epoch in range(15):  # noqa: B007 the loader reads it
+        for batch in loader:
+            step(lambda: total_loss(stage, batch), optimizer)  # noqa: B023
+    with torch.no_grad():
+        embeddings = backbone(graph)
+        bits = {tile: validate(embeddings, interactions, tile)[1] for tile in (64, 500, 1024, 4096)}
+        usual = evaluate(embeddings, interactions, 20)
+        ours = validate(embeddings, interactions, 1024)[0]
+        times = [
+            (
+                seconds(lambda: validate(embeddings, interactions, 1024), 5),
+                seconds(lambda: evaluate(embeddings, interactions, 20), 1),
+            )
+            for _ in range(3)
+        ]
+    assert len(set(bits.values())) == 1, bits
+    assert all(math.isclose(ours[key], usual[key], abs_tol=1e-4) for key in ours), (ours, usual)
+    fast, slow = (min(column) for column in zip(*times, strict=True))
+    num_users = int((np.diff(interactions.valid.indptr) > 0).sum())
+    figures = {"seconds": fast, "usual_seconds": slow, "ratio": slow / fast, "users_per_second": num_users / fast}
+    append("training", {"part": "evaluation", "dataset": interactions.name, "embedding_dim": dim, "metrics": figures})
+    print(f"validation of {num_users} users: {fast:.3f} s, usual form {slow:.2f} s ({slow / fast:.0f} times), ", end="")
+    print(f"{num_users / fast:,.0f} users/s; the same bits for tiles of {sorted(bits)} users")
+
+
+def target(config: Path, data: Path, recall: float, seed: int) -> None:
+    """Time from the start of the command to a validation Recall@20, and what the test says of that epoch."""
+    run = Path("runs/benchmarks/training") / f"{config.parent.name}-{config.stem}-{seed}"
+    command = [sys.executable, "-m", "face_lightning.cli", "fit", "--config", str(config), "--run_dir", str(run)]
+    command += ["--data.reader.init_args.root", str(data), "--if_exists", "overwrite", "--seed_everything", str(seed)]
+    command += ["--trainer.enable_progress_bar", "false"]
+    command += ["--early_stopping.stopping_threshold", str(recall)]
+    start = time.perf_counter()
+    subprocess.run(command, check=True)
+    elapsed = time.perf_counter() - start
+    result = json.loads((run / "result.json").read_text())
+    figures = {"seconds": elapsed, "test/recall@20": result["metrics"]["test/recall@20"], "epochs": result["epochs"]}
+    record = {"part": "target", "config": str(config), "seed": seed, "val/recall@20": recall, "metrics": figures}
+    append("training", record)
+    print(f"{config}: validation Recall@20 {recall} after {elapsed:.0f} s, {figures}")
+
+
+def generated(num_interactions: int, seed: int = 0) -> sp.csr_array:
+    """Random interactions with popular and unpopular items: 50 a user, as many items as half the users."""
+    draws = np.random.default_rng(seed)
+    num_users, num_items = num_interactions // 50, num_interactions // 100
+    users = draws.integers(0, num_users, num_interactions, dtype=np.int64)
+    items = (num_items * draws.random(num_interactions) ** 2).astype(np.int64)
+    pairs = np.unique(users * num_items + items)
+    matrix = sp.csr_array(
+        (np.ones(len(pairs), dtype=np.float32), (pairs // num_items, pairs % num_items)), shape=(num_users, num_items)
+    )
+    matrix.sort_indices()
+    return matrix
+
+
+def scaling_point(num_interactions: int, dim: int, num_steps: int) -> dict[str, float]:
+    """A LightGCN epoch of `num_steps` steps on a generated graph, in this process."""
+    train = generated(num_interactions)
+    graph = build_graph(train)
+    stage, backbone = build(LightGCN, graph, dim)
+    optimizer = Adam(backbone.parameters(), lr=1e-3, fused=True)
+    loader = TrainingLoader(train, batch_size=-(-train.nnz // num_steps))
+    start, losses = time.perf_counter(), []
+    for batch in loader:
+        optimizer.zero_grad()
+        loss = total_loss(stage, batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    elapsed = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "interactions": train.nnz,
+        "epoch_seconds": elapsed,
+        "peak_mib": peak,
+        "first": losses[0],
+        "last": losses[-1],
+    }
+
+
+def scaling(sizes: list[int], dim: int, num_steps: int) -> None:
+    """Each size in a process of its own, so that peaks of memory do not mix."""
+    table = Table(
+        "interactions", "epoch, s", "s per million", "peak, MiB", title=f"LightGCN {dim}-d, {num_steps} steps"
+    )
+    for size in sizes:
+        code = "import json; from benchmarks.training import *; keep_freed_memory(); "
+        code += f"print(json.dumps(scaling_point({size}, {dim}, {num_steps})))"
+        out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+        figures = json.loads(out.stdout.splitlines()[-1])
+        append("training", {"part": "scaling", "embedding_dim": dim, "num_steps": num_steps, "metrics": figures})
+        per_million = figures["epoch_seconds"] / figures["interactions"] * 1e6
+        row = f"{figures['epoch_seconds']:.1f}", f"{per_million:.2f}", f"{figures['peak_mib']:.0f}"
+        table.add_row(f"{figures['interactions']:,}", *row)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the parts that were asked for."""
+    keep_freed_memory()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["steps", "evaluation", "scaling"])
+    parser.add_argument("--data", type=Path, default=shared_data() / "amazon-book")
+    parser.add_argument("--embedding_dim", type=int, default=256)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 2048])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--config", type=Path, help="target: a stage-1 configuration")
+    parser.add_argument("--recall", type=float, help="target: validation Recall@20 to reach")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    interactions = None
+    if {"steps", "evaluation"} & set(arguments.parts):
+        if not arguments.data.is_dir():
+            raise SystemExit(f"{arguments.data} is not there: give a folder with --data, or set FACE_SHARED_DATA")
+        interactions = RLMRecFolder(arguments.data).read().interactions
+    for part in arguments.parts:
+        if part == "steps" and interactions is not None:
+            steps(interactions, arguments.embedding_dim, arguments.batch_sizes)
+        elif part == "evaluation" and interactions is not None:
+            evaluation(interactions, arguments.embedding_dim)
+        elif part == "target":
+            target(arguments.config, arguments.data, arguments.recall, arguments.seed)
+        elif part == "scaling":
+            scaling(arguments.sizes, 64, 50)
+        else:
+            raise SystemExit(f"parts: expected steps, evaluation, target or scaling, got {part!r}")
+
+
+if __name__ == "__main__":
+    main()
