@@ -29,6 +29,8 @@ class InteractionDataModule(L.LightningDataModule):
         mask_seen: What is masked when test items are ranked: training items, as in the paper, or training
             and validation items. Validation always masks training items.
         seed: First counter of every random draw.
+        popularity_power: Negative items are drawn in proportion to popularity^power; 0 draws them uniformly,
+            as the paper does, 0.75 is usual otherwise.
 
     Raises:
         ConfigurationError: If a size is not positive; `entities_per_step` may be 0.
@@ -42,6 +44,7 @@ class InteractionDataModule(L.LightningDataModule):
         eval_batch_size: int = 1024,
         mask_seen: Literal["train", "train+val"] = "train",
         seed: int = 0,
+        popularity_power: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1)}
@@ -50,7 +53,12 @@ class InteractionDataModule(L.LightningDataModule):
                 raise ConfigurationError(f"{name}: expected at least {least}, got {size}; leave it out for the default")
         self.reader = reader
         self.batch_size = batch_size
+        if popularity_power < 0:
+            raise ConfigurationError(
+                f"popularity_power: expected at least 0, got {popularity_power}; 0 draws negatives uniformly"
+            )
         self.entities_per_step = entities_per_step
+        self.popularity_power = popularity_power
         self.eval_batch_size = eval_batch_size
         self.mask_seen = mask_seen
         self.seed = seed
@@ -112,6 +120,7 @@ class InteractionDataModule(L.LightningDataModule):
             self.interactions.train,
             batch_size=self.batch_size,
             entities_per_step=self.entities_per_step,
+            popularity_power=self.popularity_power,
             seed=self.seed,
             epoch=lambda: trainer.current_epoch if trainer else 0,
             rank=trainer.global_rank if trainer else 0,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import DataError
@@ -56,6 +57,47 @@ class NegativeSampler:
         return rank + position - self._start[user_ids]
 
 
+class PopularitySampler(NegativeSampler):
+    """Draws from the items that a user has not interacted with, in proportion to popularity^power, exactly.
+
+    With weights w as integers, a draw r below the total weight of a user's missing items falls on the first
+    item x whose missing items up to x weigh more than r, which bisection finds for a whole batch. An item
+    without any interaction can be drawn, too: its weight is the least there is.
+
+    Args:
+        train: Binary matrix `(U, I)` in CSR form with sorted column indices.
+        power: Exponent of the number of interactions; 0 is uniform, 1 as popular as it is.
+    """
+
+    def __init__(self, train: sp.csr_array, power: float) -> None:
+        super().__init__(train)
+        counts = np.bincount(train.indices, minlength=self.num_items).astype(np.float64)
+        weights = torch.from_numpy(np.maximum(1, np.round(2.0**16 * (counts / counts.max()) ** power)).astype(np.int64))
+        self._up_to = F.pad(weights.cumsum(0), (1, 0))  # weight of the items below each index
+        users = torch.repeat_interleave(torch.arange(train.shape[0]), self._start.diff())
+        items = torch.from_numpy(train.indices.astype(np.int64))
+        self._keys = users * self.num_items + items
+        self._taken = F.pad(weights[items].cumsum(0), (1, 0))  # weight of the interactions before each
+
+    def sample(self, user_ids: Tensor, generator: torch.Generator) -> Tensor:
+        """See `NegativeSampler`."""
+        total = self._missing_weight(user_ids, torch.full_like(user_ids, self.num_items))
+        uniform = torch.rand(len(user_ids), generator=generator, dtype=torch.float64)
+        draw = (uniform * total).long().clamp_max(total - 1)
+        low, high = torch.zeros_like(user_ids), torch.full_like(user_ids, self.num_items)
+        for _ in range(self.num_items.bit_length()):  # the missing items below `low` weigh `draw` at most
+            middle = (low + high) // 2
+            below = self._missing_weight(user_ids, middle + 1) <= draw
+            low, high = torch.where(below, middle + 1, low), torch.where(below, high, middle)
+        return low
+
+    def _missing_weight(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
+        """Weight of each user's missing items below an item, `(B,)`."""
+        begin = self._start[user_ids]
+        end = torch.searchsorted(self._keys, user_ids * self.num_items + item_ids)
+        return self._up_to[item_ids] - (self._taken[end] - self._taken[begin])
+
+
 class TrainingLoader:
     """Batches of interactions with negatives and of entities to map, for one epoch at a time.
 
@@ -71,6 +113,7 @@ class TrainingLoader:
         epoch: Tells the current epoch when an iteration starts.
         rank: Index of this process.
         world_size: Number of processes.
+        popularity_power: Exponent of popularity in the draw of negatives; 0 for uniform draws.
     """
 
     def __init__(
@@ -79,12 +122,13 @@ class TrainingLoader:
         *,
         batch_size: int,
         entities_per_step: int = 0,
+        popularity_power: float = 0.0,
         seed: int = 0,
         epoch: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._negatives = NegativeSampler(train)
+        self._negatives = PopularitySampler(train, popularity_power) if popularity_power else NegativeSampler(train)
         users = torch.repeat_interleave(torch.arange(train.shape[0]), torch.from_numpy(np.diff(train.indptr)))
         usable = self._negatives.has_negatives(users)
         self._users = users[usable]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from face_lightning.data.sampling import EvaluationLoader, NegativeSampler, TrainingLoader
+from face_lightning.data.sampling import EvaluationLoader, NegativeSampler, PopularitySampler, TrainingLoader
 from face_lightning.errors import DataError
 from face_lightning.types import TrainingBatch
 
@@ -48,6 +48,36 @@ def test_negatives_are_spread_evenly_over_each_users_missing_items() -> None:
         assert (counts[~missing] == 0).all()
         _, probability = chisquare(counts[missing])
         assert probability > 1e-4, user
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_popular_items_are_drawn_in_proportion_to_their_power_and_never_a_positive(power: float) -> None:
+    train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
+    cells = train.toarray()
+    cells[:, 3] = 0  # nobody knows it, and it is drawn all the same
+    train = sp.csr_array(cells)
+    draws = torch.arange(12).repeat(9_000)
+    items = PopularitySampler(train, power).sample(draws, torch.Generator().manual_seed(0))
+    popularity = cells.sum(0)
+    weights = np.maximum(1, np.round(2**16 * (popularity / popularity.max()) ** power))
+    for user in range(12):
+        counts = torch.bincount(items[draws == user], minlength=9).numpy()
+        missing = cells[user] == 0
+        assert (counts[~missing] == 0).all()
+        likely = missing & (popularity > 0)
+        _, probability = chisquare(counts[likely], counts[likely].sum() * weights[likely] / weights[likely].sum())
+        assert probability > 1e-4, user
+
+
+@given(matrices(), st.floats(0.1, 3), st.integers(0, 99))
+def test_a_popular_negative_is_missing(train: sp.csr_array, power: float, seed: int) -> None:
+    if not train.nnz:
+        return
+    sampler, cells = PopularitySampler(train, power), train.toarray()
+    users = torch.arange(train.shape[0])
+    users = users[sampler.has_negatives(users)].repeat(5)
+    items = sampler.sample(users, torch.Generator().manual_seed(seed))
+    assert not cells[users, items].any()
 
 
 def all_pairs(train: sp.csr_array) -> list[tuple[int, int]]:
