@@ -1,4 +1,7 @@
-"""Collaborative-filtering backbones. A new one is one file here, imported below."""
+"""Collaborative-filtering backbones. A new one is one file here; all files are imported, so that YAML knows them."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from face_lightning.backbones.base import Backbone
 from face_lightning.backbones.gmf import GMF
@@ -9,3 +12,6 @@ from face_lightning.backbones.simgcl import SimGCL
 from face_lightning.backbones.xsimgcl import XSimGCL
 
 __all__ = ["GMF", "Backbone", "LightGCL", "LightGCN", "Popularity", "SimGCL", "XSimGCL"]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

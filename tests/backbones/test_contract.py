@@ -16,18 +16,22 @@ from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.types import TrainingBatch
 
-BACKBONES = [
-    value
-    for value in vars(face_lightning.backbones).values()
-    if inspect.isclass(value) and issubclass(value, Backbone) and value is not Backbone
-]
+
+def subclasses(kind: type[Backbone]) -> list[type[Backbone]]:
+    return [found for child in kind.__subclasses__() for found in (child, *subclasses(child))]
+
+
+BACKBONES = sorted(
+    (kind for kind in subclasses(Backbone) if kind.__module__.startswith("face_lightning.")),
+    key=lambda kind: kind.__name__,
+)
 every_backbone = pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.__name__)
 
 
 def test_every_backbone_file_is_walked() -> None:
     folder = Path(face_lightning.backbones.__file__).parent
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
-    assert files == {kind.__module__.rpartition(".")[2] for kind in BACKBONES}, "import the new file in __init__"
+    assert files == {kind.__module__.rpartition(".")[2] for kind in BACKBONES}
 
 
 def build(kind: type[Backbone], num_users: int, num_items: int, seed: int = 0) -> Backbone:
