@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.hardware import has_bfloat16
+
 
 def bayesian_personalized_ranking(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     """Bayesian personalised ranking loss: mean of `-log sigmoid(s+ - s-)`.
@@ -52,6 +54,8 @@ def contrast_with_all(queries: Tensor, keys: Tensor, positives: Tensor, temperat
 
     `L = -mean_n [ q_n . k_{p_n} / t - log sum_m exp(q_n . k_m / t) ]`
 
+    The products with all keys are computed in bfloat16 where the device has it in hardware.
+
     Args:
         queries: `(N, D)`.
         keys: `(M, D)`.
@@ -59,21 +63,31 @@ def contrast_with_all(queries: Tensor, keys: Tensor, positives: Tensor, temperat
         temperature: t > 0.
     """
     agreement = (queries * F.embedding(positives, keys)).sum(-1) / temperature
-    return (log_partition_function(queries, keys, temperature) - agreement).mean()
+    number_format = torch.bfloat16 if has_bfloat16(queries.device) else queries.dtype
+    return (log_partition_function(queries, keys, temperature, number_format) - agreement).mean()
 
 
-def log_partition_function(queries: Tensor, keys: Tensor, temperature: float, tile_size: int = 2**21) -> Tensor:
+def log_partition_function(
+    queries: Tensor,
+    keys: Tensor,
+    temperature: float,
+    number_format: torch.dtype | None = None,
+    tile_size: int = 2**21,
+) -> Tensor:
     """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding `(N, M)` scores.
-
-    Under autocast the products are computed in its format; sums stay in float32.
 
     Args:
         queries: `(N, D)`.
         keys: `(M, D)`.
         temperature: t > 0.
+        number_format: Format that products are computed in, whatever autocast says; sums stay in that of the
+            queries, which is the default.
         tile_size: Scores held at once, in numbers; 2^21 are 8 MiB, which stay in a processor's cache.
     """
-    result: Tensor = _LogPartition.apply(queries, keys, temperature, tile_size)  # type: ignore[no-untyped-call]
+    dtype = number_format or queries.dtype
+    result: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
+        queries, keys, temperature, dtype, tile_size
+    )
     return result
 
 
@@ -84,13 +98,18 @@ class _LogPartition(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, temperature: float, tile_size: int) -> Tensor:  # noqa: ANN401
-        device = queries.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else queries.dtype
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        queries: Tensor,
+        keys: Tensor,
+        temperature: float,
+        dtype: torch.dtype,
+        tile_size: int,
+    ) -> Tensor:
         rows, cast_keys = max(1, tile_size // len(keys)), keys.to(dtype)
         log_partition = queries.new_empty(len(queries))
         expected = torch.empty_like(queries)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(queries), rows):
                 tile = slice(begin, begin + rows)
                 scores = (queries[tile].to(dtype) @ cast_keys.T).to(queries.dtype).div_(temperature)
@@ -104,12 +123,12 @@ class _LogPartition(torch.autograd.Function):
         return log_partition
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401
         queries, keys, expected, log_partition = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / ctx.temperature
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
-            return to_queries, None, None, None
+            return to_queries, None, None, None, None
         cast_keys = keys.to(ctx.dtype)
         to_keys = torch.zeros_like(keys)
         with torch.autocast(queries.device.type, enabled=False):
@@ -119,4 +138,4 @@ class _LogPartition(torch.autograd.Function):
                 scores = (cast_queries @ cast_keys.T).to(queries.dtype).div_(ctx.temperature)
                 weights = scores.sub_(log_partition[tile, None]).exp_().mul_(scale[tile])
                 to_keys += weights.to(ctx.dtype).T @ cast_queries
-        return to_queries, to_keys, None, None
+        return to_queries, to_keys, None, None, None

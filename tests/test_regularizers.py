@@ -19,6 +19,12 @@ BATCH = TrainingBatch(
 TEXTS = F.normalize(torch.randn(USERS + ITEMS, 6, generator=torch.Generator().manual_seed(0)), dim=1)
 
 
+@pytest.fixture(autouse=True)
+def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 on every machine."""
+    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: False)
+
+
 @pytest.fixture
 def graph() -> InteractionGraph:
     cells = (np.random.default_rng(0).random((USERS, ITEMS)) < 0.4).astype(np.float32)

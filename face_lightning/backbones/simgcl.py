@@ -95,8 +95,9 @@ class SimGCL(LightGCN):
 
 def perturb(nodes: Tensor, scale: float) -> Tensor:
     """`nodes` `(N, D)` moved by `scale` in a random direction of the orthant that each lies in."""
-    noise = F.normalize(_uniform_bytes(nodes), dim=1).mul_(scale)
-    return nodes + noise.copysign_(nodes.detach())
+    noise = _uniform_bytes(nodes)
+    noise.mul_(scale / noise.norm(dim=1, keepdim=True)).copysign_(nodes.detach())
+    return noise.add_(nodes)
 
 
 def _uniform_bytes(like: Tensor) -> Tensor:

@@ -20,6 +20,12 @@ BATCH = TrainingBatch(
 )
 
 
+@pytest.fixture(autouse=True)
+def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in float32 on every machine."""
+    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: False)
+
+
 @pytest.fixture
 def graph() -> InteractionGraph:
     return build_graph(sp.csr_array(CELLS))
