@@ -73,7 +73,7 @@ class LightGCL(LightGCN):
         self.right: Tensor
         self.register_buffer("left", torch.zeros(num_users, self.rank), persistent=False)
         self.register_buffer("right", torch.zeros(num_items, self.rank), persistent=False)
-        self._view: Embeddings | None = None
+        self._condensed: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, graph: InteractionGraph) -> None:
         """Find the leading singular vectors; those of the users carry the singular values."""
@@ -93,7 +93,7 @@ class LightGCL(LightGCN):
         layers: list[Tensor] = [self.tables.weight]
         for _ in range(self.num_layers):
             layers.append(graph.propagate(layers[-1], edge_weight))
-        self._view = self._low_rank_view(layers)
+        self._condensed = self._condense(layers[:-1])
         return self.split(self.combined(reduce(torch.add, layers)))
 
     def auxiliary_losses(
@@ -101,23 +101,22 @@ class LightGCL(LightGCN):
     ) -> dict[str, Tensor]:
         """`contrast` of the batch's users and items, seen through the singular vectors, with all nodes."""
         del graph
-        view, self._view = self._view, None
-        assert view is not None, "forward comes first, in training mode"
-        item_ids = torch.cat([batch.positive_ids, batch.negative_ids])
+        condensed, self._condensed = self._condensed, None
+        assert condensed is not None, "forward comes first, in training mode"
+        ids = batch.user_ids.unique(), torch.cat([batch.positive_ids, batch.negative_ids]).unique()
+        sides = zip(ids, (self.left, self.right), self.initial_embeddings(), condensed, embeddings, strict=True)
         terms = []
-        for ids, seen, keys in zip((batch.user_ids, item_ids), view, embeddings, strict=True):
-            unique = ids.unique()
-            queries = F.embedding(unique, seen)
+        for rows, vectors, table, summary, keys in sides:
+            queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
             if self.similarity == "cosine":
                 queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
-            terms.append(contrast_with_all(queries, keys, unique, self.temperature))
+            terms.append(contrast_with_all(queries, keys, rows, self.temperature))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
-    def _low_rank_view(self, layers: Sequence[Tensor]) -> Embeddings:
-        users, items = self.split(layers[0])
-        with torch.autocast(users.device.type, enabled=False):  # in float32, as all propagation
-            for layer in layers[:-1]:
-                layer_users, layer_items = self.split(layer)
-                users = users + self.left @ (self.right.T @ layer_items)
-                items = items + self.right @ (self.left.T @ layer_users)
-        return Embeddings(self.combined(users), self.combined(items))
+    def _condense(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Sums over layers of `V^T E_items` and `(U S)^T E_users`, `(rank, D)`: what G of any node is made of."""
+        with torch.autocast(layers[0].device.type, enabled=False):  # in float32, as all propagation
+            sides = [self.split(layer) for layer in layers]
+            from_items = torch.stack([self.right.T @ items for _, items in sides]).sum(0)
+            from_users = torch.stack([self.left.T @ users for users, _ in sides]).sum(0)
+        return from_items, from_users

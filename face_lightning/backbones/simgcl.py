@@ -61,36 +61,36 @@ class SimGCL(LightGCN):
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
         """`contrast` of the batch's users and of its items between two perturbed views."""
-        first, second = self._perturbed_view(embeddings, graph), self._perturbed_view(embeddings, graph)
-        return {"contrast": self.contrast_weight * self.contrast_views(batch, first, second)}
+        views = [self._noise(embeddings, graph) for _ in range(2)]
+        terms = []
+        for ids, table, first, second in zip((batch.user_ids, batch.positive_ids), embeddings, *views, strict=True):
+            unique = ids.unique()
+            queries = F.embedding(unique, table) + F.embedding(unique, first)
+            terms.append(self.contrast(unique, queries, table + second))
+        return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
-    def contrast_views(self, batch: TrainingBatch, first: Embeddings, second: Embeddings) -> Tensor:
-        """Contrast of two views, users plus items.
+    def contrast(self, ids: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
+        """InfoNCE between two views of one kind of nodes.
 
         Args:
-            batch: Whose users and positive items are contrasted, each once.
-            first: View that the queries come from.
-            second: View that the keys come from.
+            ids: Nodes that are contrasted, each once, `(N,)`.
+            queries: Their first view, `(N, D)`.
+            keys: Second view of all nodes of the kind, `(M, D)`.
         """
-        terms = []
-        for ids, queries, keys in zip((batch.user_ids, batch.positive_ids), first, second, strict=True):
-            unique, targets = ids.unique(), ids.unique()
-            if self.negatives == "batch":
-                keys, targets = F.embedding(unique, keys), torch.arange(len(unique), device=ids.device)
-            queries, keys = F.normalize(F.embedding(unique, queries), dim=1), F.normalize(keys, dim=1)
-            terms.append(contrast_with_all(queries, keys, targets, self.temperature))
-        return torch.stack(terms).sum()
+        if self.negatives == "batch":
+            keys, ids = F.embedding(ids, keys), torch.arange(len(ids), device=ids.device)
+        return contrast_with_all(F.normalize(queries, dim=1), F.normalize(keys, dim=1), ids, self.temperature)
 
-    def _perturbed_view(self, embeddings: Embeddings, graph: InteractionGraph) -> Embeddings:
-        with torch.no_grad():
-            layer: Tensor = self.tables.weight
-            total = layer.clone()
-            for _ in range(self.num_layers):
-                layer = perturb(graph.propagate(layer), self.noise_scale)
-                total += layer
-            total = self.combined(total)
-            shifts = torch.split(total.sub_(torch.cat(embeddings)), [self.num_users, self.num_items])
-        return Embeddings(embeddings.users + shifts[0], embeddings.items + shifts[1])
+    @torch.no_grad()
+    def _noise(self, embeddings: Embeddings, graph: InteractionGraph) -> Embeddings:
+        """What perturbing every layer adds to the embeddings."""
+        layer: Tensor = self.tables.weight
+        total = layer.clone()
+        for _ in range(self.num_layers):
+            layer = perturb(graph.propagate(layer), self.noise_scale)
+            total += layer
+        perturbed = self.split(self.combined(total))
+        return Embeddings(*(part.sub_(clean) for part, clean in zip(perturbed, embeddings, strict=True)))
 
 
 def perturb(nodes: Tensor, scale: float) -> Tensor:

@@ -4,6 +4,7 @@ from functools import reduce
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.backbones.simgcl import SimGCL, perturb
@@ -88,4 +89,8 @@ class XSimGCL(SimGCL):
         del graph
         view, self._view = self._view, None
         assert view is not None, "forward comes first, in training mode"
-        return {"contrast": self.contrast_weight * self.contrast_views(batch, embeddings, view)}
+        terms = []
+        for ids, table, keys in zip((batch.user_ids, batch.positive_ids), embeddings, view, strict=True):
+            unique = ids.unique()
+            terms.append(self.contrast(unique, F.embedding(unique, table), keys))
+        return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
