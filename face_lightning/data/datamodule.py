@@ -1,6 +1,7 @@
 """The one data module that all three stages share."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -10,6 +11,7 @@ from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers import Reader
 from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
+from face_lightning.data.summarizing import with_summaries
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.text.words import frequent_words
@@ -31,6 +33,7 @@ class InteractionDataModule(L.LightningDataModule):
         seed: First counter of every random draw.
         popularity_power: Negative items are drawn in proportion to popularity^power; 0 draws them uniformly,
             as the paper does, 0.75 is usual otherwise.
+        summaries: File of `face summarize` whose texts take the place of the reader's.
 
     Raises:
         ConfigurationError: If a size is not positive; `entities_per_step` may be 0.
@@ -45,6 +48,7 @@ class InteractionDataModule(L.LightningDataModule):
         mask_seen: Literal["train", "train+val"] = "train",
         seed: int = 0,
         popularity_power: float = 0.0,
+        summaries: str | Path | None = None,
     ) -> None:
         super().__init__()
         sizes = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1)}
@@ -62,11 +66,14 @@ class InteractionDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.mask_seen = mask_seen
         self.seed = seed
+        self.summaries = None if summaries is None else Path(summaries)
 
     @cached_property
     def dataset(self) -> Dataset:
         """What the reader gives, checked."""
         dataset = self.reader.read()
+        if self.summaries is not None:
+            dataset = with_summaries(dataset, self.summaries)
         if dataset.profiles is not None:
             dataset.profiles.check(dataset.interactions)
         return dataset

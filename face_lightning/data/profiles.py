@@ -1,5 +1,6 @@
 """What is known of users and items in words, and the data set that joins words with interactions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,21 @@ from face_lightning.data.interactions import Interactions
 from face_lightning.errors import DataError
 
 DOMAINS = ("movie", "game", "book", "restaurant", "item")
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What texts of users and items are made of.
+
+    Attributes:
+        users: Fields of every user `(U,)`, from training items alone.
+        items: Fields of every item `(I,)`.
+        typical_items: Numbers of the training items that are most typical of each user `(U,)`, best first.
+    """
+
+    users: tuple[Mapping[str, object], ...]
+    items: tuple[Mapping[str, object], ...]
+    typical_items: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +38,7 @@ class Profiles:
         domain: What the items are: "movie", "game", "book", "restaurant" or "item".
         user_vectors: Text vectors that a file brought `(U, E)`, float32, or None.
         item_vectors: Text vectors that a file brought `(I, E)`, float32, or None.
+        facts: What other summaries can be written from, or None.
 
     Raises:
         DataError: If the domain is unknown, or vectors are not float32 matrices of finite numbers.
@@ -34,6 +51,7 @@ class Profiles:
     domain: str = "item"
     user_vectors: np.ndarray | None = None
     item_vectors: np.ndarray | None = None
+    facts: Facts | None = None
 
     def __post_init__(self) -> None:
         if self.domain not in DOMAINS:

@@ -4,6 +4,7 @@ What a summary says is what an entity's words become. So templates put tastes fi
 about 60 word pieces, which bounds what the text encoder costs in every training step.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,14 +36,7 @@ class TemplateWriter:
     """
 
     def __init__(self, domain: str = "item") -> None:
-        environment = ImmutableSandboxedEnvironment(
-            loader=FileSystemLoader(_TEMPLATES),
-            autoescape=False,  # plain text for a text encoder, never shown as HTML
-            undefined=ChainableUndefined,  # a missing field is empty, and so is a slice of it
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters.update(listing=listing, clip=clip)
+        environment = template_environment()
         try:
             self._item = environment.get_template(f"{domain}.item.j2")
             self._user = environment.get_template(f"{domain}.user.j2")
@@ -57,9 +51,27 @@ class TemplateWriter:
             entity: Whether the fields describe a user or an item.
             fields: Text, numbers or sequences of text by name.
         """
-        known = {name: value for name, value in ((key, _clean(raw)) for key, raw in fields.items()) if value}
         template = self._user if entity == "user" else self._item
-        return " ".join(template.render(known).split()) or None
+        return " ".join(template.render(clean_fields(fields)).split()) or None
+
+
+@functools.cache
+def template_environment() -> ImmutableSandboxedEnvironment:
+    """Jinja as all templates use it: a missing field is empty, and fields are text and never templates."""
+    environment = ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=False,  # plain text for a text encoder, never shown as HTML
+        undefined=ChainableUndefined,  # a missing field is empty, and so is a slice of it
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(listing=listing, clip=clip)
+    return environment
+
+
+def clean_fields(fields: Mapping[str, object]) -> dict[str, object]:
+    """Fields that say something, without trade marks and superfluous white space."""
+    return {name: value for name, value in ((key, _clean(raw)) for key, raw in fields.items()) if value}
 
 
 def listing(values: Sequence[str] | object) -> str:
@@ -90,6 +102,8 @@ def _clean(value: object) -> object:
     """Value without trade marks, white space collapsed; empty text and empty sequences become None."""
     if isinstance(value, str):
         return " ".join(re.sub("[™®©]", "", value).split()) or None
+    if isinstance(value, Mapping):
+        return clean_fields(value) or None
     if isinstance(value, list | tuple):
         return [cleaned for cleaned in map(_clean, value) if cleaned] or None
     return value

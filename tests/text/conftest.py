@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,62 @@ def _tokenizer(family: str) -> Any:
         trainer = trainers.BpeTrainer(vocab_size=300, end_of_word_suffix="</w>", **common)
     tokenizer.train_from_iterator(corpus, trainer)
     return tokenizer
+
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def config_of(kind: str, vocab_size: int, positions: int) -> Any:
+    """Settings of a tiny model; large initial weights, so that differences show."""
+    import transformers as hf
+
+    common = {"vocab_size": vocab_size, "initializer_range": 0.3, "pad_token_id": None}
+    one = {"num_key_value_heads": 1, "head_dim": 8}
+    if kind == "gpt2":
+        return hf.GPT2Config(
+            n_embd=16, n_layer=2, n_head=2, n_positions=positions, resid_pdrop=0.5, embd_pdrop=0.5, **common
+        )
+    if kind == "gemma3":
+        return hf.Gemma3TextConfig(**SIZES, **one, max_position_embeddings=positions, sliding_window=32, **common)
+    if kind == "bert":
+        return hf.BertConfig(**SIZES, max_position_embeddings=positions, hidden_dropout_prob=0.5, **common)
+    kinds = {"llama": hf.LlamaConfig, "qwen2": hf.Qwen2Config}
+    return kinds[kind](**SIZES, num_key_value_heads=1, max_position_embeddings=positions, **common)
+
+
+TOKENIZERS = {
+    "llama": "bytelevel",
+    "qwen2": "bytelevel",
+    "gpt2": "bytelevel",
+    "gemma3": "sentencepiece",
+    "bert": "wordpiece",
+}
+
+
+@pytest.fixture(scope="session")
+def make_language_model(
+    tmp_path_factory: pytest.TempPathFactory, make_vocabulary: Callable[..., Path]
+) -> Callable[..., Path]:
+    """Writes a tiny language model with random weights and no settings of a sentence encoder."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(kind: str, positions: int = 48) -> Path:
+        if (kind, positions) not in made:
+            import torch
+            import transformers as hf
+
+            folder = tmp_path_factory.mktemp(kind) / "model"
+            shutil.copytree(make_vocabulary(TOKENIZERS[kind]), folder)
+            (folder / "model.safetensors").unlink()
+            vocab_size = len(hf.AutoTokenizer.from_pretrained(folder)) + 1  # Qwen2 adds a token of its own
+            torch.manual_seed(0)
+            auto = hf.AutoModel if kind == "bert" else hf.AutoModelForCausalLM
+            model = auto.from_config(config_of(kind, vocab_size, positions))
+            # The table in a shard of its own, as large models have it
+            model.save_pretrained(folder, max_shard_size=2_000 if kind == "llama" else "1GB")
+            if kind == "llama":
+                (folder / "chat_template.jinja").write_text("{% for m in messages %}war {{ m.content }}{% endfor %}")
+            made[kind, positions] = folder
+        return made[kind, positions]
+
+    return make

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from face_lightning.data.interactions import Interactions
-from face_lightning.data.profiles import Profiles
+from face_lightning.data.profiles import Facts, Profiles
 from face_lightning.data.readers.taste import find_taste, most_common
 from face_lightning.errors import DataError
 from face_lightning.text.summaries import TemplateWriter, short_title
 
 Record = Mapping[str, Any]
 _TAG_FIELDS = ("tags", "genres", "categories")
+_NAMED_ITEMS = 4  # in a user's text by template
+_TYPICAL_ITEMS = 12  # told to a language model
 
 
 def read_records(path: Path, num_items: int) -> tuple[Record, ...]:
@@ -66,33 +68,47 @@ def write_profiles(
         user_facts: Further fields of every user, such as the age; none where left out.
     """
     writer = TemplateWriter(domain)
+    facts = gather_facts(interactions, records, user_facts)
+    titles = [str(fields["title"]) for fields in facts.items]
+    return Profiles(
+        user_texts=tuple(writer.write("user", fields) for fields in facts.users),
+        item_texts=tuple(writer.write("item", fields) for fields in facts.items),
+        user_labels=tuple(interactions.user_ids.tolist()),
+        item_labels=tuple(title or label for title, label in zip(titles, interactions.item_ids.tolist(), strict=True)),
+        domain=domain,
+        facts=facts,
+    )
+
+
+def gather_facts(
+    interactions: Interactions, records: Sequence[Record], user_facts: Sequence[Record] | None = None
+) -> Facts:
+    """Fields of items from their records, and of users from the records of their training items.
+
+    Args:
+        interactions: Only the training split is looked at.
+        records: One per item, see `write_profiles`.
+        user_facts: Further fields of every user.
+    """
     tags = [_tags(record) for record in records]
     titles = [_text(record, "title") or _text(record, "name") for record in records]
-    taste = find_taste(interactions.train, tags, np.array([bool(title) for title in titles], dtype=bool))
+    nameable = np.array([bool(title) for title in titles], dtype=bool)
+    taste = find_taste(interactions.train, tags, nameable, num_items=_TYPICAL_ITEMS)
     cities, authors = (
         most_common(interactions.train, [_text(record, field) for record in records], count)
         for field, count in (("city", 1), ("author", 2))
     )
-    user_texts = []
+    users: list[Record] = []
     for user in range(interactions.num_users):
         fields: dict[str, object] = {
             "favourites": taste.favourites[user],
-            "titles": [short_title(titles[item]) for item in taste.items[user]],
+            "titles": [short_title(titles[item]) for item in taste.items[user][:_NAMED_ITEMS]],
             "city": " ".join(cities[user]),
             "authors": authors[user],
         }
-        user_texts.append(writer.write("user", fields | dict(user_facts[user] if user_facts else {})))
-    item_texts = [
-        writer.write("item", _item_fields(record, title, row))
-        for record, title, row in zip(records, titles, tags, strict=True)
-    ]
-    return Profiles(
-        user_texts=tuple(user_texts),
-        item_texts=tuple(item_texts),
-        user_labels=tuple(interactions.user_ids.tolist()),
-        item_labels=tuple(title or label for title, label in zip(titles, interactions.item_ids.tolist(), strict=True)),
-        domain=domain,
-    )
+        users.append(fields | dict(user_facts[user] if user_facts else {}))
+    items = [_item_fields(record, title, row) for record, title, row in zip(records, titles, tags, strict=True)]
+    return Facts(tuple(users), tuple(items), taste.items)
 
 
 def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, object]:

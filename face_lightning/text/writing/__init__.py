@@ -1,0 +1,1 @@
+"""Writers of summaries: templates, a language model on this machine, or a server."""

@@ -1,0 +1,148 @@
+"""Summaries by a language model on this machine, through transformers."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.text.cache import content_key
+from face_lightning.text.loading import told_in_one_line
+from face_lightning.text.models import ModelFiles, resolve_model
+from face_lightning.text.writing.base import NOTHING_KNOWN, Request, Summary
+from face_lightning.text.writing.prompts import AnswerError, Prompts
+
+
+class LocalWriter:
+    """Asks a chat model in batches; always the likeliest next token, so that a repeated run says the same.
+
+    Args:
+        prompts: What is asked, and what passes as an answer.
+        model: Folder of the model, or its hub id.
+        batch_size: Entities that pass through the model together.
+        max_new_tokens: Most tokens of an answer.
+        repetition_penalty: Divisor of the scores of tokens that came before; small models go in circles at 1.
+        device: Where the model computes.
+        dtype: Number format of its weights; "auto" is the format they are stored in.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        model: str,
+        batch_size: int = 8,
+        max_new_tokens: int = 160,
+        repetition_penalty: float = 1.15,
+        device: str = "cpu",
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    ) -> None:
+        self.prompts = prompts
+        self.model = model
+        self.batch_size = batch_size
+        self.max_new_tokens = max_new_tokens
+        self.repetition_penalty = repetition_penalty
+        self.device = device
+        self.dtype = dtype
+        self._files = ModelFiles(resolve_model(model))
+
+    @cached_property
+    def identity(self) -> str:
+        """Key of the model's files, the settings and the prompts."""
+        files = self._files.identity or f"hub:{self._files.source}"
+        settings = [self.dtype, str(self.max_new_tokens), str(self.repetition_penalty)]
+        return content_key(["local", files, *settings, self.prompts.identity])
+
+    def key(self, request: Request) -> str | None:
+        """Key of the messages; None where nothing is known."""
+        return self.prompts.key(request)
+
+    @torch.inference_mode()
+    def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
+        """Yield summaries batch by batch, prompts of like length together.
+
+        Raises:
+            ConfigurationError: If the model has no chat template.
+            DataError: If it cannot be loaded.
+        """
+        prompts: dict[int, list[int]] = {}
+        for position, request in enumerate(requests):
+            messages = self.prompts.messages(request)
+            if messages is None:
+                yield position, Summary(None, NOTHING_KNOWN)
+                continue
+            ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+            prompts[position] = list(ids["input_ids"])
+        limit = getattr(self._model.config, "max_position_embeddings", None) if prompts else None
+        for position, ids in list(prompts.items()):
+            if limit is not None and len(ids) + self.max_new_tokens > limit:
+                reason = f"the prompt has {len(ids)} tokens, with the answer more than the {limit} the model reads"
+                yield position, Summary(None, reason)
+                del prompts[position]
+        order = sorted(prompts, key=lambda position: -len(prompts[position]))  # what needs most memory comes first
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            asked = [requests[position] for position in batch]
+            yield from zip(batch, self._answer(asked, [prompts[position] for position in batch]), strict=True)
+
+    def _answer(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Summary]:
+        """Let the model go on with each prompt."""
+        longest = max(map(len, prompts))
+        tokens = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
+        padding = next(token for token in tokens if token is not None)  # masked, so that any will do
+        ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        found = self._model.generate(
+            input_ids=ids.to(self.device),
+            attention_mask=mask.to(self.device),
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            repetition_penalty=self.repetition_penalty,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=padding,
+        )[:, longest:].cpu()
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        summaries = []
+        for request, prompt, answer in zip(requests, prompts, found.tolist(), strict=True):
+            length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
+            text = self._tokenizer.decode(answer[:length], skip_special_tokens=True)
+            try:
+                summary, error = self.prompts.read(text, request), None
+            except AnswerError as reason:
+                summary, error = None, str(reason)
+            summaries.append(Summary(summary, error, len(prompt), length))
+        return summaries
+
+    @cached_property
+    def _tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        from transformers import AutoTokenizer
+
+        with told_in_one_line(self.model):
+            tokenizer = AutoTokenizer.from_pretrained(self._files.source)
+        if tokenizer.chat_template is None:
+            raise ConfigurationError(
+                f"model: expected a model for chats, but {self.model!r} has no chat template; take its "
+                "variant for instructions"
+            )
+        return tokenizer
+
+    @cached_property
+    def _model(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        from transformers import AutoModelForCausalLM
+
+        dtype = self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
+        local = isinstance(self._files.source, Path)
+        with told_in_one_line(self.model):
+            try:
+                model: Any = AutoModelForCausalLM.from_pretrained(
+                    self._files.source, dtype=dtype, use_safetensors=True, local_files_only=local
+                )
+            except RuntimeError as error:
+                raise DataError(
+                    f"model: {self.model!r} cannot be loaded ({error!s:.200}); get its files again"
+                ) from error
+        return model.to(self.device).eval()
