@@ -10,7 +10,8 @@ from face_lightning.losses import info_nce
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
 from face_lightning.stages.base import Stage
-from face_lightning.stages.words import WordSpace, gather_entities, log_words
+from face_lightning.stages.health import WordWatch
+from face_lightning.stages.words import WordSpace, gather_entities
 from face_lightning.types import TrainingBatch
 
 
@@ -65,6 +66,7 @@ class AlignmentStage(Stage):
         super().__init__(**kwargs)
         self.words = words(extra_words)
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
+        self._watch = WordWatch(self.words, self.mapper)
         self.aligned_per_step = aligned_per_step
         self.temperature = temperature
         self.symmetric = symmetric
@@ -126,10 +128,10 @@ class AlignmentStage(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
-        log_words(self, self.words, self.mapper)
+        self._watch.log(self)
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:
         """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
-        log_words(self, self.words, self.mapper, retrieval=True)
+        self._watch.log(self, retrieval=True)
         super().on_test_epoch_end()

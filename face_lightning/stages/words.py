@@ -1,15 +1,13 @@
-"""What mapping and alignment share: the vocabulary, the entities' texts, losses and health of words."""
+"""What mapping and alignment share: the vocabulary, the entities' texts, and the losses of words."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
-from face_lightning.mapping.mapper import Mapped, TokenMapper
-from face_lightning.stages.base import Stage
+from face_lightning.mapping.mapper import Mapped
 from face_lightning.stages.texts import EntityProfiles, entity_vectors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.lexical import lexical_targets
@@ -219,52 +217,3 @@ def gather_entities(embeddings: Embeddings, entity_ids: Tensor) -> Tensor:
     users = entity_ids[entity_ids < num_users]
     items = entity_ids[entity_ids >= num_users] - num_users
     return torch.cat([embeddings.users[users], embeddings.items[items]])
-
-
-def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
-    """How well the vocabulary is used by the descriptors of many entities.
-
-    Args:
-        descriptors: `(N, S)`.
-        num_codes: V.
-
-    Returns:
-        `perplexity` of word use (exponential of its entropy), `active` words and `active_fraction` of the
-        vocabulary, `top_word_share` (share of entities that have the most used word) and
-        `duplicate_rate` (share of entities whose set of words another entity has too).
-    """
-    counts = torch.bincount(descriptors.flatten(), minlength=num_codes).double()
-    share = counts / counts.sum()
-    sets, occurrences = torch.unique(descriptors.sort(dim=1).values, dim=0, return_counts=True)
-    del sets
-    active = (counts > 0).sum()
-    return {
-        "perplexity": torch.special.entr(share).sum().exp(),
-        "active": active.double(),
-        "active_fraction": active / num_codes,
-        "top_word_share": counts.max() / len(descriptors),
-        "duplicate_rate": occurrences[occurrences > 1].sum() / len(descriptors),
-    }
-
-
-def log_words(stage: Stage, words: WordSpace, mapper: TokenMapper, retrieval: bool = False) -> None:
-    """Log the health of all entities' words as `codebook/...`, and a sample of them as text.
-
-    Args:
-        stage: Stage in the middle of an evaluation.
-        words: Its word space.
-        mapper: Its mapper.
-        retrieval: Whether to log `words/retrieval_...` as well, which encodes all descriptors.
-    """
-    embeddings = stage.final_embeddings
-    descriptors = mapper.describe(torch.cat(embeddings))
-    health = codebook_health(descriptors, mapper.quantizer.num_codes)
-    items = codebook_health(descriptors[words.num_users :], mapper.quantizer.num_codes)
-    values = {f"codebook/{key}": value for key, value in health.items()}
-    values |= {f"codebook/items_{key}": value for key, value in items.items()}
-    if retrieval:
-        values |= {f"words/{key}": value for key, value in words.retrieval(descriptors).items()}
-    stage.log_dict({key: value.float() for key, value in values.items()})
-    for logger in stage.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_text("words", words.sample(descriptors), stage.global_step)

@@ -1,7 +1,6 @@
 """Health of words and the retrieval test, against hand counts and brute force."""
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -9,43 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.stages.base import _plain
-from face_lightning.stages.words import WordSpace, _num_better, codebook_health, gather_entities
+from face_lightning.stages.words import WordSpace, _num_better, gather_entities
 from face_lightning.types import Embeddings
-
-
-def test_health_of_words_spread_evenly() -> None:
-    health = codebook_health(torch.tensor([[0, 1], [2, 3], [4, 5]]), num_codes=12)
-    assert health["perplexity"].item() == pytest.approx(6.0)
-    assert health["active"] == 6
-    assert health["active_fraction"].item() == pytest.approx(0.5)
-    assert health["top_word_share"].item() == pytest.approx(1 / 3)
-    assert health["duplicate_rate"] == 0
-
-
-def test_health_shows_a_collapse() -> None:
-    health = codebook_health(torch.tensor([[7, 8]] * 99 + [[8, 7]]), num_codes=1000)
-    assert health["perplexity"].item() == pytest.approx(2.0)
-    assert health["active"] == 2
-    assert health["top_word_share"] == 1
-    assert health["duplicate_rate"] == 1, "the order of words makes no other set"
-
-
-def test_health_of_a_single_word_for_all() -> None:
-    health = codebook_health(torch.full((50, 1), 3), num_codes=10)
-    expected = {"perplexity": 1, "active": 1, "active_fraction": 0.1, "top_word_share": 1, "duplicate_rate": 1}
-    assert {key: value.item() for key, value in health.items()} == pytest.approx(expected)
-
-
-def test_duplicates_are_counted_by_entity() -> None:
-    health = codebook_health(torch.tensor([[0, 1], [1, 0], [2, 3], [0, 2]]), num_codes=4)
-    assert health["duplicate_rate"].item() == pytest.approx(2 / 4)
-    assert health["top_word_share"].item() == pytest.approx(3 / 4)
-
-
-def test_perplexity_is_the_exponential_of_entropy() -> None:
-    health = codebook_health(torch.tensor([[0], [0], [0], [1]]), num_codes=2)
-    entropy = -(3 / 4 * math.log(3 / 4) + 1 / 4 * math.log(1 / 4))
-    assert health["perplexity"].item() == pytest.approx(math.exp(entropy))
 
 
 def test_entities_are_gathered_from_both_tables() -> None:
