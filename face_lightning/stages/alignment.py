@@ -135,3 +135,13 @@ class AlignmentStage(Stage):
         """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
         self._watch.log(self, retrieval=True)
         super().on_test_epoch_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the health of words is compared with, besides what every stage keeps."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["words"] = self._watch.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        if "words" in checkpoint:
+            self._watch.load_state_dict(checkpoint["words"])

@@ -1,5 +1,7 @@
 """Health of the words that a mapper gives: how they are used, how they change, and whether they collapse."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -78,7 +80,7 @@ class WordWatch:
         values |= {f"codebook/items_{key}": value for key, value in items.items()}
         if not stage.trainer.testing:
             if self._before is not None:
-                values["codebook/churn"] = churn(self._before, descriptors)
+                values["codebook/churn"] = churn(self._before.to(descriptors.device), descriptors)
             self._before = descriptors
             self._warn(health["perplexity"].item(), int(health["active"]))
         if retrieval:
@@ -87,6 +89,17 @@ class WordWatch:
         for logger in stage.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("words", self._words.sample(descriptors), stage.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next evaluation compares with, for checkpoints."""
+        before = None if self._before is None else self._before.int().cpu()
+        return {"before": before, "best_perplexity": self._best_perplexity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        before = state["before"]
+        self._before = None if before is None else before.long()
+        self._best_perplexity = state["best_perplexity"]
 
     def _warn(self, perplexity: float, active: int) -> None:
         """Warn where words are fewer than any catalogue needs, or half of their variety is lost."""
