@@ -15,6 +15,7 @@ from face_lightning.text.loading import Pooling, load_sentence_transformer, told
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.protocol import Prompt
 from face_lightning.text.tables import TokenTable
+from face_lightning.text.vectors import SHARD, encode_in_shards
 
 __all__ = ["Prompt", "TextEncoder", "resolve_model"]
 
@@ -112,7 +113,8 @@ class TextEncoder:
         """Turn each text into a vector of unit length.
 
         Vectors are kept in `cache_dir` under a key of the model and the texts: asked for the same list
-        again, the model is not even loaded. A text that occurs twice is encoded once.
+        again, the model is not even loaded. A text that occurs twice is encoded once. Very many texts are
+        encoded in shards, see `encode_in_shards`: an interrupted run goes on, and processes share the work.
 
         Args:
             texts: N texts; None stands for a text that is missing.
@@ -126,21 +128,31 @@ class TextEncoder:
         known = (part for text in texts for part in (("1", text) if text is not None else ("0",)))
         key = content_key(["vectors", self.identity, number_format, *known])
         path = self.cache_dir / "vectors" / f"{key}.safetensors"
+        rows = {text: row for row, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
+        if len(rows) > SHARD:
+
+            def encode(part: list[str]) -> Tensor:
+                return self._encode(part, batch_size, progress)
+
+            return encode_in_shards(texts, encode, path.with_suffix(".npy"))
         cached = load_tensors(path)
         if cached is not None:
             return cached[0]["vectors"]
-        rows = {text: row for row, text in enumerate(dict.fromkeys(t for t in texts if t is not None))}
         if not rows:
             return torch.full((len(texts), self.width), torch.nan)
-        with torch.no_grad():
-            unique = self._sentence_transformer().encode(
-                list(rows), batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
-            )
-        missing = torch.full((1, unique.shape[1]), torch.nan)
-        table = torch.cat([F.normalize(unique.float().cpu(), dim=1), missing])
+        unique = self._encode(list(rows), batch_size, progress)
+        table = torch.cat([unique, torch.full((1, unique.shape[1]), torch.nan)])
         vectors = table[[len(rows) if text is None else rows[text] for text in texts]]
         save_tensors(path, {"vectors": vectors}, {"model": self.model})
         return vectors
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str], batch_size: int, progress: bool) -> Tensor:
+        """Pass texts through the model, those of like length together."""
+        vectors: Tensor = self._sentence_transformer().encode(
+            texts, batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
+        )
+        return F.normalize(vectors.float().cpu(), dim=1)
 
     def prompt(self, template: str) -> Prompt:
         """Split a sentence at its gap for descriptors and embed both sides once.

@@ -1,0 +1,115 @@
+"""Vectors of very many texts: encoded shard by shard, resumable, shared among processes, mapped from disk."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from face_lightning.text.cache import load_tensors, save_tensors
+
+SHARD = 16_384  # texts
+
+
+def encode_in_shards(
+    texts: Sequence[str | None],
+    encode: Callable[[list[str]], Tensor],
+    path: Path,
+    shard_size: int = SHARD,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> Tensor:
+    """Turn each text into a vector; only one shard of them is in memory at a time.
+
+    Different texts are sorted by length, so that a shard's texts need little padding, and cut into shards,
+    each a file of its own. A run that was interrupted goes on with the first shard that is not there.
+    Where several processes run, each encodes the shards that fall to its rank; a process that does not see
+    the others' shards, for want of a common folder, encodes these as well.
+
+    Args:
+        texts: N texts; None stands for a text that is missing.
+        encode: Turns a list of texts into vectors `(n, E)` in float32 on the CPU.
+        path: File `.npy` of the result; shards lie in a folder beside it until it is whole.
+        shard_size: Texts of a shard.
+        rank: Number of this process; that of the process group by default, or 0.
+        world_size: Number of processes; likewise, or 1. The one that comes last should be waited for: who
+            does not find the others' shards encodes them.
+
+    Returns:
+        `(N, E)` in float32, mapped from `path`: the system reads what is used. Rows of missing texts are NaN.
+        Writing to it changes the copy in memory alone.
+
+    Raises:
+        ValueError: If there is no text at all, whose vectors would have no size.
+    """
+    if not path.is_file():
+        group = rank is None and dist.is_available() and dist.is_initialized()
+        if group:
+            rank, world_size = dist.get_rank(), dist.get_world_size()
+        unique = sorted(dict.fromkeys(text for text in texts if text is not None), key=lambda text: (-len(text), text))
+        if not unique:
+            raise ValueError("texts: expected at least one text, got none")
+        folder = path.with_suffix(".shards")
+        count = -(-len(unique) // shard_size)
+        shards = {
+            folder / f"{number:06}-of-{count:06}.safetensors": unique[number * shard_size : (number + 1) * shard_size]
+            for number in range(count)
+        }
+        for file, shard in list(shards.items())[rank or 0 :: world_size or 1]:
+            _encode_shard(shard, file, encode)
+        if group:
+            dist.barrier()  # now all shards are there
+        if not group or rank == 0:
+            _join(texts, shards, encode, path)
+        if group:
+            dist.barrier()  # now the result is there
+            if not path.is_file():  # on this machine it is not
+                _join(texts, shards, encode, path)
+        shutil.rmtree(folder, ignore_errors=True)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _encode_shard(texts: list[str], file: Path, encode: Callable[[list[str]], Tensor]) -> Tensor:
+    """Return the vectors of a shard, from its file if it is whole."""
+    stored = load_tensors(file)
+    if stored is not None and len(stored[0].get("vectors", ())) == len(texts):
+        return stored[0]["vectors"]
+    vectors = encode(texts)
+    save_tensors(file, {"vectors": vectors}, {})
+    return vectors
+
+
+def _join(
+    texts: Sequence[str | None],
+    shards: Mapping[Path, list[str]],
+    encode: Callable[[list[str]], Tensor],
+    path: Path,
+) -> None:
+    """Write the vectors of all shards in the order of the texts."""
+    rows: dict[str, list[int]] = {}
+    missing = []
+    for row, text in enumerate(texts):
+        if text is None:
+            missing.append(row)
+        else:
+            rows.setdefault(text, []).append(row)
+    temporary = path.with_name(f".{path.name}.tmp")
+    result: np.memmap | None = None
+    try:
+        for file, shard in shards.items():
+            vectors = _encode_shard(shard, file, encode).numpy()
+            if result is None:
+                shape = (len(texts), vectors.shape[1])
+                result = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+                result[missing] = np.nan
+            places = [(row, place) for place, text in enumerate(shard) for row in rows[text]]
+            targets, sources = (list(numbers) for numbers in zip(*places, strict=True))
+            result[targets] = vectors[sources]
+        if result is not None:
+            result.flush()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

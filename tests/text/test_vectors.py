@@ -1,0 +1,150 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.vectors import encode_in_shards
+
+
+class Counting:
+    """Encodes a text as its length and first letter, and counts what it is asked."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self.stop_after = stop_after
+
+    def __call__(self, texts: list[str]) -> torch.Tensor:
+        if len(self.asked) == self.stop_after:
+            raise KeyboardInterrupt
+        self.asked.append(texts)
+        return torch.tensor([[len(text), float(ord(text[0]))] for text in texts])
+
+
+TEXTS = ["bb", None, "a", "dddd", "bb", "ccc", "e", None, "ffffff"]
+
+
+def expected(texts: list[str | None]) -> torch.Tensor:
+    missing = [torch.nan, torch.nan]
+    return torch.tensor([missing if text is None else [len(text), float(ord(text[0]))] for text in texts])
+
+
+@given(st.lists(st.none() | st.text("abc", min_size=1, max_size=5), max_size=30).filter(any), st.integers(1, 10))
+def test_rows_are_those_of_the_texts(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str | None], shard_size: int
+) -> None:
+    path = tmp_path_factory.mktemp("vectors") / "a.npy"
+    found = encode_in_shards(texts, Counting(), path, shard_size)
+    assert torch.equal(found.nan_to_num(-1), expected(texts).nan_to_num(-1))
+    assert [file.name for file in path.parent.iterdir()] == ["a.npy"]
+
+
+def test_shards_hold_texts_of_like_length_once(tmp_path: Path) -> None:
+    encode = Counting()
+    encode_in_shards(TEXTS, encode, tmp_path / "a.npy", 2)
+    assert encode.asked == [["ffffff", "dddd"], ["ccc", "bb"], ["a", "e"]]
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_an_interrupted_run_goes_on_with_the_next_shard(tmp_path: Path, stop_after: int) -> None:
+    stopped, resumed = Counting(stop_after), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        encode_in_shards(TEXTS, stopped, tmp_path / "a.npy", 2)
+    assert not (tmp_path / "a.npy").exists()
+    found = encode_in_shards(TEXTS, resumed, tmp_path / "a.npy", 2)
+    assert stopped.asked + resumed.asked == [["ffffff", "dddd"], ["ccc", "bb"], ["a", "e"]]
+    assert torch.equal(found.nan_to_num(-1), expected(TEXTS).nan_to_num(-1))
+    again = Counting()
+    encode_in_shards(TEXTS, again, tmp_path / "a.npy", 2)
+    assert not again.asked
+
+
+def test_a_damaged_shard_is_encoded_anew(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        encode_in_shards(TEXTS, Counting(2), tmp_path / "a.npy", 2)
+    first, _ = sorted((tmp_path / "a.shards").iterdir())
+    first.write_bytes(first.read_bytes()[:-3])
+    resumed = Counting()
+    found = encode_in_shards(TEXTS, resumed, tmp_path / "a.npy", 2)
+    assert resumed.asked == [["ffffff", "dddd"], ["a", "e"]]
+    assert torch.equal(found.nan_to_num(-1), expected(TEXTS).nan_to_num(-1))
+
+
+def test_a_process_leaves_to_others_what_they_have_done(tmp_path: Path) -> None:
+    """The second of two processes; the first one's shards lie there."""
+    with pytest.raises(KeyboardInterrupt):
+        encode_in_shards(TEXTS, Counting(2), tmp_path / "a.npy", 2, rank=0, world_size=2)  # shards 0 and 2
+    second = Counting()
+    found = encode_in_shards(TEXTS, second, tmp_path / "a.npy", 2, rank=1, world_size=2)
+    assert second.asked == [["ccc", "bb"]]
+    assert torch.equal(found.nan_to_num(-1), expected(TEXTS).nan_to_num(-1))
+
+
+def test_vectors_are_mapped_and_safe_from_writing(tmp_path: Path) -> None:
+    found = encode_in_shards(TEXTS, Counting(), tmp_path / "a.npy", 2)
+    found[0] = 7.0
+    assert np.load(tmp_path / "a.npy")[0].tolist() == [2.0, float(ord("b"))]
+
+
+def test_no_text_at_all_has_no_vectors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected at least one text"):
+        encode_in_shards([None], Counting(), tmp_path / "a.npy")
+
+
+def test_the_encoder_shards_many_texts(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["a toy", None, "the love and a robot more", "the toy", "a toy", "a war", "a ship and a war"]
+    whole = TextEncoder(str(tiny_model), "float32", tmp_path / "whole").encode(texts)
+    monkeypatch.setattr("face_lightning.text.encoders.SHARD", 2)
+    monkeypatch.setattr("face_lightning.text.encoders.encode_in_shards", lambda *a: encode_in_shards(*a, shard_size=2))
+    encoder = TextEncoder(str(tiny_model), "float32", tmp_path / "shards")
+    torch.testing.assert_close(encoder.encode(texts), whole, atol=1e-6, rtol=0, equal_nan=True)
+    assert [path.suffix for path in (tmp_path / "shards" / "vectors").iterdir()] == [".npy"]
+    monkeypatch.setattr(TextEncoder, "_sentence_transformer", None)  # a second call loads no model
+    torch.testing.assert_close(encoder.encode(texts), whole, atol=1e-6, rtol=0, equal_nan=True)
+
+
+TWO = """
+import sys
+from pathlib import Path
+import torch, torch.distributed as dist
+from face_lightning.text.vectors import encode_in_shards
+rank, folder, shared = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "shared"
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+asked = []
+def encode(texts):
+    asked.extend(texts)
+    return torch.tensor([[float(len(text))] for text in texts])
+own = folder if shared else folder / str(rank)
+own.mkdir(exist_ok=True)
+found = encode_in_shards(["a", "bb", None, "ccc", "dddd"], encode, own / "a.npy", 1)
+assert found.nan_to_num(-1).flatten().tolist() == [1, 2, -1, 3, 4], found
+print(sorted(asked))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("folders", "asked"),
+    [
+        ("shared", ["['bb', 'dddd']", "['a', 'ccc']"]),
+        ("own", ["['a', 'bb', 'ccc', 'dddd']"] * 2),  # without a common folder each has to do all
+    ],
+)
+def test_two_processes_share_the_work(tmp_path: Path, folders: str, asked: list[str]) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(rank), str(tmp_path), folders],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    results = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert [out.strip() for out, _ in results] == asked
