@@ -63,6 +63,8 @@ class TokenMapper(nn.Module):
         similarity: "cosine" or "l2".
         gradient: "straight_through" or "rotation".
         search: Backend of the token search.
+        codebook: What stands for the words in the search: their "tokens"' embeddings, frozen; "random" vectors
+            of the same number, frozen; or "learned" vectors that start as the tokens' (both ablations).
 
     Raises:
         ConfigurationError: If there are more descriptors than words, or more concept dimensions than the
@@ -86,6 +88,7 @@ class TokenMapper(nn.Module):
         similarity: Literal["cosine", "l2"] = "cosine",
         gradient: Literal["straight_through", "rotation"] = "straight_through",
         search: SearchBackend = "auto",
+        codebook: Literal["tokens", "random", "learned"] = "tokens",
     ) -> None:
         super().__init__()
         num_codes, token_dim = token_embeddings.shape
@@ -101,10 +104,16 @@ class TokenMapper(nn.Module):
             )
         self.num_descriptors = num_descriptors
         self.normalize_input = normalize_input
-        codebook = whiten(token_embeddings, concept_dim) if normalize_codebook else token_embeddings
+        table = token_embeddings
+        if codebook == "random":
+            table = torch.randn(table.shape, generator=torch.Generator().manual_seed(1))
+        if normalize_codebook:
+            table = whiten(table, concept_dim)
         self.projection = DisentangledProjection(embedding_dim, concept_dim, num_descriptors, shared_projection)
         self.encoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
-        self.quantizer = ResidualQuantizer(codebook, concept_dim, num_levels, similarity, gradient, search)
+        self.quantizer = ResidualQuantizer(
+            table, concept_dim, num_levels, similarity, gradient, search, learn_codebook=codebook == "learned"
+        )
         self.decoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
         self.output = nn.Linear(num_descriptors * concept_dim, embedding_dim)
         # The codebook itself is not saved; its digest is, because a map learnt for other words gives nonsense.

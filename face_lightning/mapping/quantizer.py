@@ -50,6 +50,8 @@ class ResidualQuantizer(nn.Module):
         similarity: "cosine" or "l2".
         gradient: How the gradient passes the choice: "straight_through" or "rotation".
         backend: Search backend.
+        learn_codebook: Whether the table is trained with everything else (an ablation: words then no longer
+            stand for their vectors), instead of being frozen.
 
     Raises:
         ConfigurationError: If a level number is below 1.
@@ -63,6 +65,7 @@ class ResidualQuantizer(nn.Module):
         similarity: Literal["cosine", "l2"] = "cosine",
         gradient: Literal["straight_through", "rotation"] = "straight_through",
         backend: SearchBackend = "auto",
+        learn_codebook: bool = False,
     ) -> None:
         super().__init__()
         if num_levels < 1:
@@ -70,8 +73,12 @@ class ResidualQuantizer(nn.Module):
         self.num_levels = num_levels
         self.similarity = similarity
         self.gradient = gradient
-        self.frozen_codebook: Tensor
-        self.register_buffer("frozen_codebook", codebook.detach().clone().float(), persistent=False)
+        table = codebook.detach().clone().float()
+        self.codebook: Tensor
+        if learn_codebook:
+            self.codebook = nn.Parameter(table)
+        else:
+            self.register_buffer("codebook", table, persistent=False)
         self.code_transform = nn.Linear(codebook.shape[1], dim, bias=False)
         if codebook.shape[1] == dim:
             nn.init.eye_(self.code_transform.weight)
@@ -86,11 +93,11 @@ class ResidualQuantizer(nn.Module):
     @property
     def num_codes(self) -> int:
         """V."""
-        return len(self.frozen_codebook)
+        return len(self.codebook)
 
     def codes(self) -> Tensor:
         """The codebook as the search sees it, `(V, d)`; unit rows with cosine similarity."""
-        codes: Tensor = self.code_transform(self.frozen_codebook)
+        codes: Tensor = self.code_transform(self.codebook)
         return F.normalize(codes, dim=-1) if self.similarity == "cosine" else codes
 
     def queries(self, inputs: Tensor) -> Tensor:

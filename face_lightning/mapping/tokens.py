@@ -8,7 +8,7 @@ from torch import Tensor
 
 from face_lightning.ranking import rank_items
 
-TokenGradient = Literal["linear", "soft"]
+TokenGradient = Literal["linear", "soft", "projected"]
 
 
 def tokens_with_gradient(
@@ -25,6 +25,8 @@ def tokens_with_gradient(
     `linear` passes the gradient through the linear map that fits token embeddings to codes best.
     `soft` passes it through a softmax over the candidates nearest to each concept vector, so that it can
     only say which of the near words would have been better.
+    `projected` is the paper's form: the encoder sees what the linear map makes of the chosen codes instead of
+    the words' own vectors, with the gradient of `linear`.
 
     Note:
         The paper feeds `pinv(W_c) c_k` to the encoder, which is not the word's own vector once W_c loses
@@ -35,20 +37,22 @@ def tokens_with_gradient(
         tokens: Chosen tokens, `(B, S)`.
         codes: Codebook as the search sees it, `(V, d)`.
         token_embeddings: Frozen input embeddings, `(V, T)`.
-        method: "linear" or "soft".
+        method: "linear", "soft" or "projected".
         num_candidates: Near words that take part in `soft`.
         temperature: Temperature of the softmax in `soft`.
 
     Returns:
-        `(B, S, T)`, equal to `token_embeddings[tokens]`.
+        `(B, S, T)`, equal to `token_embeddings[tokens]` except with `projected`.
     """
     hard = token_embeddings[tokens]
     codes = codes.detach()
-    if method == "linear":
+    if method in ("linear", "projected"):
         centred = token_embeddings - token_embeddings.mean(0)
         ridge = 1e-4 * torch.eye(codes.shape[1], device=codes.device)
         back = torch.linalg.solve(codes.T @ codes + ridge, codes.T @ centred)
         soft = concepts @ back
+        if method == "projected":
+            hard = codes[tokens] @ back + token_embeddings.mean(0)
     else:
         with torch.no_grad():
             scores = concepts.detach().flatten(0, 1) @ codes.T

@@ -96,3 +96,15 @@ def test_a_map_learnt_for_other_words_is_refused() -> None:
     with pytest.raises(CheckpointError, match="another vocabulary"):
         small().load_state_dict(other.state_dict())
     small().load_state_dict(small().state_dict())
+
+
+def test_kinds_of_codebook() -> None:
+    tokens, random, learned = (small(codebook=kind) for kind in ("tokens", "random", "learned"))
+    assert not torch.equal(tokens.quantizer.codebook, random.quantizer.codebook)
+    torch.testing.assert_close(random.quantizer.codes().norm(dim=1), torch.ones(60))
+    assert torch.equal(tokens.quantizer.codebook, learned.quantizer.codebook)
+    assert "quantizer.codebook" not in {**tokens.state_dict(), **random.state_dict()}
+    assert "quantizer.codebook" in learned.state_dict()
+    learned(torch.randn(9, 10)).quantized.codebook_loss.backward()
+    assert learned.quantizer.codebook.grad.abs().sum() > 0
+    assert torch.equal(random.quantizer.codebook, small(codebook="random").quantizer.codebook), "of one seed"

@@ -76,3 +76,25 @@ def test_soft_gradient_is_that_of_the_softmax_over_near_words(
             weights = (world.codes[near] @ theirs[row, slot] / temperature).softmax(0)
             expected.append(weights @ world.table[near])
     torch.testing.assert_close(world.gradient(words, ours), world.gradient(torch.stack(expected).view(5, 3, 9), theirs))
+
+
+def test_projected_tokens_are_what_the_best_linear_map_makes_of_codes() -> None:
+    world = World()
+    world.table[:] = world.codes @ torch.randn(6, 9, dtype=torch.float64) + 2  # a linear map fits these exactly
+    world.codes -= world.codes.mean(0)
+    world.table -= world.table.mean(0) - 2
+    words = tokens_with_gradient(world.concepts, TOKENS, world.codes, world.table, "projected")
+    torch.testing.assert_close(words, world.table[TOKENS], rtol=1e-3, atol=1e-3)
+    world.table += torch.randn(world.table.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    words = tokens_with_gradient(world.concepts, TOKENS, world.codes, world.table, "projected")
+    assert (words - world.table[TOKENS]).norm(dim=-1).min() > 0.1, "rank is lost on the way"
+
+
+def test_projected_tokens_have_the_linear_gradient() -> None:
+    world = World()
+    concepts = world.concepts.requires_grad_()
+    gradients = [
+        world.gradient(tokens_with_gradient(concepts, TOKENS, world.codes, world.table, method), concepts)
+        for method in ("linear", "projected")
+    ]
+    torch.testing.assert_close(*gradients)
