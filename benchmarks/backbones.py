@@ -39,7 +39,7 @@ def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
     """Fit and test a configuration unless that is done, and return its result."""
     run_dir = runs / config.parent.parent.name / config.parent.name / config.stem / str(seed)
     command = ["fit", "--config", str(config), "--if_exists", "skip", "--run_dir", str(run_dir)]
-    command += ["--seed_everything", str(seed), "--data.seed", str(seed), "--data.reader.init_args.root", str(data)]
+    command += ["--seed_everything", str(seed), "--data.reader.init_args.root", str(data)]
     stage_command.main([*command, "--trainer.enable_progress_bar", "false"])
     result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
     resolved = yaml.safe_load((run_dir / "config.yaml").read_text())

@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "run the three stages on MovieLens-100K and show the words",
     "describe": "print the words of users and items",
     "data": "fetch a data set",
+    "ablate": "run a set of variants over seeds and compare them user by user",
     "summarize": "write texts of users and items by templates or a language model",
     "vocab": "build the vocabulary of a language model",
 }

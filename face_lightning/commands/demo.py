@@ -1,21 +1,18 @@
 """`face demo`: the whole chain on MovieLens-100K, from clicks to words."""
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import ttest_rel
 
 from face_lightning.backbones import Popularity
 from face_lightning.commands.describe import read_words, select, word_table
+from face_lightning.commands.results import read_result, test_users
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.fetch import fetch_movielens_100k
@@ -23,6 +20,7 @@ from face_lightning.data.readers import MovieLens100K
 from face_lightning.errors import ConfigurationError
 from face_lightning.stages import PretrainingStage
 from face_lightning.stages.recorder import peak_mib
+from face_lightning.statistics import compare_paired
 
 CHAIN = {
     "stage1": "stage 1: GMF",
@@ -88,10 +86,10 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
         )
     console.print(table)
     face, control = (test_users(runs / name, "test/recall@20") for name in ("stage3", "control"))
-    paired = ttest_rel(face, control)
+    paired = compare_paired(face, control)
     console.print(
         f"stage 3 against the control, Recall@20, paired over {len(face)} users: "
-        f"{face.mean() - control.mean():+.4f}, t = {paired.statistic:.2f}, p = {paired.pvalue:.3f}"
+        f"{paired.difference:+.4f}, t = {paired.statistic:.2f}, p = {paired.probability:.3f}"
     )
     health = Table("after", "words in use", "perplexity", "duplicate sets", "picks 1 of 10: items", "users")
     for name in ("stage2", "stage3"):
@@ -114,16 +112,3 @@ def test_popularity(data: Path) -> dict[str, Any]:
     trainer = L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False)
     (metrics,) = trainer.test(stage, datamodule, verbose=False)
     return dict(metrics)
-
-
-def read_result(run_dir: Path) -> dict[str, Any]:
-    """What a finished run found."""
-    result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
-    return result
-
-
-def test_users(run_dir: Path, metric: str) -> np.ndarray:
-    """A metric of every test user, in the order of user ids."""
-    table = pq.read_table(run_dir / "test_users.parquet").sort_by("user_id")
-    values: np.ndarray = table[metric].to_numpy()
-    return values

@@ -8,7 +8,11 @@ import yaml
 from face_lightning.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUNS = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.relative_to(CONFIGS).parts)
+RUNS = sorted(
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if "parts" not in path.relative_to(CONFIGS).parts and path.stem != "ablations"
+)
 
 
 def test_there_are_runs() -> None:

@@ -1,0 +1,230 @@
+"""`face ablate`: a named set of variants over seeds, compared with one of them user by user."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from face_lightning.commands import CommandParser
+from face_lightning.commands.results import read_result, test_users
+from face_lightning.commands.stage import main as run_stage
+from face_lightning.errors import ConfigurationError
+from face_lightning.imports import import_optional
+from face_lightning.statistics import compare_paired, correct_holm
+
+METRICS = ("test/recall@20", "test/ndcg@20")
+WORDS = (
+    "codebook/items_perplexity",
+    "codebook/active_fraction",
+    "words/retrieval_items@10",
+    "words/retrieval_users@10",
+)
+
+
+class Step(NamedTuple):
+    """A run of a variant: its configuration, the run it starts from, and what it sets."""
+
+    name: str
+    config: Path
+    before: str | None
+    options: Mapping[str, Any]
+
+
+class Variant(NamedTuple):
+    """A chain of runs; the last one is what is compared."""
+
+    name: str
+    steps: list[Step]
+
+
+class AblationSet(NamedTuple):
+    """What a YAML file of `face ablate` says."""
+
+    reference: str
+    variants: list[Variant]
+
+
+def read_set(path: Path) -> AblationSet:
+    """Read a set of variants.
+
+    The file names the `chain` (run name to its configuration beside the file and the run it starts from), the
+    `reference` variant, and `variants`: for each, what its runs set, `{run: {option: value}}`, and optionally
+    `last`, the run that is compared (the chain's last if left out). A run whose settings, and those of all runs
+    before it, are the chain's own is shared by all variants.
+
+    Raises:
+        ConfigurationError: If the file is missing, or something that it names is.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        chain, variants, reference = content["chain"], content["variants"], content["reference"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"--set: expected a YAML file with chain, reference and variants, got {path} ({error}); see "
+            "configs/ml-100k/ablations.yaml"
+        ) from error
+    if reference not in variants:
+        raise ConfigurationError(f"reference: expected one of {', '.join(variants)}, got {reference!r}; name a variant")
+    found = []
+    for name, settings in variants.items():
+        settings = dict(settings or {})
+        last = settings.pop("last", list(chain)[-1])
+        for run in (last, *settings):
+            if run not in chain:
+                raise ConfigurationError(
+                    f"variants: {name!r} expected runs {', '.join(chain)}, got {run!r}; name a run of the chain"
+                )
+        found.append(Variant(name, _steps(name, last, chain, settings, path.parent)))
+    return AblationSet(reference, found)
+
+
+def _steps(variant: str, last: str, chain: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> list[Step]:
+    """The runs that lead to `last`; those with settings of the variant, or behind one, get its name."""
+    names, run = [last], chain[last].get("from")
+    while run is not None:
+        names.append(run)
+        run = chain[run].get("from")
+    steps: list[Step] = []
+    own = False
+    for run in reversed(names):
+        own = own or run in settings
+        name = f"{run}/{_slug(variant)}" if own else f"{run}/common"
+        config = folder / chain[run]["config"]
+        steps.append(Step(name, config, steps[-1].name if steps else None, settings.get(run, {})))
+    return steps
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
+
+
+def run_variant(variant: Variant, seed: int, runs: Path, extra: Sequence[str]) -> Path:
+    """Fit what is not there yet, and return the folder of the last run."""
+    folder = runs / str(seed)
+    for step in variant.steps:
+        command = ["fit", "--config", str(step.config), "--run_dir", str(folder / step.name), "--if_exists", "skip"]
+        command += ["--seed_everything", str(seed)]
+        if step.before is not None:
+            command += ["--init_from", str(folder / step.before)]
+        command += [text for option, value in step.options.items() for text in (f"--{option}", _text(value))]
+        run_stage([*command, *extra])
+    return folder / variant.steps[-1].name
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0].strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the set and show the comparison.
+
+    Args:
+        argv: Arguments after `face ablate`; those of the process where left out. Arguments behind `--` go to
+            every run.
+
+    Returns:
+        Exit code 0.
+    """
+    parser = CommandParser(prog="face ablate", description="Run a set of variants over seeds and compare them.")
+    parser.add_argument("--set", type=Path, default=Path("configs/ml-100k/ablations.yaml"), help="the set of variants")
+    parser.add_argument("--only", nargs="+", help="variants to run besides the reference; all if left out")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="folder of the runs")
+    parser.add_argument("--plot", type=Path, help="folder for one plot per metric; needs matplotlib")
+    parser.add_argument("extra", nargs="*", help="arguments of every run, behind --")
+    arguments = parser.parse_args(argv)
+    ablation = read_set(arguments.set)
+    variants = _chosen(ablation, arguments.only)
+    runs = arguments.runs / arguments.set.stem
+    folders = {
+        variant.name: [run_variant(variant, seed, runs, arguments.extra) for seed in arguments.seeds]
+        for variant in variants
+    }
+    console = Console(width=max(Console().width, 120))
+    for metric in METRICS:
+        console.print(comparison(folders, ablation.reference, metric))
+    console.print(words(folders))
+    if arguments.plot is not None:
+        for metric in METRICS:
+            print(plot(folders, metric, arguments.plot))
+    return 0
+
+
+def _chosen(ablation: AblationSet, only: Sequence[str] | None) -> list[Variant]:
+    names = [variant.name for variant in ablation.variants]
+    for name in only or []:
+        if name not in names:
+            raise ConfigurationError(f"--only: expected some of {', '.join(names)}, got {name!r}; name variants")
+    wanted = {ablation.reference, *(only or names)}
+    return [variant for variant in ablation.variants if variant.name in wanted]
+
+
+def comparison(folders: Mapping[str, Sequence[Path]], reference: str, metric: str) -> Table:
+    """A metric of all variants: mean and spread over seeds, and their users' paired difference from the reference.
+
+    A user's value is the mean over seeds, so that users are the sample; p is corrected by Holm for the number of
+    variants.
+    """
+    users = {name: np.mean([test_users(run, metric) for run in runs], axis=0) for name, runs in folders.items()}
+    others = [name for name in folders if name != reference]
+    compared = {name: compare_paired(users[name], users[reference]) for name in others}
+    corrected = dict(zip(others, correct_holm([compared[name].probability for name in others]), strict=True))
+    table = Table("", "mean ± sd over seeds", f"against {reference}", "t", "p", "p (Holm)", title=metric)
+    for name, runs in folders.items():
+        row = [_spread([read_result(run)["metrics"][metric] for run in runs])]
+        if name in compared:
+            difference, statistic, probability = compared[name]
+            relative = difference / users[reference].mean() if users[reference].any() else 0.0
+            row += [f"{difference:+.4f} ({relative:+.1%})", f"{statistic:.2f}", f"{probability:.3g}"]
+            row.append(f"{corrected[name]:.3g}")
+        table.add_row(name, *row)
+    return table
+
+
+def words(folders: Mapping[str, Sequence[Path]]) -> Table:
+    """Health of the words of all variants that have words."""
+    table = Table("", *(key.partition("/")[2] for key in WORDS), title="words")
+    for name, runs in folders.items():
+        metrics = [read_result(run)["metrics"] for run in runs]
+        if WORDS[0] in metrics[0]:
+            table.add_row(name, *(_spread([values[key] for values in metrics if key in values]) for key in WORDS))
+    return table
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    digits = 0 if max(map(abs, values)) >= 10 else 4
+    spread = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):,.{digits}f}{spread}"
+
+
+def plot(folders: Mapping[str, Sequence[Path]], metric: str, folder: Path) -> Path:
+    """Draw a metric of all variants, a point for each seed and a bar at their mean.
+
+    Returns:
+        The PNG file.
+
+    Raises:
+        MissingDependencyError: If matplotlib is not installed.
+    """
+    figures = import_optional("matplotlib.figure", extra="plot", purpose="plots of face ablate")
+    figure = figures.Figure(figsize=(8, 1 + 0.4 * len(folders)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, runs in enumerate(folders.values()):
+        values = [read_result(run)["metrics"][metric] for run in runs]
+        axes.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.6)
+        axes.plot([statistics.mean(values)], [row], "|", color="black", markersize=18)
+    axes.set_yticks(range(len(folders)), list(folders))
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+    axes.grid(axis="x", alpha=0.3)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_slug(metric)}.png"
+    figure.savefig(path, dpi=150)
+    return path

@@ -1,0 +1,59 @@
+"""Comparing runs: paired tests over users, and Holm's correction for comparing many."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+
+class Comparison(NamedTuple):
+    """How a run differs from another one.
+
+    Attributes:
+        difference: Mean over users of this run minus the other.
+        statistic: Student's t, paired over users.
+        probability: Two-sided p; 1 where no user differs.
+    """
+
+    difference: float
+    statistic: float
+    probability: float
+
+
+def compare_paired(values: np.ndarray, others: np.ndarray) -> Comparison:
+    """Student's t test of two runs' metrics of the same users.
+
+    Args:
+        values: Metric of every user, `(N,)`.
+        others: The same users' metric in the other run, `(N,)`.
+    """
+    differences = np.asarray(values, dtype=np.float64) - np.asarray(others, dtype=np.float64)
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        constant = float(differences.mean()) if len(differences) else 0.0
+        return Comparison(
+            constant, float("inf") if constant else 0.0, 0.0 if constant and len(differences) > 1 else 1.0
+        )
+    paired = ttest_rel(values, others)
+    return Comparison(float(differences.mean()), float(paired.statistic), float(paired.pvalue))
+
+
+def correct_holm(probabilities: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: probabilities that may be read as if one comparison had been made.
+
+    Reference:
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics, 1979.
+
+    Args:
+        probabilities: p of each comparison, in any order.
+
+    Returns:
+        Corrected p, in the same order.
+    """
+    order = sorted(range(len(probabilities)), key=lambda index: probabilities[index])
+    corrected, largest = [0.0] * len(order), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * probabilities[index]))
+        corrected[index] = largest
+    return corrected
