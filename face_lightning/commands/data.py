@@ -1,28 +1,45 @@
-"""`face data NAME`: fetch a data set that the package may not carry."""
+"""`face data ml-100k | import | show`: bring a data set into form and look at it."""
 
-import argparse
+import importlib
 from collections.abc import Sequence
 
-from face_lightning.data.fetch import fetch_movielens_100k
+from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError
 
 DATASETS = ("ml-100k",)
+_ACTIONS = {"import": "data_import", "show": "data_show"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the data set that the arguments name and say where it lies.
+    """Fetch the data set that the arguments name, import one, or show one.
 
     Args:
-        argv: Arguments after `face data`; those of the process where left out.
+        argv: Arguments after `face data`.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If there is no data set of that name.
-        DataError: If it cannot be fetched.
+        ConfigurationError: If the arguments are wrong.
+        DataError: If the data cannot be had.
     """
-    parser = argparse.ArgumentParser(prog="face data", description="Fetch a data set.")
+    arguments = list(argv or [])
+    if arguments and arguments[0] in _ACTIONS:
+        module = importlib.import_module(f"face_lightning.commands.{_ACTIONS[arguments[0]]}")
+        code: int = module.main(arguments[1:])
+        return code
+    return _fetch(arguments)
+
+
+def _fetch(argv: Sequence[str]) -> int:
+    """Fetch a data set that the package may not carry, and say where it lies."""
+    from face_lightning.data.fetch import fetch_movielens_100k
+
+    parser = CommandParser(
+        prog="face data",
+        description="Fetch a data set by its name; or bring your own: face data import FILE, and look at it: face data "
+        "show FOLDER (each with --help).",
+    )
     parser.add_argument("name", help=f"which data set: {', '.join(DATASETS)}")
     parser.add_argument("--root", help="folder to put it into (default: data/NAME)")
     parser.add_argument("--force", action="store_true", help="fetch again, whatever is there")
@@ -31,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.name not in DATASETS:
         raise ConfigurationError(
-            f"name must be one of {', '.join(DATASETS)}, but is {arguments.name!r}; choose one, or read "
-            "your own matrices with the reader RLMRecFolder"
+            f"name must be one of {', '.join(DATASETS)}, but is {arguments.name!r}; choose one, or bring your own "
+            "with: face data import FILE --out FOLDER"
         )
     root = arguments.root or f"data/{arguments.name}"
     fetched = fetch_movielens_100k(root, arguments.quiet, arguments.force, arguments.archive)

@@ -1,0 +1,91 @@
+"""`face data import FILE --out FOLDER`: interactions of any common form into a prepared folder."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from face_lightning.commands import CommandParser
+from face_lightning.data.prepared import PreparedData, check_target, write_prepared
+from face_lightning.data.preparing import KINDS
+from face_lightning.data.profiles import DOMAINS
+from face_lightning.data.readers.files import InteractionFile
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Import interactions.
+
+    Args:
+        argv: Arguments after `face data import`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If the arguments are wrong.
+        DataError: If a file is missing or damaged, a step leaves nothing, or the folder cannot be written.
+    """
+    options = _parser().parse_args(argv)
+    out = Path(options.out)
+    check_target(out, options.force)
+    data = _prepare(options)
+    write_prepared(data, out, options.force)
+    if not options.quiet:
+        _report(data, out)
+    return 0
+
+
+def _prepare(options: Namespace) -> PreparedData:
+    """Do what the options say, with a bar of progress in a terminal."""
+    given = {name: value for name, value in vars(options).items() if name not in ("out", "force", "quiet", "no_header")}
+    reader = InteractionFile(**given, header=not options.no_header)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=options.quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("reading", total=1.0)
+        return reader.prepare(lambda share: bar.update(task, completed=share))
+
+
+def _report(data: PreparedData, out: Path) -> None:
+    """Print what every step left, and what there is now."""
+    for step in data.history["steps"]:
+        counts = f"{step['num_interactions']:>12,} interactions {step['num_users']:>10,} users"
+        print(f"{counts} {step['num_items']:>10,} items  {step['step']}")
+    interactions = data.interactions
+    print(
+        f"{out}: {interactions.train.nnz:,} train, {interactions.valid.nnz:,} valid, {interactions.test.nnz:,} test, "
+        f"density {interactions.density:.4%}, fingerprint {interactions.fingerprint[:12]}"
+    )
+    for line in data.history["notices"]:
+        print(f"note: {line}", file=sys.stderr)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="face data import", description="Bring interactions into form: filter, split, and write a prepared folder."
+    )
+    parser.add_argument("source", help="CSV, TSV, Parquet or RecBole .inter file (text may be .gz, .bz2 or .zst)")
+    parser.add_argument("--out", required=True, help="folder to make")
+    parser.add_argument("--user", default="user_id", help="column of users' ids (default: user_id)")
+    parser.add_argument("--item", default="item_id", help="column of items' ids (default: item_id)")
+    parser.add_argument("--rating", help="column of ratings, for --min_rating")
+    parser.add_argument("--min_rating", type=float, help="least rating that counts")
+    parser.add_argument("--time", help="column of times: numbers, or dates such as 2024-01-31 12:00:00")
+    parser.add_argument("--core", type=int, default=1, help="least interactions of every user and item (default: 1)")
+    parser.add_argument("--split", choices=KINDS, default="random", help="how to split (default: random, per user)")
+    parser.add_argument("--ratios", type=float, nargs=3, default=(3.0, 1.0, 1.0), help="train valid test (3 1 1)")
+    parser.add_argument("--last_n", type=int, default=1, help="split last: pairs of a user in valid and in test")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random splits (default: 0)")
+    parser.add_argument("--valid", help="split given: file of validation")
+    parser.add_argument("--test", help="split given: file of test")
+    parser.add_argument("--separator", help="what stands between columns (default: comma in .csv, tab in .tsv)")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default: utf-8)")
+    parser.add_argument("--no_header", action="store_true", help="the first line has no names: columns are 1, 2, ...")
+    parser.add_argument("--drop_missing", action="store_true", help="leave out rows that lack an id")
+    parser.add_argument("--domain", choices=DOMAINS, default="item", help="what the items are (default: item)")
+    parser.add_argument("--name", help="name of the data set (default: that of the file)")
+    parser.add_argument("--force", action="store_true", help="replace a prepared folder")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser

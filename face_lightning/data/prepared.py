@@ -1,0 +1,198 @@
+"""The prepared folder: interactions and records as Parquet, and a manifest that says how they came about."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from face_lightning.data.interactions import SPLITS, Interactions
+from face_lightning.errors import ConfigurationError, DataError
+
+MANIFEST = "manifest.json"
+FORMAT = "face-lightning prepared 1"
+_PAIRS = "interactions.parquet"
+_SIDES = ("user", "item")
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """What a prepared folder holds.
+
+    Attributes:
+        interactions: Splits and original ids.
+        user_records: What is known of every user `(U,)`, an empty record where nothing is; None where no
+            metadata were given.
+        item_records: Likewise of items `(I,)`.
+        domain: What the items are.
+        history: Plain values that say where the data came from: sources, steps, options, notices.
+    """
+
+    interactions: Interactions
+    user_records: Sequence[Record] | None = None
+    item_records: Sequence[Record] | None = None
+    domain: str = "item"
+    history: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_prepared(data: PreparedData, out: Path, overwrite: bool = False) -> None:
+    """Write a folder, all of it or nothing.
+
+    Args:
+        data: What to write.
+        out: Folder to make; its parents are made too.
+        overwrite: Replace a prepared folder that is there.
+
+    Raises:
+        ConfigurationError: If something is there already.
+        DataError: If the disk does not take it.
+    """
+    check_target(out, overwrite)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.mkdir(parents=True)
+        _write_files(data, unfinished)
+        if out.exists():
+            old = out.with_name(f".{out.name}.{os.getpid()}.old")
+            out.rename(old)
+            unfinished.rename(out)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            unfinished.rename(out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"out: cannot write {out} ({reason}); make room, or give another --out") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Make sure that a folder may be written.
+
+    Raises:
+        ConfigurationError: If something is there that may not be replaced.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if not (out / MANIFEST).is_file():
+        raise ConfigurationError(f"out: expected a new folder, but {out} holds other things; give another --out")
+    if not overwrite:
+        raise ConfigurationError(f"out: expected a new folder, but {out} holds prepared data; replace it with --force")
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of a prepared folder.
+
+    Raises:
+        DataError: If there is none, or it is damaged.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"root: expected a prepared folder, but there is no {path}; make one with: face data import FILE --out "
+            f"{root}"
+        )
+    with _intact(path):
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']!r:.60}")
+        for name in ("files", "counts"):
+            if not isinstance(manifest[name], dict):
+                raise TypeError(f"{name} is no mapping")
+        for name in ("name", "domain"):
+            if not isinstance(manifest[name], str):
+                raise TypeError(f"{name} is no text")
+        return dict(manifest)
+
+
+def read_prepared(root: Path) -> PreparedData:
+    """Read a folder that `write_prepared` wrote.
+
+    Raises:
+        DataError: If a file is missing, or is not what was written.
+    """
+    manifest = read_manifest(root)
+    for name in (_PAIRS, *(f"{side}s.parquet" for side in _SIDES)):
+        path = root / name
+        if not path.is_file():
+            raise DataError(f"root: expected {name} in {root}, but it is missing; import the data again")
+        if manifest["files"].get(name) != file_digest(path):
+            raise DataError(f"{path}: expected the file that was written, but its SHA-256 differs; import it again")
+    ids: dict[str, np.ndarray] = {}
+    records: dict[str, list[Record] | None] = {}
+    for side in _SIDES:
+        with _intact(root / f"{side}s.parquet"):
+            table = pq.read_table(root / f"{side}s.parquet")
+            ids[side] = np.asarray(table[f"{side}_id"].to_pylist(), dtype=np.str_)
+            rows = table["record"].to_pylist() if "record" in table.column_names else None
+            records[side] = None if rows is None else [json.loads(row) if row else {} for row in rows]
+    with _intact(root / _PAIRS):
+        pairs = pq.read_table(root / _PAIRS)
+        users, items, splits = (pairs[name].to_numpy() for name in ("user", "item", "split"))
+    interactions = Interactions.from_coordinates(
+        *((users[splits == number], items[splits == number]) for number in range(len(SPLITS))),
+        name=manifest["name"],
+        user_ids=ids["user"],
+        item_ids=ids["item"],
+    )
+    if interactions.fingerprint != manifest["counts"].get("fingerprint"):
+        raise DataError(f"root: expected the fingerprint of {root / MANIFEST}, got another; import the data again")
+    return PreparedData(interactions, records["user"], records["item"], manifest["domain"], manifest)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_files(data: PreparedData, folder: Path) -> None:
+    """Write the tables and, last, the manifest."""
+    interactions = data.interactions
+    parts = [interactions.matrix(split).tocoo() for split in SPLITS]
+    columns = {
+        "user": np.concatenate([part.coords[0] for part in parts]).astype(np.int32),
+        "item": np.concatenate([part.coords[1] for part in parts]).astype(np.int32),
+        "split": np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.nnz for part in parts]),
+    }
+    pq.write_table(pa.table(columns), folder / _PAIRS, compression="zstd")
+    sides = (("user", interactions.user_ids, data.user_records), ("item", interactions.item_ids, data.item_records))
+    for side, ids, records in sides:
+        table = {f"{side}_id": pa.array(ids.tolist(), pa.string())}
+        if records is not None:
+            texts = [json.dumps(record, ensure_ascii=False) if record else None for record in records]
+            table["record"] = pa.array(texts, pa.string())
+        pq.write_table(pa.table(table), folder / f"{side}s.parquet", compression="zstd")
+    manifest = {
+        "format": FORMAT,
+        "name": interactions.name,
+        "domain": data.domain,
+        "counts": {name: value for name, value in interactions.summary().items() if name != "name"},
+        "split_numbers": dict(enumerate(SPLITS)),
+        **data.history,
+        "files": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Tell that a file is damaged, whatever way that shows."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise DataError(
+            f"{path}: expected a file of a prepared folder, but it is damaged ({told}); import it again"
+        ) from error

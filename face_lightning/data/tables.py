@@ -1,0 +1,252 @@
+"""Columns of a CSV, TSV, Parquet or RecBole file as Arrow batches, read in bounded memory."""
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from face_lightning.errors import ConfigurationError, DataError
+
+Progress = Callable[[float], None]  # called with the share that is read, in [0, 1]
+_LONGEST_LINE = 1 << 24  # bytes; also how much is parsed at once
+_PARQUET_ROWS = 1 << 18
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
+_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
+
+
+@dataclass(frozen=True)
+class TableFormat:
+    r"""How text files are written; Parquet files say it themselves.
+
+    Attributes:
+        separator: What stands between columns, one character; by the ending of the file where None: `,` for
+            .csv, tab for .tsv, .txt and RecBole's files.
+        encoding: Name of a codec of Python.
+        header: Whether the first line has the names of the columns; else these are called 1, 2, ...
+
+    Raises:
+        ConfigurationError: If the separator is no single character or nobody knows the encoding.
+    """
+
+    separator: str | None = None
+    encoding: str = "utf-8"
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        separator = self.separator
+        if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0'):
+            raise ConfigurationError(
+                f"separator: expected one ASCII character, got {separator!r}; leave it out for comma in .csv, tab else"
+            )
+        try:
+            codecs.lookup(self.encoding)
+            "".encode(self.encoding)
+        except LookupError as error:
+            raise ConfigurationError(
+                f"encoding: expected a codec such as utf-8 or latin-1, got {self.encoding!r}; correct it"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file whose columns are known; the rest is read by `batches`.
+
+    Attributes:
+        path: The file.
+        columns: Names of all columns, without RecBole's types.
+        kinds: RecBole's type of every column, such as "token_seq"; "" elsewhere.
+        separator: What stands between columns; "" in Parquet.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    separator: str
+    form: TableFormat = field(default_factory=TableFormat)
+
+    def require(self, wanted: dict[str, str]) -> None:
+        """Make sure that every column of `wanted`, by name of its argument, is there exactly once.
+
+        Raises:
+            DataError: If one is missing or stands twice.
+        """
+        for argument, name in wanted.items():
+            count = self.columns.count(name)
+            if count == 1:
+                continue
+            if count > 1:
+                raise DataError(f"{argument}: expected one column {name!r} in {self.path}, got {count}; rename them")
+            cure = f"name one with --{argument}"
+            if len(self.columns) == 1 and self.separator:
+                found = [mark for mark in ("\t", ";", ",", "|", " ") if mark in self.columns[0]]
+                if found:
+                    cure = f"columns seem to be separated by {_NAMES[found[0]]}: add --separator {found[0]!r}"
+            shown = ", ".join(repr(column[:60]) for column in self.columns[:20])
+            raise DataError(f"{argument}: expected a column {name!r} in {self.path}, got {shown}; {cure}")
+
+    def batches(self, wanted: Sequence[str], progress: Progress | None = None) -> Iterator[list[pa.Array]]:
+        """Yield the columns of `wanted`, a part of the rows at a time; columns of text files come as text.
+
+        Raises:
+            DataError: If the file is damaged.
+        """
+        report = progress or _unheard
+        with _explained(self.path, self.form):
+            yield from self._parquet(wanted, report) if self.path.suffix == ".parquet" else self._text(wanted, report)
+
+    def _parquet(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
+        with pq.ParquetFile(self.path) as file:
+            done, total = 0, max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(dict.fromkeys(wanted))):
+                yield [batch.column(name) for name in wanted]
+                done += len(batch)
+                report(done / total)
+
+    def _text(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
+        # Names may be doubled among columns that nobody asks for, which Arrow refuses: it gets numbers.
+        numbers = [str(self.columns.index(name)) for name in wanted]
+        last = str(len(self.columns) - 1)
+        read = list(dict.fromkeys([*numbers, last]))
+        size = max(self.path.stat().st_size, 1)
+        with pa.OSFile(str(self.path)) as raw:
+            reader = pacsv.open_csv(
+                _decompressed(raw, self.path),
+                read_options=pacsv.ReadOptions(
+                    use_threads=False,  # errors then name their row, at no cost in time
+                    block_size=_LONGEST_LINE,
+                    column_names=[str(number) for number in range(len(self.columns))],
+                    skip_rows=int(self.form.header),
+                    encoding=self.form.encoding,
+                ),
+                parse_options=pacsv.ParseOptions(
+                    delimiter=self.separator,
+                    quote_char=False if _is_recbole(self.path) else '"',
+                    newlines_in_values=not _is_recbole(self.path),
+                ),
+                convert_options=pacsv.ConvertOptions(
+                    include_columns=read, column_types=dict.fromkeys(read, pa.string()), null_values=[]
+                ),
+            )
+            ending = ""
+            for batch in reader:
+                yield [batch.column(number) for number in numbers]
+                if len(batch):
+                    ending = batch.column(last)[len(batch) - 1].as_py()
+                report(raw.tell() / size)
+        if "\n" in ending.strip("\r\n") or ending.endswith("\n"):
+            raise DataError(
+                f"{self.path}: expected an end to every quote, but a value runs to the end; mend the quotes"
+            )
+
+
+def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table:
+    """Find out which columns a file has.
+
+    Args:
+        path: Text file, maybe compressed (.gz, .bz2, .zst), or Parquet by the ending .parquet.
+        form: How text files are written.
+        argument: What the user calls the file, for the errors.
+
+    Raises:
+        DataError: If there is no such file, or it is empty or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{argument}: expected a file, but {path} is none; correct the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{argument}: expected a table in {path}, but the file is empty; write it again")
+    if path.suffix == ".parquet":
+        with _explained(path, form):
+            names = tuple(pq.read_schema(path).names)
+        return Table(path, names, ("",) * len(names), "", form)
+    separator = form.separator or _SEPARATORS.get(_ending(path), ",")
+    with _explained(path, form):
+        line = _first_line(path, form.encoding)
+    if not line.strip():
+        raise DataError(f"{argument}: expected the names of the columns in line 1 of {path}, but it is empty; add them")
+    try:
+        names = (
+            tuple(line.split(separator)) if _is_recbole(path) else tuple(next(csv.reader([line], delimiter=separator)))
+        )
+    except csv.Error as error:
+        raise DataError(f"{argument}: expected the names of the columns in line 1 of {path}, but {error}") from error
+    if not form.header:
+        names = tuple(str(number) for number in range(1, len(names) + 1))
+    parts = [name.strip().partition(":") if _is_recbole(path) else (name.strip(), "", "") for name in names]
+    return Table(path, tuple(part[0] for part in parts), tuple(part[2] for part in parts), separator, form)
+
+
+def _unheard(_: float) -> None:
+    """Progress that nobody asked for."""
+
+
+def _ending(path: Path) -> str:
+    """Ending of the name, without that of a compressed file."""
+    endings = path.suffixes
+    return endings[-2] if len(endings) > 1 and endings[-1] in (".gz", ".bz2", ".zst") else path.suffix
+
+
+def _is_recbole(path: Path) -> bool:
+    return _ending(path) in (".inter", ".item", ".user")
+
+
+def _decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
+    kinds = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+    return pa.CompressedInputStream(raw, kinds[path.suffix]) if path.suffix in kinds else raw
+
+
+def _first_line(path: Path, encoding: str) -> str:
+    """First line without its end; what follows the mark of byte order, if there is one."""
+    with pa.OSFile(str(path)) as raw:
+        start = _decompressed(raw, path).read(1 << 20)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().replace("_", "-").startswith("utf-16"):
+        raise UnicodeDecodeError("utf-8", start, 0, 1, "the file is UTF-16")
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(start).removeprefix("\ufeff")
+    line, end, _ = text.partition("\n")
+    if not end and len(start) == 1 << 20:
+        raise pa.ArrowInvalid("straddling object")
+    return line.rstrip("\r")
+
+
+@contextmanager
+def _explained(path: Path, form: TableFormat) -> Iterator[None]:
+    """Tell what Arrow and the system say of a damaged file in the words of this package."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise _not_encoded(path, form, "") from error
+    except (pa.ArrowException, OSError, EOFError) as error:
+        told = " ".join(str(error).split())
+        row = re.search(r"Row #(\d+)", told)
+        where = f", row {int(row[1]) - form.header}" if row else ""
+        if "invalid UTF8" in told:
+            raise _not_encoded(path, form, where) from error
+        if "straddling" in told or "block boundaries" in told or "larger than block size" in told:
+            raise DataError(
+                f"{path}: expected lines of at most {_LONGEST_LINE >> 20} MiB, but one is longer; check that lines end "
+                "and quotes close"
+            ) from error
+        fields = re.search(r"Expected (\d+) columns, got (\d+)", told)
+        if fields:
+            raise DataError(
+                f"{path}{where}: expected {fields[1]} columns as in line 1, but came {fields[2]}; mend the row, and "
+                "quote values that hold the separator"
+            ) from error
+        if path.suffix == ".parquet":
+            raise DataError(
+                f"{path}: expected an intact Parquet file, but it is damaged ({told[:120]}); write or copy it again"
+            ) from error
+        raise DataError(f"{path}: expected a table as text, but {told[:200]}; write or copy it again") from error
+
+
+def _not_encoded(path: Path, form: TableFormat, where: str) -> DataError:
+    return DataError(
+        f"{path}{where}: expected text in {form.encoding}, but there is a byte that is none; save the whole file as "
+        "UTF-8, or name its encoding, such as --encoding latin-1 or utf-16"
+    )
