@@ -9,6 +9,7 @@ from torch import Tensor
 from face_lightning.losses import info_nce
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
+from face_lightning.regularizers import ContrastiveText
 from face_lightning.stages.base import Stage
 from face_lightning.stages.health import WordWatch
 from face_lightning.stages.words import WordSpace, gather_entities
@@ -24,7 +25,10 @@ class AlignmentStage(Stage):
     Note:
         The encoder reads true token embeddings; an entity that occurs twice, or two entities of the same
         text, are never each other's negatives; the contrast runs over a sample of unique entities per
-        step; lexical anchoring stays on, without which the encoder's gradient destroys the words.
+        step; lexical anchoring stays on, without which the encoder's gradient destroys the words. What the
+        paper hopes the mapper's gradient will do for the recommender is done directly besides: grounding
+        contrasts the backbone's embedding of each user and item of a batch with what its words mean, the
+        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts.
 
     Args:
         mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
@@ -40,6 +44,9 @@ class AlignmentStage(Stage):
         temperature: Temperature of the contrast, tau.
         symmetric: Whether to contrast texts with words as well.
         token_gradient: How the gradient reaches the concepts behind the chosen words.
+        grounding: Builds the contrast of embeddings with the meaning of their words, from the widths of
+            embeddings and word vectors; null for none, as the paper. Words are those of the last validation.
+        mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
         **kwargs: Arguments of `Stage`.
     """
 
@@ -61,12 +68,17 @@ class AlignmentStage(Stage):
         temperature: float = 0.05,
         symmetric: bool = False,
         token_gradient: TokenGradient = "soft",
+        grounding: Callable[[int, int], ContrastiveText] | None = None,
+        mapper_lr_factor: float = 1.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
         self.words = words(extra_words)
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
         self._watch = WordWatch(self.words, self.mapper)
+        self.mapper_lr_factor = mapper_lr_factor
+        self._meanings = torch.empty(0)
+        self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
         self.aligned_per_step = aligned_per_step
         self.temperature = temperature
         self.symmetric = symmetric
@@ -77,16 +89,40 @@ class AlignmentStage(Stage):
             "commitment": mapping_weight * commitment_weight,
             "anchoring": mapping_weight * anchoring_weight,
             "alignment": alignment_weight,
+            "grounding": self.grounding.weight if self.grounding else 0.0,
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The mapper and the backbone."""
-        return [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
+        """The mapper, the backbone, and the grounding where there is one."""
+        groups = [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
+        if self.grounding is not None:
+            groups.append({"params": list(self.grounding.parameters()), "name": "grounding"})
+        return groups
+
+    def lr_factors(self) -> dict[str, float]:
+        """Learning rates of parameter groups as shares of the optimizer's."""
+        return super().lr_factors() | {"mapper": self.mapper_lr_factor}
 
     def setup(self, stage: str) -> None:
         """Read the texts of all entities besides what every stage sets up."""
         super().setup(stage)
         self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
+
+    def on_train_start(self) -> None:
+        """Let the embeddings be grounded in the words that they start with, or were at the last validation."""
+        if self.grounding is not None and self._watch.descriptors is None:
+            training = self.mapper.training, self.backbone.training
+            self.eval()
+            with torch.no_grad():
+                self._watch.descriptors = self.mapper.describe(torch.cat(self.backbone(self.graph)))
+            self.mapper.train(training[0])
+            self.backbone.train(training[1])
+        self.on_train_epoch_start()  # which a resume in mid-epoch leaves out
+
+    def on_train_epoch_start(self) -> None:
+        """Look up what the words of all entities mean by now."""
+        if self.grounding is not None and self._watch.descriptors is not None:
+            self._meanings = self.words.meanings(self._watch.descriptors)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """All loss terms of the step; `alignment_accuracy` is logged besides."""
@@ -94,6 +130,9 @@ class AlignmentStage(Stage):
         entity_ids = batch.entity_ids.sort().values
         mapped = self.mapper(gather_entities(embeddings, entity_ids))
         losses |= self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
+        if self.grounding is not None:
+            everyone = torch.ones(len(self._meanings), dtype=torch.bool, device=self._meanings.device)
+            losses["grounding"] = self.grounding.loss(batch, embeddings, self._meanings, everyone)
         if self.loss_weights["alignment"] > 0:
             rows = self._aligned_rows(entity_ids)
             losses["alignment"] = self._alignment(

@@ -127,12 +127,16 @@ class Stage(L.LightningModule, ABC):
         """Parameter groups for the optimizer; the backbone's is called `backbone`."""
         return [{"params": list(self.backbone.parameters()), "name": "backbone"}]
 
+    def lr_factors(self) -> dict[str, float]:
+        """Learning rates of parameter groups as shares of the optimizer's; 1 where none is named."""
+        return {"backbone": self.backbone_lr_factor}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimizer over the parameter groups, with the backbone's learning rate scaled."""
+        """Optimizer over the parameter groups, with their learning rates scaled."""
         optimizer = self._build_optimizer(self.parameter_groups())
+        factors = self.lr_factors()
         for group in optimizer.param_groups:
-            if group["name"] == "backbone":
-                group["lr"] *= self.backbone_lr_factor
+            group["lr"] *= factors.get(group["name"], 1.0)
         if self._build_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}

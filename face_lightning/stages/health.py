@@ -53,6 +53,8 @@ def churn(before: Tensor, now: Tensor) -> Tensor:
 class WordWatch:
     """Follows the words of all entities from one evaluation to the next.
 
+    `descriptors` holds those of the last validation, `(U + I, S)`, or None before the first.
+
     Args:
         words: Word space of the stage.
         mapper: Its mapper.
@@ -60,7 +62,7 @@ class WordWatch:
 
     def __init__(self, words: WordSpace, mapper: TokenMapper) -> None:
         self._words, self._mapper = words, mapper
-        self._before: Tensor | None = None
+        self.descriptors: Tensor | None = None
         self._best_perplexity = 0.0
 
     def log(self, stage: Stage, retrieval: bool = False) -> None:
@@ -79,9 +81,9 @@ class WordWatch:
         values = {f"codebook/{key}": value for key, value in health.items()}
         values |= {f"codebook/items_{key}": value for key, value in items.items()}
         if not stage.trainer.testing:
-            if self._before is not None:
-                values["codebook/churn"] = churn(self._before.to(descriptors.device), descriptors)
-            self._before = descriptors
+            if self.descriptors is not None:
+                values["codebook/churn"] = churn(self.descriptors.to(descriptors.device), descriptors)
+            self.descriptors = descriptors
             self._warn(health["perplexity"].item(), int(health["active"]))
         if retrieval:
             values |= {f"words/{key}": value for key, value in self._words.retrieval(descriptors).items()}
@@ -92,13 +94,13 @@ class WordWatch:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next evaluation compares with, for checkpoints."""
-        before = None if self._before is None else self._before.int().cpu()
+        before = None if self.descriptors is None else self.descriptors.int().cpu()
         return {"before": before, "best_perplexity": self._best_perplexity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         before = state["before"]
-        self._before = None if before is None else before.long()
+        self.descriptors = None if before is None else before.long()
         self._best_perplexity = state["best_perplexity"]
 
     def _warn(self, perplexity: float, active: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
@@ -72,6 +73,7 @@ class WordSpace:
         self.vectors = torch.empty(0, self.encoder.width)
         self.present = torch.empty(0, dtype=torch.bool)
         self.classes = torch.empty(0, dtype=torch.long)
+        self.word_vectors = torch.empty(0, self.encoder.width)
         self.targets = LexicalTargets(torch.empty(0, 0, dtype=torch.long), torch.empty(0, 0))
 
     def read(
@@ -98,6 +100,7 @@ class WordSpace:
             self.encoder.prompt(template.replace("{domain}", profiles.domain)) for template in self._prompt_templates
         ]
         self.targets = LexicalTargets(*(tensor.to(device) for tensor in targets))
+        self.word_vectors = self.word_vectors.to(device)
         self.present = (~vectors.isnan().any(1)).to(device)
         self.vectors = vectors.nan_to_num().to(device)
         self.classes = torch.unique(self.vectors, dim=0, return_inverse=True)[1]
@@ -106,6 +109,7 @@ class WordSpace:
     def _find_targets(self, vectors: Tensor) -> list[Tensor]:
         """Target words, users apart from items: each kind's texts share a sentence pattern of their own."""
         spoken = word_vectors(self.encoder, self.codebook)
+        self.word_vectors = F.normalize(spoken - spoken.mean(0), dim=1)
         kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
         found = [
             lexical_targets(
@@ -141,6 +145,18 @@ class WordSpace:
                 mapped.concepts, mapped.codes, targets, self.anchoring_temperature, self.anchoring_negatives
             )
         return losses
+
+    def meanings(self, descriptors: Tensor) -> Tensor:
+        """What the words of each entity mean together, as unit vectors `(N, E)`.
+
+        The mean of the encoder's vectors of the words alone, centred over the vocabulary and over the
+        entities, because what all have in common tells none from another.
+
+        Args:
+            descriptors: `(N, S)`.
+        """
+        means = torch.cat([self.word_vectors[rows].mean(1) for rows in descriptors.split(4096)])
+        return F.normalize(means - means.mean(0), dim=1)
 
     def encode_words(self, words: Tensor, entity_ids: Tensor) -> Tensor:
         """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, each in the prompt of its entity."""

@@ -179,12 +179,13 @@ def write_runs(world: World) -> None:
     """One YAML file for each run, each starting from the run before."""
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}
     spoken = {"mapper": "parts/mapper.yaml", "words": "parts/words.yaml"}
+    grounded = {**spoken, "grounding": {"class_path": "ContrastiveText"}, "mapper_lr_factor": 0.5}
     resting = {"monitor": "train/loss", "mode": "min"}
     runs: dict[str, tuple[str, str | None, int, dict[str, Any], dict[str, Any]]] = {
         "stage1": ("PretrainingStage", None, 4, {}, {}),
         "control": ("PretrainingStage", "stage1", 2, {"backbone_lr_factor": 0.1}, {}),
         "stage2": ("MappingStage", "stage1", 3, spoken, {"checkpoint": resting}),
-        "stage3": ("AlignmentStage", "stage2", 3, {**spoken, "backbone_lr_factor": 0.1}, {}),
+        "stage3": ("AlignmentStage", "stage2", 3, {**grounded, "backbone_lr_factor": 0.1}, {}),
     }
     for name, (stage, before, epochs, arguments, more) in runs.items():
         model = {"backbone": "parts/backbone.yaml", "optimizer": adam, **arguments}
