@@ -47,7 +47,7 @@ def data(world: World, tmp_path: Path) -> tuple[Path, list[str]]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "nosuch"], r"name must be one of ml-100k, but is 'nosuch'; .*RLMRecFolder"),
+        (["data", "nosuch"], r"name must be one of ml-100k, but is 'nosuch'; .*face data import"),
         (["nosuch"], r"command: expected one of fit, .*, got 'nosuch'"),
         (["fit", "--config", "nosuch.yaml"], r"config: expected a file, but there is no \S*nosuch.yaml; correct"),
         (["fit"], r"fit.data.reader, fit.model: expected, but not given; name a file with --config"),
