@@ -12,7 +12,7 @@ from face_lightning.mapping.mapper import Mapped
 from face_lightning.stages.texts import EntityProfiles, entity_vectors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.lexical import lexical_targets
-from face_lightning.text.vocabulary import build_codebook, word_vectors
+from face_lightning.text.vocabulary import build_codebook, load_codebook, word_vectors
 from face_lightning.types import Embeddings
 
 
@@ -35,6 +35,8 @@ class WordSpace:
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
         retrieval_limit: Users, and items, that take part in the retrieval test, at most.
+        codebook: Codebook that `face vocab build` made of the encoder's model, to take as it is; one is built
+            from the arguments above if null.
     """
 
     def __init__(
@@ -52,15 +54,19 @@ class WordSpace:
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
+        codebook: Path | None = None,
     ) -> None:
         self.encoder = encoder or TextEncoder()
-        self.codebook, self.report = build_codebook(
-            self.encoder,
-            num_frequent=num_frequent,
-            word_list=word_list,
-            block="default" if blocklist == "default" else None if blocklist is None else Path(blocklist),
-            extra_words=extra_words,
-        )
+        if codebook is not None:
+            self.codebook, self.report = load_codebook(codebook, self.encoder)
+        else:
+            self.codebook, self.report = build_codebook(
+                self.encoder,
+                num_frequent=num_frequent,
+                word_list=word_list,
+                block="default" if blocklist == "default" else None if blocklist is None else Path(blocklist),
+                extra_words=extra_words,
+            )
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
         self.retrieval_limit = retrieval_limit

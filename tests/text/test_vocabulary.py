@@ -191,3 +191,16 @@ def test_files_and_encoder_of_a_model_give_one_codebook(encoder: TextEncoder, wo
     theirs, _ = build_codebook(files, word_list=word_list)
     assert ours.fingerprint == theirs.fingerprint
     assert files.token_dim == encoder.token_dim == 16
+
+
+def test_a_codebook_of_another_model_is_refused(
+    encoder: TextEncoder, make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path
+) -> None:
+    files = VocabularyFiles(str(make_vocabulary("bytelevel")), tmp_path)
+    own, other = (build_codebook(source, word_list=word_list) for source in (encoder, files))
+    (tmp_path / "built").mkdir()
+    save_codebook(tmp_path / "built" / "codebook.safetensors", *own)
+    assert load_codebook(tmp_path / "built", encoder)[0].fingerprint == own[0].fingerprint
+    save_codebook(tmp_path / "other.safetensors", *other)
+    with pytest.raises(DataError, match=r"expected words of .*, got those of another model in .*other.safetensors"):
+        load_codebook(tmp_path / "other.safetensors", encoder)

@@ -110,7 +110,8 @@ class ServerWriter:
             try:
                 return self.prompts.read(reply.content, request)
             except AnswerError as error:
-                body["temperature"] = 0.7  # the likeliest answer was garbage: let it say something else
+                # The likeliest answer is garbage: ask for another one.
+                body.update(temperature=0.7, frequency_penalty=0.5)
                 raise RetryError(str(error)) from error
 
         try:
