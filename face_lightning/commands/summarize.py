@@ -13,7 +13,7 @@ from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.summarizing import summary_requests, write_summary_file
 from face_lightning.errors import ConfigurationError, DataError
-from face_lightning.text.writing.base import Request, SummaryWriter, TemplateSummaries
+from face_lightning.text.writing.base import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
 from face_lightning.text.writing.run import Outcome, write_summaries
 
 Kind = Literal["item", "user"]
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after `face summarize`; those of the process where left out.
 
     Returns:
-        Exit code: 0, or 1 where entities are left without a summary, which are listed.
+        Exit code: 0, or 1 where the writer failed with some entities, which are listed.
 
     Raises:
         ConfigurationError: If the arguments are wrong, or the server refuses them.
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.dry_run:
         return _show_prompts(writer, requests)
     outcome = write_summaries(writer, requests, Path(config.cache_dir).expanduser(), sys.stderr.isatty())
-    if outcome.num_failed == len(requests):
+    if outcome.num_failed + outcome.num_unknown == len(requests):
         raise DataError(
             f"out: no summary of {len(requests):,} could be written, the first failed with: "
             f"{outcome.summaries[0].error}; mend that and run again"
@@ -129,18 +129,18 @@ def _show_prompts(writer: SummaryWriter, requests: Sequence[Request]) -> int:
 
 def _report(out: Path, requests: Sequence[Request], outcome: Outcome) -> None:
     """Say what was written, what it cost, and who is left without a summary."""
-    done = len(requests) - outcome.num_failed
+    done = len(requests) - outcome.num_failed - outcome.num_unknown
     print(
         f"{out}: {done:,} summaries of {len(requests):,} entities in {outcome.seconds:.0f} s, {outcome.num_cached:,} "
         f"from the cache; {outcome.prompt_tokens:,} tokens read, {outcome.completion_tokens:,} written"
     )
-    failed = [(one, told) for one, told in zip(requests, outcome.summaries, strict=True) if told.text is None]
-    for request, summary in failed[:10]:
+    without = [(one, told) for one, told in zip(requests, outcome.summaries, strict=True) if told.text is None]
+    for request, summary in sorted(without, key=lambda pair: pair[1].error == NOTHING_KNOWN)[:10]:
         print(f"no summary of {request.kind} {request.id}: {summary.error}", file=sys.stderr)
-    if failed:
+    if without:
         print(
-            f"{len(failed):,} entities are without a summary: their lines of {out} have text null and the error; run "
-            "again to try them again",
+            f"without a summary: {outcome.num_failed:,} where the writer failed (run again to try these again), "
+            f"{outcome.num_unknown:,} of which nothing is known; their lines of {out} hold the reason",
             file=sys.stderr,
         )
 

@@ -22,7 +22,8 @@ class Outcome:
         summaries: One per request, in their order.
         num_written: Summaries that the writer was asked for now.
         num_cached: Summaries that an earlier run had written.
-        num_failed: Requests without a text.
+        num_unknown: Requests about entities of which nothing is known.
+        num_failed: Other requests without a text.
         prompt_tokens: Tokens that the model read in this run.
         completion_tokens: Tokens that it wrote in this run.
         seconds: Time of this run.
@@ -31,6 +32,7 @@ class Outcome:
     summaries: tuple[Summary, ...]
     num_written: int
     num_cached: int
+    num_unknown: int
     num_failed: int
     prompt_tokens: int
     completion_tokens: int
@@ -85,7 +87,8 @@ def write_summaries(
         summaries=summaries,
         num_written=len(keys),
         num_cached=num_cached,
-        num_failed=sum(summary.text is None for summary in summaries),
+        num_unknown=sum(summary.error == NOTHING_KNOWN for summary in summaries),
+        num_failed=sum(summary.text is None and summary.error != NOTHING_KNOWN for summary in summaries),
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         seconds=time.perf_counter() - started,

@@ -45,7 +45,7 @@ def test_every_request_has_a_summary_or_a_reason(tmp_path: Path) -> None:
     outcome = write_summaries(writer, films("a", "bad", None, "a", "b"), tmp_path)
     assert [summary.text for summary in outcome.summaries] == ["about a", None, None, "about a", "about b"]
     assert [summary.error for summary in outcome.summaries] == [None, "refused", NOTHING_KNOWN, None, None]
-    assert (outcome.num_written, outcome.num_cached, outcome.num_failed) == (3, 0, 2)
+    assert (outcome.num_written, outcome.num_cached, outcome.num_unknown, outcome.num_failed) == (3, 0, 1, 1)
     assert (outcome.prompt_tokens, outcome.completion_tokens) == (15, 6)
     assert writer.asked == ["b", "bad", "a"]  # what comes to the same prompt is asked once
 
