@@ -112,7 +112,7 @@ class _LogPartition(torch.autograd.Function):
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(queries), rows):
                 tile = slice(begin, begin + rows)
-                scores = (queries[tile].to(dtype) @ cast_keys.T).to(queries.dtype).div_(temperature)
+                scores = ((queries[tile] / temperature).to(dtype) @ cast_keys.T).to(queries.dtype)
                 top = scores.max(dim=1, keepdim=True).values
                 weights = scores.sub_(top).exp_()
                 total = weights.sum(dim=1, keepdim=True)
@@ -134,8 +134,7 @@ class _LogPartition(torch.autograd.Function):
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(queries), ctx.rows):
                 tile = slice(begin, begin + ctx.rows)
-                cast_queries = queries[tile].to(ctx.dtype)
-                scores = (cast_queries @ cast_keys.T).to(queries.dtype).div_(ctx.temperature)
-                weights = scores.sub_(log_partition[tile, None]).exp_().mul_(scale[tile])
-                to_keys += weights.to(ctx.dtype).T @ cast_queries
+                scores = ((queries[tile] / ctx.temperature).to(ctx.dtype) @ cast_keys.T).to(queries.dtype)
+                weights = scores.sub_(log_partition[tile, None]).exp_()
+                to_keys += weights.to(ctx.dtype).T @ (queries[tile] * scale[tile]).to(ctx.dtype)
         return to_queries, to_keys, None, None, None
