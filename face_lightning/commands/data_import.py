@@ -13,6 +13,7 @@ from face_lightning.data.prepared import PreparedData, check_target, write_prepa
 from face_lightning.data.preparing import KINDS
 from face_lightning.data.profiles import DOMAINS
 from face_lightning.data.readers.files import InteractionFile
+from face_lightning.errors import ConfigurationError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _prepare(options: Namespace) -> PreparedData:
     """Do what the options say, with a bar of progress in a terminal."""
     given = {name: value for name, value in vars(options).items() if name not in ("out", "force", "quiet", "no_header")}
+    for name in ("item_fields", "user_fields"):
+        given[name] = _fields(name, given[name])
     reader = InteractionFile(**given, header=not options.no_header)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=options.quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading", total=1.0)
         return reader.prepare(lambda share: bar.update(task, completed=share))
+
+
+def _fields(argument: str, pairs: Sequence[str] | None) -> dict[str, str] | None:
+    """`NAME=FIELD ...` as a mapping."""
+    split = [pair.partition("=") for pair in pairs or ()]
+    for name, mark, source in split:
+        if not (name and mark and source):
+            raise ConfigurationError(
+                f"{argument}: expected NAME=FIELD, such as title=movie_title, got {name + mark + source!r}; correct it"
+            )
+    return {name: source for name, _, source in split} or None
 
 
 def _report(data: PreparedData, out: Path) -> None:
@@ -58,6 +72,8 @@ def _report(data: PreparedData, out: Path) -> None:
         f"{out}: {interactions.train.nnz:,} train, {interactions.valid.nnz:,} valid, {interactions.test.nnz:,} test, "
         f"density {interactions.density:.4%}, fingerprint {interactions.fingerprint[:12]}"
     )
+    missing = data.history["without_text"]
+    print(f"without text: {missing['users']:,} users, {missing['items']:,} items")
     for line in data.history["notices"]:
         print(f"note: {line}", file=sys.stderr)
 
@@ -84,6 +100,13 @@ def _parser() -> CommandParser:
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default: utf-8)")
     parser.add_argument("--no_header", action="store_true", help="the first line has no names: columns are 1, 2, ...")
     parser.add_argument("--drop_missing", action="store_true", help="leave out rows that lack an id")
+    parser.add_argument("--item_metadata", help="JSONL, CSV, TSV, Parquet or RecBole .item about items")
+    parser.add_argument("--user_metadata", help="likewise about users")
+    parser.add_argument("--item_key", help="field of ids in --item_metadata (default: that of --item)")
+    parser.add_argument("--user_key", help="field of ids in --user_metadata (default: that of --user)")
+    fields = "fields under the names that texts know, such as title=movie_title tags=class"
+    parser.add_argument("--item_fields", nargs="+", metavar="NAME=FIELD", help=fields)
+    parser.add_argument("--user_fields", nargs="+", metavar="NAME=FIELD", help="likewise, such as occupation=job")
     parser.add_argument("--domain", choices=DOMAINS, default="item", help="what the items are (default: item)")
     parser.add_argument("--name", help="name of the data set (default: that of the file)")
     parser.add_argument("--force", action="store_true", help="replace a prepared folder")

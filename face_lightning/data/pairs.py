@@ -135,9 +135,10 @@ class _Numbering:
         self._check(values, table.path)
         position = pc.index_in(values, value_set=self.known, skip_nulls=True)
         fresh = pc.unique(values.filter(pc.and_(pc.is_null(position), pc.is_valid(values))))
+        among_fresh = pc.add(pc.index_in(values, value_set=fresh, skip_nulls=True), len(self.known))
         self.known = pa.concat_arrays([self.known, fresh])
-        numbers = pc.index_in(values, value_set=self.known, skip_nulls=True)
-        result = np.append(numbers.fill_null(-1).to_numpy(zero_copy_only=False), -1).astype(np.int32)
+        result = np.append(pc.coalesce(position, among_fresh).fill_null(-1).to_numpy(zero_copy_only=False), -1)
+        result = result.astype(np.int32)
         indices = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
         rows: np.ndarray = result[indices]
         if not drop_missing and (rows < 0).any():

@@ -142,15 +142,15 @@ def _threshold(rows: _Rows, pairs: RawPairs, least: float) -> _Rows:
 
 def _first_of_each(rows: _Rows) -> np.ndarray:
     """Row numbers with one row per pair: of the first file, then the earliest."""
-    keys = (rows.items, rows.users)
+    keys = rows.users * (np.int64(rows.items.max()) + 1) + rows.items
     if rows.times is not None:
-        keys = (rows.times, rows.files, *keys)  # type: ignore[assignment]
+        order = np.lexsort((rows.times, rows.files, keys))
     elif rows.files.any():
-        keys = (rows.files, *keys)  # type: ignore[assignment]
-    order = np.lexsort(keys)
-    users, items = rows.users[order], rows.items[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (users[1:] != users[:-1]) | (items[1:] != items[:-1])
+        order = np.lexsort((rows.files, keys))
+    else:
+        order = np.argsort(keys)  # rows of one pair are all alike
+    ordered = keys[order]
+    first = np.append(True, ordered[1:] != ordered[:-1])
     return np.asarray(order[first])
 
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from face_lightning.data.metadata import MetadataFile, read_metadata
 from face_lightning.data.pairs import Columns, read_pairs
-from face_lightning.data.prepared import PreparedData, file_digest
+from face_lightning.data.prepared import PreparedData, Record, file_digest
 from face_lightning.data.preparing import Recipe, notices, prepare
 from face_lightning.data.profiles import DOMAINS, Dataset
 from face_lightning.data.readers.base import Reader
-from face_lightning.data.readers.prepared import as_dataset
+from face_lightning.data.readers.prepared import as_dataset, missing_texts
 from face_lightning.data.tables import Progress, TableFormat
 from face_lightning.errors import ConfigurationError
 
@@ -39,6 +40,14 @@ class InteractionFile(Reader):
         encoding: Encoding of text files.
         header: Whether the first line names the columns; else they are called 1, 2, ...
         drop_missing: Leave out rows without an id, instead of refusing the file.
+        item_metadata: What is known of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; the
+            .item file beside an .inter file where left out.
+        user_metadata: Likewise of users (.user). It becomes part of users' texts, so leave out what tells test items.
+        item_key: Field of original ids in `item_metadata`; that of `item` where left out.
+        user_key: Likewise in `user_metadata`.
+        item_fields: What `item_metadata` calls a field, by the name that texts know, such as
+            `{title: movie_title, tags: class}`; see `MetadataFile`.
+        user_fields: Likewise of `user_metadata`.
         domain: What the items are: "movie", "game", "book", "restaurant" or "item".
         name: Name of the data set; that of the file where left out.
     """
@@ -62,6 +71,12 @@ class InteractionFile(Reader):
         encoding: str = "utf-8",
         header: bool = True,
         drop_missing: bool = False,
+        item_metadata: str | Path | None = None,
+        user_metadata: str | Path | None = None,
+        item_key: str | None = None,
+        user_key: str | None = None,
+        item_fields: dict[str, str] | None = None,
+        user_fields: dict[str, str] | None = None,
         domain: str = "item",
         name: str | None = None,
     ) -> None:
@@ -79,6 +94,15 @@ class InteractionFile(Reader):
         self.recipe = Recipe(min_rating, core, split, tuple(ratios), last_n, seed)
         self.form = TableFormat(separator, encoding, header)
         self.drop_missing = drop_missing
+        given = {
+            "user": (user_metadata or _beside(self.paths[0], "user"), user_key or user, user_fields),
+            "item": (item_metadata or _beside(self.paths[0], "item"), item_key or item, item_fields),
+        }
+        self.metadata = {
+            kind: MetadataFile(Path(path), kind, key, fields or {}, TableFormat(separator, encoding))
+            for kind, (path, key, fields) in given.items()
+            if path is not None
+        }
         self.domain = domain
         self.name = name or self.paths[0].name.partition(".")[0] or "data"
 
@@ -101,12 +125,43 @@ class InteractionFile(Reader):
         """
         pairs = read_pairs(self.paths, self.columns, self.form, drop_missing=self.drop_missing, progress=progress)
         interactions, steps = prepare(pairs, self.recipe, self.name)
-        history = {
-            "sources": [
-                {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)} for path in self.paths
-            ],
+        history: dict[str, Any] = {
+            "sources": [describe_file(path) for path in self.paths],
             "columns": self.columns.named(),
             "steps": [step._asdict() for step in steps],
             "notices": notices(interactions),
         }
-        return PreparedData(interactions, domain=self.domain, history=history)
+        records: dict[str, list[Record]] = {}
+        sides = {"user": interactions.user_ids, "item": interactions.item_ids}
+        for kind, file in self.metadata.items():
+            records[kind], num_rows = read_metadata(file, sides[kind])
+            history["sources"].append(describe_file(file.path))
+            history["notices"] += _joined(kind, records[kind], num_rows)
+        data = PreparedData(interactions, records.get("user"), records.get("item"), self.domain, history)
+        history["without_text"] = missing_texts(as_dataset(data))
+        return data
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file, as the history keeps them."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def _beside(source: Path, kind: str) -> Path | None:
+    """RecBole's file of users or items beside one of interactions; None where there is none."""
+    path = source.with_suffix(f".{kind}")
+    return path if source.suffix == ".inter" and path.is_file() else None
+
+
+def _joined(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
+    """What a person should know of metadata."""
+    known = sum(map(bool, records))
+    found = []
+    if known < len(records):
+        found.append(
+            f"{len(records) - known:,} of {len(records):,} {kind}s have no metadata: they get words from interactions "
+            "alone, and stand out of the contrast with texts"
+        )
+    if known < num_rows:
+        found.append(f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata are of no {kind} that is left")
+    return found

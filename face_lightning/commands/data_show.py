@@ -1,0 +1,140 @@
+"""`face data show FOLDER`: what a prepared folder holds, how it came about, and how its degrees are spread."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from face_lightning.commands import CommandParser
+from face_lightning.data.interactions import SPLITS, Interactions
+from face_lightning.data.prepared import PreparedData, read_prepared
+from face_lightning.errors import ConfigurationError, DataError
+
+_BAR = 40  # characters of the longest bar
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show a prepared folder.
+
+    Args:
+        argv: Arguments after `face data show`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If the arguments are wrong, or matplotlib is asked for and not there.
+        DataError: If the folder is missing or damaged, or the picture cannot be written.
+    """
+    parser = CommandParser(prog="face data show", description="Show what a prepared folder holds.")
+    parser.add_argument("root", help="folder that face data import wrote")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the degrees into this file too (needs matplotlib)")
+    options = parser.parse_args(argv)
+    data = read_prepared(Path(options.root))
+    degrees = {"users": _degrees(data.interactions, 1), "items": _degrees(data.interactions, 0)}
+    if options.plot is not None:
+        _draw(degrees, Path(options.plot), data.interactions.name)
+    console = Console()
+    _show_counts(console, data)
+    _show_steps(console, data.history)
+    for kind, counts in degrees.items():
+        _show_degrees(console, kind, counts)
+    _show_most(console, data.interactions, degrees)
+    return 0
+
+
+def degree_bins(degrees: np.ndarray) -> list[tuple[str, int]]:
+    """How many entities have 0, 1, 2-3, 4-7, ... interactions, up to the largest degree.
+
+    Args:
+        degrees: Interactions of each entity `(N,)`.
+
+    Returns:
+        Label and count of every bin, empty ones between full ones included.
+    """
+    edges = [0, 1]
+    while edges[-1] <= degrees.max():
+        edges.append(2 * edges[-1])
+    counts, _ = np.histogram(degrees, edges)
+    first = int(np.argmax(counts > 0))
+    labels = [f"{low}" if high - low == 1 else f"{low}-{high - 1}" for low, high in pairwise(edges)]
+    return list(zip(labels[first:], counts[first:].tolist(), strict=True))
+
+
+def _degrees(interactions: Interactions, axis: int) -> np.ndarray:
+    """Interactions of every user (axis 1) or item (axis 0) in all splits."""
+    return sum((np.asarray(interactions.matrix(split).sum(axis=axis)) for split in SPLITS), np.zeros(1)).astype(
+        np.int64
+    )
+
+
+def _show_counts(console: Console, data: PreparedData) -> None:
+    interactions = data.interactions
+    table = Table("", "", title=escape(interactions.name), show_header=False)
+    for name, value in interactions.summary().items():
+        if name != "name":
+            shown = f"{value:,}" if isinstance(value, int) else f"{value:.4%}" if isinstance(value, float) else value
+            table.add_row(name.removeprefix("num_"), str(shown))
+    table.add_row("domain", data.domain)
+    missing = data.history.get("without_text", {})
+    table.add_row("without text", ", ".join(f"{int(count):,} {kind}" for kind, count in missing.items()))
+    console.print(table)
+
+
+def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 what JSON brought
+    table = Table("step", "interactions", "users", "items")
+    for step in history.get("steps", []):
+        table.add_row(
+            escape(str(step["step"])), *(f"{step[f'num_{name}']:,}" for name in ("interactions", "users", "items"))
+        )
+    console.print(table)
+    for line in history.get("notices", []):
+        console.print(f"note: {escape(str(line))}")
+
+
+def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:
+    """Text plot of the degrees: one bar a power of two, its length in proportion to the count."""
+    low, middle, high = int(degrees.min()), float(np.median(degrees)), int(degrees.max())
+    console.print(
+        f"\ninteractions of {kind}: least {low:,}, median {middle:,g}, mean {degrees.mean():,.1f}, most {high:,}",
+        highlight=False,
+    )
+    bins = degree_bins(degrees)
+    width, most = max(len(label) for label, _ in bins), max(count for _, count in bins)
+    for label, count in bins:
+        bar = "█" * max(round(_BAR * count / most), int(count > 0))
+        console.print(f"  {label:>{width}}  {bar} {count:,}", highlight=False)
+
+
+def _show_most(console: Console, interactions: Interactions, degrees: dict[str, np.ndarray]) -> None:
+    """Original ids of those with the most interactions."""
+    ids = {"users": interactions.user_ids, "items": interactions.item_ids}
+    for kind, counts in degrees.items():
+        top = np.argsort(-counts, kind="stable")[:5]
+        listed = ", ".join(f"{ids[kind][one]} ({counts[one]:,})" for one in top)
+        console.print(f"\n{kind} with the most: {escape(listed)}", highlight=False)
+
+
+def _draw(degrees: dict[str, np.ndarray], path: Path, name: str) -> None:
+    """Rank-degree curves on logarithmic axes into a file."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigurationError(
+            f"plot: expected matplotlib, but it cannot be imported ({error}); install it with pip install matplotlib, "
+            "or leave out --plot"
+        ) from error
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log", xlabel="rank", ylabel="interactions", title=name)
+    for kind, counts in degrees.items():
+        axes.plot(np.arange(1, len(counts) + 1), np.sort(counts)[::-1], label=kind)
+    axes.legend()
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"plot: cannot write {path} ({error}); give a path such as degrees.png") from error

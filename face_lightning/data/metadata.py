@@ -1,0 +1,245 @@
+"""What is known of users and items, from JSONL, CSV, TSV, Parquet or RecBole files, joined by original id."""
+
+import gzip
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from face_lightning.data.pairs import MISSING, id_texts
+from face_lightning.data.prepared import Record
+from face_lightning.data.tables import TableFormat, open_table
+from face_lightning.errors import ConfigurationError, DataError
+
+TAG_FIELDS = ("tags", "genres", "categories")
+_LONGEST_LINE = 1 << 24  # bytes
+_JSON = (".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True)
+class MetadataFile:
+    """A file about users or items.
+
+    Attributes:
+        path: JSONL (one object a line), or a table as `open_table` reads it.
+        kind: "user" or "item".
+        key: Field or column of original ids.
+        fields: What the file calls a field, by the name it has here, such as `{"title": "movie_title"}`. Names
+            that texts are made of: title, tags, genres, categories, year, author, developer, city, profile
+            (a description) of items; age, occupation, city of users; `text` of either is taken as it is.
+        form: How text files are written.
+
+    Raises:
+        ConfigurationError: If two names are made of one field.
+    """
+
+    path: Path
+    kind: str
+    key: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    form: TableFormat = field(default_factory=TableFormat)
+
+    def __post_init__(self) -> None:
+        if len(set(self.fields.values())) < len(self.fields):
+            raise ConfigurationError(
+                f"{self.kind}_fields: expected every field once, got {', '.join(self.fields.values())}; correct them"
+            )
+
+    @property
+    def argument(self) -> str:
+        """What the user calls the file."""
+        return f"{self.kind}_metadata"
+
+
+def read_metadata(file: MetadataFile, ids: np.ndarray) -> tuple[list[Record], int]:
+    """Join a file with users or items.
+
+    Args:
+        file: What to read.
+        ids: Original ids `(K,)`.
+
+    Returns:
+        A record of every id `(K,)`, empty where the file has none, and the number of rows in the file, which may
+        be about others too.
+
+    Raises:
+        DataError: If the file is missing or damaged, has no such field, is about one id twice or about none of `ids`.
+    """
+    places = {name: place for place, name in enumerate(ids.tolist())}
+    records: list[Record] = [{} for _ in places]
+    seen: dict[str, int] = {}
+    for number, name, record in _rows(file):
+        if name in seen:
+            raise DataError(
+                f"{file.argument}: expected one row for each id in {file.path}, but {name[:60]!r} is in rows "
+                f"{seen[name]} and {number}; remove one"
+            )
+        seen[name] = number
+        if name in places:
+            records[places[name]] = _cleaned(record, file)
+    if not seen.keys() & places.keys():
+        shown = f"{next(iter(seen))[:60]!r}" if seen else "no rows"
+        raise DataError(
+            f"{file.argument}: expected ids of the interactions, such as {ids[0]!s:.60}, in field {file.key!r} of "
+            f"{file.path}, got {shown}; name another field with --{file.kind}_key, or give the file of these data"
+        )
+    return records, len(seen)
+
+
+def _rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Number, id and fields of every row, from 1."""
+    endings = [ending for ending in file.path.suffixes[-2:] if ending != ".gz"]
+    if endings and endings[-1] in _JSON:
+        yield from _json_rows(file)
+    else:
+        yield from _table_rows(file)
+
+
+def _json_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    path = file.path
+    if not path.is_file():
+        raise DataError(f"{file.argument}: expected a file, but {path} is none; correct the path")
+    known: set[str] = set()
+    try:
+        with _opened(path) as stream:
+            number = 0
+            while line := stream.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(f"line {number} is longer than {_LONGEST_LINE >> 20} MiB")
+                if line.strip():
+                    record = _json_object(line, number)
+                    known |= record.keys() if len(known) < 100 else set()
+                    yield number, _json_id(record, file, number), record
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise DataError(
+            f"{file.argument}: expected UTF-8 text with one JSON object a line in {path}, but {told}; mend the file"
+        ) from error
+    missing = [source for source in file.fields.values() if source not in known]
+    if missing and len(known) < 100:
+        raise DataError(_no_field(file, missing[0], sorted(known)))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _json_object(line: bytes, number: int) -> dict[str, Any]:
+    """The object of a line; ValueError with the number of the line for anything else."""
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"line {number} is no object")
+    return record
+
+
+def _json_id(record: dict[str, Any], file: MetadataFile, number: int) -> str:
+    """Id of a record as text."""
+    if file.key not in record:
+        raise DataError(_no_field(file, file.key, list(record), f", line {number}"))
+    value = record.pop(file.key)
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    text = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, str | int) or text in MISSING:
+        raise DataError(
+            f"{file.argument}: expected an id as text or whole number in {file.path}, line {number}, got "
+            f"{str(value)[:60]!r}; mend the line"
+        )
+    return text
+
+
+def _table_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    table = open_table(file.path, file.form, file.argument)
+    for name in (file.key, *file.fields.values()):
+        if table.columns.count(name) != 1:
+            raise DataError(_no_field(file, name, list(table.columns)))
+    columns = list(dict.fromkeys(name for name in table.columns if table.columns.count(name) == 1))
+    sequences = {name for name, kind in zip(table.columns, table.kinds, strict=True) if kind.endswith("_seq")}
+    number = 0
+    for batch in table.batches(columns):
+        names = id_texts(batch[columns.index(file.key)], file.path, file.argument).to_pylist()
+        values = [_plain(column, file.path, file.argument) for column in batch]
+        for name, row in zip(names, zip(*values, strict=True), strict=True):
+            number += 1
+            text = (name or "").strip()
+            if text in MISSING:
+                raise DataError(
+                    f"{file.argument}: expected an id in every row of {file.path}, but row {number} has {name!r}; mend "
+                    "the row"
+                )
+            record = {
+                column: value.split() if column in sequences and isinstance(value, str) else value
+                for column, value in zip(columns, row, strict=True)
+                if column != file.key and value is not None and value != ""
+            }
+            yield number, text, record
+
+
+def _plain(column: pa.Array, path: Path, argument: str) -> list[Any]:
+    """Values that JSON can keep: numbers, text and lists as they are, anything else as text."""
+    try:
+        kind = column.type
+        if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+            column = column.cast(pa.string())
+        values: list[Any] = column.to_pylist()
+        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{argument}: expected plain values in {path}, but {' '.join(str(error).split())[:100]}; convert the column"
+        ) from error
+
+
+def _no_field(file: MetadataFile, name: str, known: list[str], where: str = "") -> str:
+    shown = ", ".join(repr(one[:60]) for one in known[:20]) or "none"
+    option = f"--{file.kind}_key" if name == file.key else f"--{file.kind}_fields"
+    return f"{file.argument}: expected a field {name!r} in {file.path}{where}, got {shown}; name one with {option}"
+
+
+def _cleaned(record: dict[str, Any], file: MetadataFile) -> Record:
+    """Fields under the names they have here, tags as lists, everything else that is a list as text."""
+    names = {source: name for name, source in file.fields.items()}
+    cleaned: dict[str, Any] = {}
+    for source, raw in sorted(record.items(), key=lambda entry: entry[0] in names):  # renamed ones win
+        name, value = names.get(source, source), _valid(raw)
+        if value is None or value == "":
+            continue
+        if name in TAG_FIELDS:
+            value = _as_list(value)
+        elif isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+            value = (" " if file.path.suffix in (".item", ".user") else ", ").join(map(str, value))
+        cleaned[name] = value
+    return cleaned
+
+
+def _as_list(value: object) -> list[Any]:
+    """Tags as a list, from text with bars, semicolons or commas between them too."""
+    if isinstance(value, list):
+        return [part for part in value if isinstance(part, str | int | float)]
+    if not isinstance(value, str):
+        return [value] if isinstance(value, int | float) else []
+    text = re.sub(r"^\s*\[(.*)\]\s*$", r"\1", value, flags=re.DOTALL)
+    mark = next((mark for mark in ("|", ";", ",") if mark in text), ",")
+    return [part for part in (one.strip(" '\"\t\r\n") for one in text.split(mark)) if part]
+
+
+def _valid(value: object) -> Any:  # noqa: ANN401 JSON's values
+    """A value without half characters and without numbers that are none."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [part for part in map(_valid, value) if part is not None]
+    if isinstance(value, dict):
+        return {str(name).encode("utf-8", "replace").decode(): _valid(part) for name, part in value.items()}
+    return value

@@ -1,0 +1,170 @@
+"""Metadata joined by original id, by the real command: what texts say, what is counted, what is refused."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from face_lightning.cli import main
+from face_lightning.data.readers import InteractionFile, PreparedFolder
+
+CLICKS = "user_id,item_id\n" + "".join(f"u{u},{i}\n" for u in range(4) for i in (u, u + 1, u + 2, 9))
+ITEMS = [
+    {"item_id": 0, "title": "Alien", "genres": ["Horror", "Sci-Fi"]},
+    {"item_id": 1, "title": "Heat", "genres": ["Crime"]},
+    {"item_id": 2, "title": "Up", "genres": []},
+    {"item_id": 77, "title": "Nobody saw this"},
+]
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    path = tmp_path / "clicks.csv"
+    path.write_text(CLICKS)
+    return path
+
+
+def jsonl(path: Path, records=ITEMS) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_texts_labels_and_what_is_missing(clicks, tmp_path, capsys):
+    items = jsonl(tmp_path / "items.jsonl")
+    out = tmp_path / "mine"
+    arguments = ["data", "import", str(clicks), "--out", str(out), "--item_metadata", str(items), "--domain", "movie"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "without text: 2 users, 4 items" in printed.out
+    assert "4 of 7 items have no metadata" in printed.err
+    assert "1 of 4 rows of item_metadata are of no item that is left" in printed.err
+    dataset = PreparedFolder(out).read()
+    labels = dict(zip(dataset.interactions.item_ids.tolist(), dataset.profiles.item_labels, strict=True))
+    assert (labels["0"], labels["9"]) == ("Alien", "9")
+    texts = dict(zip(dataset.interactions.item_ids.tolist(), dataset.profiles.item_texts, strict=True))
+    assert "horror" in texts["0"].lower()
+    assert texts["9"] is None
+    direct = InteractionFile(clicks, item_metadata=items, domain="movie").read()
+    assert direct.profiles.item_texts == dataset.profiles.item_texts
+    assert direct.profiles.user_texts == dataset.profiles.user_texts
+
+
+def test_every_form_of_metadata_gives_the_same_texts(clicks, tmp_path):
+    expected = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "a.jsonl")).read().profiles.item_texts
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    (tmp_path / "c.csv").write_text("item_id,title,genres\n0,Alien,Horror|Sci-Fi\n1,Heat,['Crime']\n2,Up,\n77,x,\n")
+    table = pa.table({name: [record.get(name) for record in ITEMS] for name in ("item_id", "title", "genres")})
+    pq.write_table(table, tmp_path / "d.parquet")
+    renamed = [{"id": str(r["item_id"]), "name ": r["title"], "class": r.get("genres")} for r in ITEMS]
+    jsonl(tmp_path / "e.jsonl", renamed)
+    options = {"e.jsonl": {"item_key": "id", "item_fields": {"title": "name ", "tags": "class"}}}
+    for name in ("b.jsonl.gz", "c.csv", "d.parquet", "e.jsonl"):
+        reader = InteractionFile(clicks, item_metadata=tmp_path / name, **options.get(name, {}))
+        assert reader.read().profiles.item_texts == expected, name
+
+
+def test_recbole_files_lie_beside_each_other(tmp_path):
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\n" + CLICKS.partition("\n")[2].replace(",", "\t"))
+    (tmp_path / "x.item").write_text(
+        'item_id:token\tmovie_title:token_seq\tclass:token_seq\n0\tThe "Alien"\tHorror Sci-Fi\n1\tHeat\tCrime\n'
+    )
+    (tmp_path / "x.user").write_text("user_id:token\tjob:token\nu0\tnurse\n")
+    reader = InteractionFile(
+        tmp_path / "x.inter",
+        item_fields={"title": "movie_title", "genres": "class"},
+        user_fields={"occupation": "job"},
+        domain="movie",
+    )
+    profiles = reader.read().profiles
+    assert profiles.item_labels[0] == 'The "Alien"'
+    assert "nurse" in profiles.user_texts[0]
+    assert "nurse" not in (profiles.user_texts[1] or "")
+
+
+def test_written_texts_come_before_templates(clicks, tmp_path):
+    users = jsonl(tmp_path / "users.jsonl", [{"user_id": "u1", "text": "Loves  quiet films.", "titles": "spoilt"}])
+    items = jsonl(tmp_path / "items.jsonl", [*ITEMS[:2], {"item_id": 2, "title": "Up", "text": "Balloons."}])
+    reader = InteractionFile(clicks, item_metadata=items, user_metadata=users)
+    profiles = reader.read().profiles
+    assert profiles.user_texts[1] == "Loves quiet films."
+    assert profiles.item_texts[2] == "Balloons."
+    assert "spoilt" not in " ".join(map(str, profiles.user_texts))
+
+
+def test_users_are_told_by_training_items_alone(clicks, tmp_path):
+    """Metadata of an item change the texts of those users only who trained on it."""
+    everything = [{"item_id": i, "title": f"film {i}", "tags": [f"tag {i}"]} for i in (*range(6), 9)]
+    plain = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "a.jsonl", everything)).read()
+    train = plain.interactions.train
+    everybody_told = set()
+    for item, original in enumerate(plain.interactions.item_ids.tolist()):
+        marked = [dict(r, tags=["marked"], title="marked") if str(r["item_id"]) == original else r for r in everything]
+        texts = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "b.jsonl", marked)).read().profiles.user_texts
+        told = {user for user, text in enumerate(texts) if "marked" in str(text)}
+        everybody_told |= told
+        assert told <= set(train.tocsc()[:, [item]].nonzero()[0].tolist()), original
+    assert everybody_told == set(range(4))
+
+
+BAD = {
+    "duplicate": ("m.jsonl", [*ITEMS, {"item_id": "1"}], [], "'1' is in rows 2 and 5; remove one"),
+    "absent": ("m.jsonl", [{"item_id": "x"}], [], "got 'x'; name another field with --item_key"),
+    "no key": ("m.jsonl", [{"id": 1, "title": "a"}], [], "expected a field 'item_id'"),
+    "null id": ("m.jsonl", [*ITEMS, {"item_id": None}], [], "line 5, got 'None'"),
+    "nan id": ("m.jsonl", [*ITEMS, {"item_id": float("nan")}], [], "line 5, got 'nan'"),
+    "no field": ("m.jsonl", ITEMS, ["--item_fields", "title=name"], "expected a field 'name'"),
+    "odd field": ("m.jsonl", ITEMS, ["--item_fields", "title"], "expected NAME=FIELD, such as title=movie_title"),
+    "array": ("m.json", b'[{"item_id": 1}]', [], "line 1 is no object"),
+    "cut": ("m.jsonl", b'{"item_id": 1}\n{"item_id"', [], "line 2: "),
+    "encoding": (
+        "m.jsonl",
+        b'{"item_id": 1, "title": "\xe9"}\n',
+        [],
+        "expected UTF-8 text with one JSON object a line",
+    ),
+    "deep": ("m.jsonl", b"[" * 100000, [], "expected UTF-8 text"),
+    "gigantic line": ("m.jsonl", b'{"item_id": "' + b"x" * (17 << 20) + b'"}', [], "longer than 16 MiB"),
+    "empty": ("m.jsonl", b"", [], "got no rows"),
+    "empty table": ("m.csv", b"", [], "item_metadata: expected a table in"),
+    "csv key": ("m.csv", b"id,title\n1,a\n", [], "expected a field 'item_id'"),
+    "csv nan": ("m.csv", b"item_id,title\n1,a\nnan,b\n", [], "row 2 has 'nan'"),
+    "csv twice": ("m.csv", b"item_id,title\n1,a\n 1,b\n", [], "'1' is in rows 1 and 2"),
+    "parquet": ("m.parquet", b"PAR1junk", [], "expected an intact Parquet file"),
+    "gzip": ("m.jsonl.gz", gzip.compress(b'{"item_id": 1}')[:-9], [], "expected UTF-8 text"),
+    "none": (
+        None,
+        None,
+        ["--item_metadata", "nowhere.jsonl"],
+        "item_metadata: expected a file, but nowhere.jsonl is none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_mistakes_in_one_line(case, clicks, tmp_path, capsys):
+    name, content, options, told = BAD[case]
+    arguments = ["data", "import", str(clicks), "--out", str(tmp_path / "mine"), *options]
+    if name is not None:
+        path = tmp_path / name
+        path.write_bytes(content) if isinstance(content, bytes) else jsonl(path, content)
+        arguments += ["--item_metadata", str(path)]
+    before = sorted(tmp_path.iterdir())
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert told in printed.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_half_characters_and_odd_values_survive(clicks, tmp_path):
+    odd = [
+        {"item_id": 0, "title": "\ud800x", "genres": [1, None, "a", {"b": 2}], "year": float("inf"), "n": {"\ud800": 1}}
+    ]
+    out = tmp_path / "mine"
+    arguments = ["data", "import", str(clicks), "--out", str(out), "--quiet"]
+    assert main([*arguments, "--item_metadata", str(jsonl(tmp_path / "i.jsonl", odd))]) == 0
+    profiles = PreparedFolder(out).read().profiles
+    assert profiles.item_labels[0] == "?x"
