@@ -37,7 +37,8 @@ def load_sentence_transformer(
     model = model.to(device).eval().requires_grad_(False)
     tokenizer = model.tokenizer
     if tokenizer.pad_token is None:  # language models need none; here it is masked, so that any will do
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        rare = tokenizer.convert_ids_to_tokens(len(tokenizer) - 1)
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or rare
     tokenizer.padding_side = "right"  # as encode_descriptors pads
     return model
 
@@ -106,14 +107,17 @@ def _quiet(local: bool) -> Iterator[None]:
     from transformers.utils import logging as bars
 
     hidden = local and bars.is_progress_bar_enabled()
-    logger = logging.getLogger("sentence_transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    # That a model's output layer is not loaded, and which pooling is taken, is as it should be.
+    loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     if hidden:
         bars.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if hidden:
             bars.enable_progress_bar()  # type: ignore[no-untyped-call]
