@@ -106,18 +106,18 @@ class _LogPartition(torch.autograd.Function):
         dtype: torch.dtype,
         tile_size: int,
     ) -> Tensor:
-        rows, cast_keys = max(1, tile_size // len(keys)), keys.to(dtype)
+        rows, cast_keys = max(1, tile_size // len(keys)), _rounded(keys, dtype)
         log_partition = queries.new_empty(len(queries))
         expected = torch.empty_like(queries)
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(queries), rows):
                 tile = slice(begin, begin + rows)
-                scores = ((queries[tile] / temperature).to(dtype) @ cast_keys.T).to(queries.dtype)
+                scores = _products(queries[tile] / temperature, cast_keys, len(keys))
                 top = scores.max(dim=1, keepdim=True).values
                 weights = scores.sub_(top).exp_()
                 total = weights.sum(dim=1, keepdim=True)
                 log_partition[tile] = (top + total.log()).squeeze(1)
-                expected[tile] = (weights.to(dtype) @ cast_keys).to(queries.dtype).div_(total)
+                expected[tile] = (_fitting(weights, cast_keys) @ cast_keys)[: len(total)].to(queries.dtype).div_(total)
         ctx.save_for_backward(queries, keys, expected, log_partition)
         ctx.temperature, ctx.rows, ctx.dtype = temperature, rows, dtype
         return log_partition
@@ -129,12 +129,37 @@ class _LogPartition(torch.autograd.Function):
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return to_queries, None, None, None, None
-        cast_keys = keys.to(ctx.dtype)
+        cast_keys = _rounded(keys, ctx.dtype)
         to_keys = torch.zeros_like(keys)
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(queries), ctx.rows):
                 tile = slice(begin, begin + ctx.rows)
-                scores = ((queries[tile] / ctx.temperature).to(ctx.dtype) @ cast_keys.T).to(queries.dtype)
-                weights = scores.sub_(log_partition[tile, None]).exp_()
-                to_keys += weights.to(ctx.dtype).T @ (queries[tile] * scale[tile]).to(ctx.dtype)
+                scores = _products(queries[tile] / ctx.temperature, cast_keys, len(keys))
+                weights = _fitting(scores.sub_(log_partition[tile, None]).exp_(), cast_keys)
+                to_keys += (weights.T @ _rounded(queries[tile] * scale[tile], ctx.dtype))[: len(keys)]
         return to_queries, to_keys, None, None, None
+
+
+def _rounded(vectors: Tensor, number_format: torch.dtype) -> Tensor:
+    """Vectors in another format, zeros behind them up to a multiple of 128 rows; themselves in their own.
+
+    oneDNN prepares code for every shape of a bfloat16 product that it meets, and keeps it: as many shapes as
+    there are numbers of unique nodes in a batch would fill gigabytes.
+    """
+    if vectors.dtype == number_format:
+        return vectors
+    return F.pad(vectors.to(number_format), (0, 0, 0, -len(vectors) % 128))
+
+
+def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:
+    """Scores `(N, M)`, in the queries' format, of `queries` and the first M of `keys` that `_rounded` made."""
+    scores = _rounded(queries, keys.dtype) @ keys.T
+    return scores[: len(queries), :num_keys].to(queries.dtype)
+
+
+def _fitting(weights: Tensor, keys: Tensor) -> Tensor:
+    """Weights `(N, M)` in the format and size of what `_rounded` made of queries and keys."""
+    if weights.dtype == keys.dtype:
+        return weights
+    rows, columns = weights.shape
+    return F.pad(weights.to(keys.dtype), (0, len(keys) - columns, 0, -rows % 128))
