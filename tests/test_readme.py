@@ -1,5 +1,6 @@
 """README's blocks are run: shell blocks line by line with stages cut short, Python blocks as they stand."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from face_lightning.cli import fit, main
 from face_lightning.data.fetch import fetch_movielens_100k
+from face_lightning.data.movielens import read_tables
 from face_lightning.errors import FaceError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +34,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except FaceError as error:
         pytest.skip(f"README's commands need MovieLens-100K, which cannot be fetched: {error}")
     (folder / "data" / "ml-100k").symlink_to(ROOT / "data" / "ml-100k")
+    write_own_files(folder)
     return folder
+
+
+def write_own_files(folder: Path) -> None:
+    """The files that a user brings, in the form that README shows; made of MovieLens' columns."""
+    tables = read_tables(folder / "data" / "ml-100k")
+    rows = (f"v{viewer},{film},{rating}\n" for viewer, film, rating, _ in tables.ratings.tolist())
+    (folder / "clicks.csv").write_text("user_id,item_id,rating\n" + "".join(rows))
+    films = ({"item_id": film.film_id, "title": film.title, "tags": film.genres} for film in tables.films)
+    (folder / "items.jsonl").write_text("".join(json.dumps(film) + "\n" for film in films))
 
 
 def test_shell_blocks_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +61,10 @@ def test_shell_blocks_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         else:
             assert line == "source .venv/bin/activate", f"README has a command that no test knows: {line}"
         ran.append(command)
-    assert ran.count("face-fit") == 3
+    assert ran.count("face-fit") == 5
     words = project / "runs" / "mine" / "stage3" / "descriptors.parquet"
     assert words.is_file()
+    assert (project / "runs" / "own" / "stage2" / "descriptors.parquet").is_file()
 
 
 def test_python_blocks_run(project: Path) -> None:
