@@ -219,7 +219,7 @@ def _explained(path: Path, form: TableFormat) -> Iterator[None]:
     """Tell what Arrow and the system say of a damaged file in the words of this package."""
     try:
         yield
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _not_encoded(path, form, "") from error
     except (pa.ArrowException, OSError, EOFError) as error:
         told = " ".join(str(error).split())
