@@ -13,6 +13,7 @@ from face_lightning.data.prepared import PreparedData, check_target, write_prepa
 from face_lightning.data.preparing import KINDS
 from face_lightning.data.profiles import DOMAINS
 from face_lightning.data.readers.files import InteractionFile
+from face_lightning.data.readers.rlmrec import RLMRecFolder
 from face_lightning.errors import ConfigurationError
 
 
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare(options: Namespace) -> PreparedData:
     """Do what the options say, with a bar of progress in a terminal."""
+    if Path(options.source).is_dir():
+        return _prepare_folder(options)
     given = {name: value for name, value in vars(options).items() if name not in ("out", "force", "quiet", "no_header")}
     for name in ("item_fields", "user_fields"):
         given[name] = _fields(name, given[name])
@@ -49,6 +52,19 @@ def _prepare(options: Namespace) -> PreparedData:
     with Progress(console=console, transient=True, disable=options.quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading", total=1.0)
         return reader.prepare(lambda share: bar.update(task, completed=share))
+
+
+def _prepare_folder(options: Namespace) -> PreparedData:
+    """Take a folder of RLMRec's form as it is."""
+    parser = _parser()
+    kept = ("source", "out", "domain", "name", "item_metadata", "force", "quiet")
+    for name, value in vars(options).items():
+        if name not in kept and value != parser.get_default(name) and (name, value) != ("split", "given"):
+            raise ConfigurationError(
+                f"{name}: expected a file of interactions, got the folder {options.source}, whose split is kept; leave "
+                f"--{name} out"
+            )
+    return RLMRecFolder(options.source, options.domain, options.item_metadata, options.name).prepare()
 
 
 def _fields(argument: str, pairs: Sequence[str] | None) -> dict[str, str] | None:
@@ -82,7 +98,10 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         prog="face data import", description="Bring interactions into form: filter, split, and write a prepared folder."
     )
-    parser.add_argument("source", help="CSV, TSV, Parquet or RecBole .inter file (text may be .gz, .bz2 or .zst)")
+    parser.add_argument(
+        "source",
+        help="CSV, TSV, Parquet or RecBole .inter file (text may be .gz, .bz2 or .zst), or a folder of RLMRec's form",
+    )
     parser.add_argument("--out", required=True, help="folder to make")
     parser.add_argument("--user", default="user_id", help="column of users' ids (default: user_id)")
     parser.add_argument("--item", default="item_id", help="column of items' ids (default: item_id)")

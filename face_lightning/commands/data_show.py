@@ -94,7 +94,7 @@ def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 what JS
         )
     console.print(table)
     for line in history.get("notices", []):
-        console.print(f"note: {escape(str(line))}")
+        console.print(f"note: {escape(str(line))}", highlight=False, soft_wrap=True)
 
 
 def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:

@@ -157,6 +157,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def describe_file(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file, as the history keeps them."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
 def _write_files(data: PreparedData, folder: Path) -> None:
     """Write the tables and, last, the manifest."""
     interactions = data.interactions

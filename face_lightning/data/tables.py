@@ -159,6 +159,11 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
     """
     if not path.is_file():
         raise DataError(f"{argument}: expected a file, but {path} is none; correct the path")
+    if path.suffix in (".pkl", ".pickle"):
+        raise DataError(
+            f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got {path}, and a pickle is a program; save it "
+            "as Parquet, or give the folder if it has RLMRec's form"
+        )
     if path.stat().st_size == 0:
         raise DataError(f"{argument}: expected a table in {path}, but the file is empty; write it again")
     if path.suffix == ".parquet":

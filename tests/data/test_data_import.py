@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import resource
 import subprocess
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from face_lightning.cli import main
-from face_lightning.data.readers import InteractionFile, MovieLens100K, PreparedFolder
+from face_lightning.data.readers import InteractionFile, MovieLens100K, PreparedFolder, RLMRecFolder
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 # Six users; user u likes items u, u + 1, u + 2 and u + 3 of eight, the later the higher.
@@ -250,6 +251,37 @@ def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
     assert (out / "manifest.json").read_bytes() != before
     assert "holds other things" in run(capsys, clicks, "--out", tmp_path, "--force")[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
+
+
+def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
+    (rlmrec_folder / "items.jsonl").write_text('{"item_id": 1, "title": "Alien", "tags": ["horror"]}\n')
+    (rlmrec_folder / "usr_prf.pkl").write_bytes(pickle.dumps({2: {"profile": "Likes quiet films."}}))
+    (rlmrec_folder / "user_ids.txt").write_text("ann\nbob\ncid\n")
+    code, out, _ = run(capsys, rlmrec_folder, "--out", tmp_path / "mine", "--domain", "movie")
+    assert code == 0
+    assert "10 interactions          3 users          4 items  read, split as given" in out
+    there, here = RLMRecFolder(rlmrec_folder, "movie").read(), PreparedFolder(tmp_path / "mine").read()
+    assert here.interactions.fingerprint == there.interactions.fingerprint
+    assert here.profiles.item_texts == there.profiles.item_texts
+    assert here.profiles.user_texts == there.profiles.user_texts
+    assert here.profiles.user_texts[2] == "Likes quiet films."
+    assert here.profiles.item_labels == there.profiles.item_labels
+    assert "leave --core out" in run(capsys, rlmrec_folder, "--out", tmp_path / "other", "--core", 3)[2]
+
+
+class _Harm:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize("name", ["trn_mat.pkl", "usr_prf.pkl", "itm_emb_np.pkl"])
+def test_malicious_pickle_is_refused_and_not_run(name, rlmrec_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (rlmrec_folder / name).write_bytes(pickle.dumps(_Harm()))
+    err = refused(capsys, tmp_path, rlmrec_folder)
+    assert "asks for posix.system, which was not loaded" in err
+    assert "a pickle is a program" in refused(capsys, tmp_path, rlmrec_folder / name)
+    assert not (tmp_path / "harmed").exists()
 
 
 def test_full_disk_leaves_nothing(tmp_path):

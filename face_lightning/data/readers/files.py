@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from face_lightning.data.metadata import MetadataFile, read_metadata
 from face_lightning.data.pairs import Columns, read_pairs
-from face_lightning.data.prepared import PreparedData, Record, file_digest
+from face_lightning.data.prepared import PreparedData, Record, describe_file
 from face_lightning.data.preparing import Recipe, notices, prepare
 from face_lightning.data.profiles import DOMAINS, Dataset
 from face_lightning.data.readers.base import Reader
@@ -140,11 +140,6 @@ class InteractionFile(Reader):
         data = PreparedData(interactions, records.get("user"), records.get("item"), self.domain, history)
         history["without_text"] = missing_texts(as_dataset(data))
         return data
-
-
-def describe_file(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file, as the history keeps them."""
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def _beside(source: Path, kind: str) -> Path | None:

@@ -1,15 +1,19 @@
 """Folders in the layout of RLMRec, which users of FACE have too."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from face_lightning.data.interactions import Interactions
+from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.data.pickles import read_matrix, read_pickle
+from face_lightning.data.prepared import PreparedData, describe_file
+from face_lightning.data.preparing import Step, notices
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers.base import Reader
+from face_lightning.data.readers.prepared import missing_texts
 from face_lightning.data.readers.records import read_records, write_profiles
 from face_lightning.errors import DataError
 
@@ -77,6 +81,48 @@ class RLMRecFolder(Reader):
         )
         profiles.check(interactions, source=str(self.root))
         return Dataset(interactions, profiles if _says_something(profiles) else None)
+
+    def prepare(self) -> PreparedData:
+        """What `face data import` keeps: splits, ids, and records, in which a written profile is the `text`.
+
+        Raises:
+            DataError: As `read` does.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dataset = self.read()
+        told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        interactions, profiles = dataset.interactions, dataset.profiles
+        metadata = self.item_metadata or self.root / "items.jsonl"
+        user_records = item_records = None
+        if profiles is not None:
+            if profiles.user_vectors is not None or profiles.item_vectors is not None:
+                told.append("text vectors stay behind: texts are encoded anew; the reader RLMRecFolder takes them")
+            users = _read_texts(self.root / "usr_prf.pkl", interactions.num_users) or (None,) * interactions.num_users
+            items = _read_texts(self.root / "itm_prf.pkl", interactions.num_items) or (None,) * interactions.num_items
+            known = read_records(metadata, interactions.num_items) if metadata.is_file() else ({},) * len(items)
+            user_records = [{"text": text} if text else {} for text in users]
+            item_records = [
+                {
+                    name: value
+                    for name, value in {**record, "text": text}.items()
+                    if name != "item_id" and value is not None
+                }
+                for record, text in zip(known, items, strict=True)
+            ]
+        history = {
+            "sources": [describe_file(path) for path in sorted({*self.root.glob("*.pkl"), metadata}) if path.is_file()],
+            "steps": [_step(interactions)],
+            "notices": told + notices(interactions),
+            "without_text": missing_texts(dataset),
+        }
+        return PreparedData(interactions, user_records, item_records, self.domain, history)
+
+
+def _step(interactions: Interactions) -> dict[str, int | str]:
+    """The only step: reading the split as it is."""
+    num_pairs = sum(int(interactions.matrix(split).nnz) for split in SPLITS)
+    return Step("read, split as given", num_pairs, interactions.num_users, interactions.num_items)._asdict()
 
 
 def read_split(root: Path, name: str) -> Interactions:
