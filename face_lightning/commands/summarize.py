@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after `face summarize`; those of the process where left out.
 
     Returns:
-        Exit code: 0, or 1 where the writer failed with some entities, which are listed.
+        Exit code: 0; 1 where the writer failed with some entities, which are listed; 130 when interrupted.
 
     Raises:
         ConfigurationError: If the arguments are wrong, or the server refuses them.
@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     writer = _writer(config, dataset)
     if config.dry_run:
         return _show_prompts(writer, requests)
-    outcome = write_summaries(writer, requests, Path(config.cache_dir).expanduser(), sys.stderr.isatty())
+    try:
+        outcome = write_summaries(writer, requests, Path(config.cache_dir).expanduser(), sys.stderr.isatty())
+    except KeyboardInterrupt:
+        print("stopped; the summaries so far are kept, run again to go on", file=sys.stderr)
+        return 130
     if outcome.num_failed + outcome.num_unknown == len(requests):
         raise DataError(
             f"out: no summary of {len(requests):,} could be written, the first failed with: "

@@ -120,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--num_frequent", type=int, default=20_000, metavar="N", help="most frequent words to look at")
     build.add_argument("--min_length", type=int, default=3, metavar="N", help="least number of letters")
-    build.add_argument("--word_list", type=Path, metavar="FILE", help="own list (.csv or .tsv with word, PoS; or .txt)")
+    build.add_argument(
+        "--word_list", type=Path, metavar="FILE", help="own list (.csv, .tsv, .xlsx with word, PoS; or .txt)"
+    )
     build.add_argument("--block", type=Path, metavar="FILE", help="words never shown; the package's list by default")
     build.add_argument("--no_block", action="store_true", help="block no word")
     build.add_argument("--base_forms", action="store_true", help="base forms only: toy, and toys not")

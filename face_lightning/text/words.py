@@ -10,6 +10,7 @@ from pathlib import Path
 
 from face_lightning.errors import DataError, MissingDependencyError
 from face_lightning.imports import import_optional
+from face_lightning.text.spreadsheet import read_sheets
 
 BLOCKLIST = Path(__file__).with_name("blocklist.txt")
 
@@ -115,25 +116,33 @@ def frequent_words(
 def read_word_list(path: Path, num_frequent: int | None = None, min_length: int = 3) -> list[str]:
     """Read a user's own list of words, most frequent first.
 
-    A text file holds one word a line; "#" starts a comment. A table (.csv, .tsv) has the columns "word" and
-    "PoS", as the COCA frequency list has them; of it the nouns ("n") and adjectives ("j") are taken.
+    A text file holds one word a line; "#" starts a comment. A table (.csv, .tsv, .xlsx) has the columns "word"
+    and "PoS", as the COCA frequency list has them; of it the nouns ("n") and adjectives ("j") are taken.
 
     Args:
-        path: The file, in UTF-8.
+        path: The file; text in UTF-8.
         num_frequent: How many words to take from the top; all by default.
         min_length: Least number of letters.
 
     Raises:
         DataError: If the file is missing, not UTF-8 text, lacks a column or holds no word.
     """
-    table = path.suffix.lower() in {".csv", ".tsv"}
-    if not table and path.suffix.lower() != ".txt":
-        raise DataError(f"word_list: expected a file .csv, .tsv or .txt, got {path}; export the list as CSV")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"word_list: cannot read {path} ({type(error).__name__}); give a text file in UTF-8") from error
-    words = _table_words(path, lines) if table else [line.partition("#")[0].strip() for line in lines]
+    kind = path.suffix.lower()
+    if kind == ".xlsx":
+        words = _table_words(path, list(read_sheets(path)))
+    elif kind in {".csv", ".tsv", ".txt"}:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = type(error).__name__
+            raise DataError(f"word_list: cannot read {path} ({reason}); give a text file in UTF-8") from error
+        if kind == ".txt":
+            words = [line.partition("#")[0].strip() for line in lines]
+        else:
+            delimiter = max(",;\t", key=lines[0].count) if lines else ","
+            words = _table_words(path, [list(csv.reader(lines, delimiter=delimiter))])
+    else:
+        raise DataError(f"word_list: expected a file .csv, .tsv, .xlsx or .txt, got {path}; export the list as CSV")
     unique = list(dict.fromkeys(word.lower() for word in words if _is_plain(word.lower(), min_length)))
     if not unique:
         raise DataError(
@@ -159,19 +168,19 @@ def read_blocklist(path: Path) -> frozenset[str]:
     return frozenset(word.lower() for line in lines if (word := line.partition("#")[0].strip()))
 
 
-def _table_words(path: Path, lines: list[str]) -> list[str]:
-    """Return the nouns and adjectives of a table with the columns word and PoS."""
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    columns = [name.strip().lower() for name in header.split(delimiter)]
-    if not {"word", "pos"} <= set(columns):
-        raise DataError(
-            f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the "
-            "columns there, or give a .txt file with one word a line"
-        )
-    word, tag = columns.index("word"), columns.index("pos")
-    rows = csv.reader(lines[1:], delimiter=delimiter)
-    return [row[word].strip() for row in rows if len(row) > max(word, tag) and row[tag].strip().lower() in {"n", "j"}]
+def _table_words(path: Path, tables: list[list[list[str]]]) -> list[str]:
+    """Return the nouns and adjectives of the first table with the columns word and PoS."""
+    for rows in tables:
+        columns = [name.strip().lower() for name in rows[0]] if rows else []
+        if {"word", "pos"} <= set(columns):
+            word, tag = columns.index("word"), columns.index("pos")
+            found = (row for row in rows[1:] if len(row) > max(word, tag))
+            return [row[word].strip() for row in found if row[tag].strip().lower() in {"n", "j"}]
+    header = ", ".join(tables[0][0]) if tables and tables[0] else ""
+    raise DataError(
+        f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the "
+        "columns there, or give a .txt file with one word a line"
+    )
 
 
 def _is_plain(word: str, min_length: int) -> bool:

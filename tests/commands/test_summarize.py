@@ -11,6 +11,8 @@ from scipy.sparse import coo_matrix
 from face_lightning.cli import main
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
+from face_lightning.text.writing.base import Summary
+from face_lightning.text.writing.journal import Journal
 
 GOOD = "People who enjoy quiet stories about the sea."
 
@@ -188,3 +190,29 @@ def test_a_dry_run_asks_nothing(summarize: Callable[..., int], tmp_path: Path, c
     assert "Title: Film 0\nTags: Drama\n\nIn one or two sentences" in shown
     assert "5 prompts for 6 entities, 1 without facts" in shown
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_interruption_is_told_and_costs_nothing(
+    summarize: Callable[..., int],
+    tmp_path: Path,
+    serve: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = serve(lambda number, body: (200, GOOD_REPLY, {}))
+    common = ["--writer", "server", "--url", server.url, "--model", "m", "--concurrency", "1"]
+    add, added = Journal.add, []
+
+    def interrupted(journal: Journal, key: str, summary: Summary) -> None:
+        if len(added) == 2:
+            raise KeyboardInterrupt
+        added.append(key)
+        add(journal, key, summary)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", interrupted)
+        assert summarize(*common) == 130
+    assert "stopped; the summaries so far are kept" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert summarize(*common) == 0
+    assert "2 from the cache" in capsys.readouterr().out

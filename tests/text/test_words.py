@@ -110,7 +110,7 @@ def test_own_lists_are_read(tmp_path: Path, name: str, content: str, expected: l
     [
         ("missing.txt", None, "cannot read .* UTF-8"),
         ("latin.txt", "caf\xe9".encode("latin-1"), "cannot read .* UTF-8"),
-        ("w.xlsx", b"PK", "expected a file .csv, .tsv or .txt, got .* export the list as CSV"),
+        ("w.ods", b"PK", "expected a file .csv, .tsv, .xlsx or .txt, got .* export the list as CSV"),
         ("w.csv", b"lemma,freq\ntime,1\n", "needs the columns word and PoS"),
         ("empty.csv", b"", "needs the columns word and PoS"),
         ("verbs.csv", b"word,PoS\nmake,v\n", "holds no word"),
