@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench audit locks clean
 
 demo: $(READY)
 	$(BIN)/face demo
@@ -22,6 +22,22 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.stages
+
+# Known vulnerabilities of the tested versions (asks PyPI), and the licences of all that is installed.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.7'
+	$(BIN)/python -m tests.licences
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
+
+# docker/requirements-*.txt: run with Python 3.11 on linux/amd64.
+LOCK := -m pip install --quiet --dry-run --ignore-installed
+locks: $(READY)
+	$(BIN)/python $(LOCK) --extra-index-url https://download.pytorch.org/whl/cpu --report build-cpu.json \
+	  -c constraints.txt 'setuptools>=77' '.[cpu,demo]'
+	grep -v '^faiss-cpu' constraints.txt > build-cuda.txt
+	$(BIN)/python $(LOCK) --report build-cuda.json -c build-cuda.txt 'setuptools>=77' '.[gpu,demo]'
+	for kind in cpu cuda; do $(BIN)/python docker/lock.py build-$$kind.json > docker/requirements-$$kind.txt; done
+	rm build-cpu.json build-cuda.json build-cuda.txt
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,5 +1,6 @@
 """Reading of checkpoints: safe, checked, and partial where a stage starts from another."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,17 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(
-            f"{argument}: expected a checkpoint, but there is no file {path}; train that stage first, or mend the path"
+            f"{argument}: expected a checkpoint, but there is no file {path}; "
+            f"{_whole_one(path) or 'train that stage first'}, or mend the path"
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = _read(path)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
+        cure = _whole_one(path) or "use another checkpoint"
         raise CheckpointError(
             f"{argument}: expected a checkpoint of tensors and plain values, but {path} cannot be read ({reason:.99}), "
-            "as it is damaged or foreign; use another checkpoint, or train the stage again"
+            f"as it is damaged or foreign; {cure}, or train the stage again"
         ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "face_stage" not in checkpoint:
         raise CheckpointError(
@@ -40,6 +43,29 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
             "of those"
         )
     return checkpoint
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401
+    """What torch.load gives, after a look at the checksums, which it ignores."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"wrong checksum of {damaged}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _whole_one(damaged: Path) -> str | None:
+    """Advice to use the run's newest checkpoint that can be read in place of `damaged`; None where there is none."""
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
+        path = damaged.with_name(name)
+        if path == damaged or not path.is_file():
+            continue
+        try:
+            if "face_stage" in _read(path):
+                return f"use {path}, which is whole"
+        except Exception:
+            continue
+    return None
 
 
 def locate_checkpoint(source: Path) -> Path:

@@ -1,5 +1,6 @@
 """The command line: finds the command, which alone imports what is heavy, and tells mistakes in one line."""
 
+import errno
 import importlib
 import logging
 import sys
@@ -73,6 +74,7 @@ def _silence() -> None:
         ".*callbacks used to create the checkpoint need to be provided",
         ".*Sparse CSR tensor support is in beta state",
         ".*Checkpoint directory .* exists and is not empty",
+        ".*It is recommended to use `self.log.*sync_dist=True",  # the values are the same on all processes already
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -98,9 +100,15 @@ def _mistake(error: BaseException) -> str | None:
     while seen is not None:  # jsonargparse wraps what a constructor raises
         if isinstance(seen, FaceError):
             return str(seen)
+        if isinstance(seen, UnicodeDecodeError):
+            return f"config: expected text in UTF-8, but {seen}; save the file as UTF-8"
+        if isinstance(seen, ModuleNotFoundError) and not str(seen.name).startswith("face_lightning"):
+            return f"{seen}; install it, or configure something else"
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, ArgumentError):
         return condense(str(error))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"disk: {error.strerror}; make room, then go on with --ckpt_path last or repeat the command"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error}; mend that, or see the whole error with --debug"
     return None

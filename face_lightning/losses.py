@@ -23,33 +23,44 @@ def bayesian_personalized_ranking(positive_scores: Tensor, negative_scores: Tens
 
 
 def info_nce(
-    queries: Tensor, keys: Tensor, temperature: float, mask: Tensor | None = None, symmetric: bool = False
+    queries: Tensor,
+    keys: Tensor,
+    temperature: float,
+    mask: Tensor | None = None,
+    symmetric: bool = False,
+    positives: Tensor | None = None,
 ) -> Tensor:
-    """Contrast of row `n` of `queries` with row `n` of `keys` against all other rows.
+    """Contrast of each row of `queries` with its own row of `keys` against all other rows.
 
-    `L = -mean_n log( exp(q_n . k_n / t) / sum_m exp(q_n . k_m / t) )`
+    `L = -mean_n log( exp(q_n . k_{p_n} / t) / sum_m exp(q_n . k_m / t) )`
 
     Reference:
         van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018.
 
     Args:
-        queries: Unit vectors `(N, E)`.
-        keys: Unit vectors `(N, E)`.
+        queries: Unit vectors `(N, E)`; the loss of none is 0.
+        keys: Unit vectors `(M, E)`.
         temperature: t > 0.
-        mask: Pairs `(N, N)` that must not count as negatives (True = left out), such as two rows of the
-            same text. The diagonal is never left out.
-        symmetric: Whether to average with the contrast of keys against queries.
+        mask: Pairs `(N, M)` that must not count as negatives (True = left out), such as two rows of the
+            same text. A query's own key is never left out.
+        symmetric: Whether to average with the contrast of keys against queries; N = M then.
+        positives: Row of `keys` that belongs to each query, `(N,)`; row n to query n where left out.
     """
     logits = queries @ keys.T / temperature
+    rows = torch.arange(len(queries), device=logits.device)
+    if positives is None:
+        positives = rows
     if mask is not None:
-        eye = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-        logits = logits.masked_fill(mask & ~eye, -torch.inf)
-    target = torch.arange(len(logits), device=logits.device)
-    loss = F.cross_entropy(logits, target)
-    return (loss + F.cross_entropy(logits.T, target)) / 2 if symmetric else loss
+        mask = mask.clone()
+        mask[rows, positives] = False
+        logits = logits.masked_fill(mask, -torch.inf)
+    loss = F.cross_entropy(logits, positives, reduction="sum") / max(1, len(queries))
+    return (loss + F.cross_entropy(logits.T, rows)) / 2 if symmetric else loss
 
 
-def contrast_with_all(queries: Tensor, keys: Tensor, positives: Tensor, temperature: float) -> Tensor:
+def contrast_with_all(
+    queries: Tensor, keys: Tensor, positives: Tensor, temperature: float, share: float = 1.0
+) -> Tensor:
     """Contrast of each query with its own key against every key there is, in tiles.
 
     `L = -mean_n [ q_n . k_{p_n} / t - log sum_m exp(q_n . k_m / t) ]`
@@ -57,14 +68,16 @@ def contrast_with_all(queries: Tensor, keys: Tensor, positives: Tensor, temperat
     The products with all keys are computed in bfloat16 where the device has it in hardware.
 
     Args:
-        queries: `(N, D)`.
+        queries: `(N, D)`; the loss of none is 0.
         keys: `(M, D)`.
         positives: Row of `keys` that belongs to each query, `(N,)`.
         temperature: t > 0.
+        share: Factor of the loss: this process's share of the queries of all processes.
     """
     agreement = (queries * F.embedding(positives, keys)).sum(-1) / temperature
     number_format = torch.bfloat16 if has_bfloat16(queries.device) else queries.dtype
-    return (log_partition_function(queries, keys, temperature, number_format) - agreement).mean()
+    total = (log_partition_function(queries, keys, temperature, number_format) - agreement).sum()
+    return total * (share / max(1, len(queries)))
 
 
 def log_partition_function(

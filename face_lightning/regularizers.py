@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from face_lightning.backbones import Backbone
+from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses import contrast_with_all
@@ -57,7 +58,7 @@ class TextRegularizer(nn.Module, ABC):
         """Sum over users and items of the loss of a batch's entities.
 
         Args:
-            batch: Its users, positive and negative items take part, each once.
+            batch: Its users, positive and negative items take part, each once over all processes.
             embeddings: What `embed` returned in this step.
             texts: Text vectors of all entities `(U + I, E)`.
             present: Which of them have a text `(U + I,)`.
@@ -66,7 +67,7 @@ class TextRegularizer(nn.Module, ABC):
         item_ids = torch.cat([batch.positive_ids, batch.negative_ids])
         terms = []
         for first, ids, table in zip((0, num_users), (batch.user_ids, item_ids), embeddings, strict=True):
-            unique = ids.unique()
+            unique = gather_unique(ids)
             unique = unique[present[unique + first]]
             terms.append(self(unique + first, F.embedding(unique, table), F.embedding(unique + first, texts)))
         return torch.stack(terms).sum()
@@ -181,5 +182,6 @@ def _contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """InfoNCE of row n of `queries` with row n of `keys`; 0, with a gradient, where there are no rows."""
     if not len(queries):
         return queries.sum() + keys.sum()
-    rows = torch.arange(len(queries), device=queries.device)
-    return contrast_with_all(F.normalize(queries, dim=1), F.normalize(keys, dim=1), rows, temperature)
+    own, share = own_rows(F.normalize(queries, dim=1))
+    rows = own_rows(torch.arange(len(queries), device=queries.device))[0]
+    return contrast_with_all(own, F.normalize(keys, dim=1), rows, temperature, share)

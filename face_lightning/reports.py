@@ -4,6 +4,11 @@ import re
 
 # What jsonargparse reports, and how it is told in a line.
 _REPORTS = (
+    (
+        r"Importing '([^']+)' is not allowed",
+        "{where}: expected a class of face_lightning, torch.optim or lightning.pytorch, got {0}, whose code would run; "
+        "add --allow-code if you trust this configuration",
+    ),
     (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
     (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),
     (r"unrecognized arguments: (.*)", "{0}: no such option; correct its name, see face fit --help"),
@@ -13,6 +18,8 @@ _REPORTS = (
         "{where}: expected the name of a class, got {0!r}; correct it, or give the whole path package.module.Class",
     ),
     (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
+    (r"Path is not a file: '?([^']+)", "{where}: expected a file, but {0} is a folder; correct the path"),
+    (r"Unexpected config:(.*)", "config: expected options by name, got {0!r:.60}; correct the file"),
     (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
     (r"Problems parsing config: (.*)", "config: expected YAML, but {0}; correct the file"),
 )

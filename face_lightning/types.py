@@ -22,12 +22,17 @@ class TrainingBatch(NamedTuple):
     """Interactions with sampled negatives, three vectors `(B,)`, and entities to map `(M,)`.
 
     `entity_ids` are unique and lie in `[0, U + I)`; the vector is empty where nothing is mapped.
+
+    `pair_share` and `entity_share` tell how many rows this process has, in units of the mean over all
+    processes: a mean over the own rows times the share, averaged over processes, is the mean over all rows.
     """
 
     user_ids: Tensor
     positive_ids: Tensor
     negative_ids: Tensor
     entity_ids: Tensor
+    pair_share: float = 1.0
+    entity_share: float = 1.0
 
 
 class EvaluationBatch(NamedTuple):

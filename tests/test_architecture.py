@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
-BOTTOM = {"errors", "types", "seeds", "imports", "hardware", "allocator"}
+BOTTOM = {"errors", "types", "seeds", "imports", "hardware", "allocator", "distributed"}
 BELOW = {  # what each part may import besides itself and the bottom
     "graph": set(),
     "losses": set(),

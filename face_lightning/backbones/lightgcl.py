@@ -12,6 +12,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from face_lightning.backbones.lightgcn import LightGCN
+from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses import contrast_with_all
@@ -103,14 +104,15 @@ class LightGCL(LightGCN):
         del graph
         condensed, self._condensed = self._condensed, None
         assert condensed is not None, "forward comes first, in training mode"
-        ids = batch.user_ids.unique(), torch.cat([batch.positive_ids, batch.negative_ids]).unique()
+        ids = batch.user_ids, torch.cat([batch.positive_ids, batch.negative_ids])
         sides = zip(ids, (self.left, self.right), self.initial_embeddings(), condensed, embeddings, strict=True)
         terms = []
-        for rows, vectors, table, summary, keys in sides:
+        for nodes, vectors, table, summary, keys in sides:
+            rows, share = own_rows(gather_unique(nodes))
             queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
             if self.similarity == "cosine":
                 queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
-            terms.append(contrast_with_all(queries, keys, rows, self.temperature))
+            terms.append(contrast_with_all(queries, keys, rows, self.temperature, share))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
     def _condense(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from face_lightning.backbones.base import Backbone, EmbeddingTables
+from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.types import Embeddings
 
@@ -30,6 +31,9 @@ class LightGCN(Backbone):
         num_layers: Propagation steps, L >= 1.
         keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
         combine: Whether layers are summed or averaged.
+
+    Raises:
+        ConfigurationError: If `num_layers` or `keep_edges` is out of range.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class LightGCN(Backbone):
         combine: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim)
+        check_range("num_layers", num_layers, least=1, usual="2 or 3")
+        check_range("keep_edges", keep_edges, above=0, most=1, usual="0.8 to 1")
         self.num_layers = num_layers
         self.keep_edges = keep_edges
         self.combine = combine

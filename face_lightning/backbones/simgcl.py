@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.backbones.lightgcn import LightGCN
+from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses import contrast_with_all
 from face_lightning.types import Embeddings, TrainingBatch
@@ -64,8 +65,9 @@ class SimGCL(LightGCN):
         views = [self._noise(embeddings, graph) for _ in range(2)]
         terms = []
         for ids, table, first, second in zip((batch.user_ids, batch.positive_ids), embeddings, *views, strict=True):
-            unique = ids.unique()
-            queries = F.embedding(unique, table) + F.embedding(unique, first)
+            unique = gather_unique(ids)
+            own = own_rows(unique)[0]
+            queries = F.embedding(own, table) + F.embedding(own, first)
             terms.append(self.contrast(unique, queries, table + second))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
@@ -73,13 +75,14 @@ class SimGCL(LightGCN):
         """InfoNCE between two views of one kind of nodes.
 
         Args:
-            ids: Nodes that are contrasted, each once, `(N,)`.
-            queries: Their first view, `(N, D)`.
+            ids: Nodes that are contrasted, each once over all processes, `(N,)`.
+            queries: First view of those that this process works on.
             keys: Second view of all nodes of the kind, `(M, D)`.
         """
+        own, share = own_rows(ids)
         if self.negatives == "batch":
-            keys, ids = F.embedding(ids, keys), torch.arange(len(ids), device=ids.device)
-        return contrast_with_all(F.normalize(queries, dim=1), F.normalize(keys, dim=1), ids, self.temperature)
+            keys, own = F.embedding(ids, keys), own_rows(torch.arange(len(ids), device=ids.device))[0]
+        return contrast_with_all(F.normalize(queries, dim=1), F.normalize(keys, dim=1), own, self.temperature, share)
 
     @torch.no_grad()
     def _noise(self, embeddings: Embeddings, graph: InteractionGraph) -> Embeddings:

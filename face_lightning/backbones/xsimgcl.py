@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.backbones.simgcl import SimGCL, perturb
+from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.types import Embeddings, TrainingBatch
@@ -91,6 +92,6 @@ class XSimGCL(SimGCL):
         assert view is not None, "forward comes first, in training mode"
         terms = []
         for ids, table, keys in zip((batch.user_ids, batch.positive_ids), embeddings, view, strict=True):
-            unique = ids.unique()
-            terms.append(self.contrast(unique, F.embedding(unique, table), keys))
+            unique = gather_unique(ids)
+            terms.append(self.contrast(unique, F.embedding(own_rows(unique)[0], table), keys))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}

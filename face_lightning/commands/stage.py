@@ -1,17 +1,14 @@
 """`face fit|validate|test|predict`: one stage, with a run folder and checkpoints that cannot be mixed up."""
 
-import contextlib
 import hashlib
 import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -19,30 +16,41 @@ import face_lightning.backbones
 import face_lightning.data.readers
 import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
 from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
+from face_lightning.commands.arguments import (
+    LINKED,
+    add_run_arguments,
+    as_list,
+    check_arguments,
+    files_first,
+    trust_no_code,
+)
+from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
-from face_lightning.errors import CheckpointError, ConfigurationError, FaceError
+from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.stages import Stage
 from face_lightning.stages.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.stages.export import descriptors_of, has_words, write_descriptors, write_predictions
+from face_lightning.stages.folder import RunFolder, finished, holds_run
+from face_lightning.stages.interruption import LastCheckpoint
 from face_lightning.stages.recorder import (
     RunRecorder,
-    clear_run,
     environment,
-    finished,
+    gather_test_users,
     peak_mib,
     write_atomically,
     write_test_users,
 )
 
-_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only")
-_LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
+_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 
 
 class FaceCLI(LightningCLI):
     """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self._given = list(args)
+        self._given = [argument for argument in args if argument != "--allow-code"]
+        if len(self._given) == len(args):
+            trust_no_code()
         super().__init__(
             Stage,
             InteractionDataModule,
@@ -52,42 +60,13 @@ class FaceCLI(LightningCLI):
             auto_configure_optimizers=False,
             trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
             parser_kwargs={"prog": "face", "exit_on_error": False, "description": "Run a stage of FACE."},
-            args=_files_first(args),
+            args=files_first(self._given),
             run=run,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what a run needs besides trainer, model and data, and link what belongs together."""
-        parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
-        parser.add_argument(
-            "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
-        )
-        parser.add_argument(
-            "--if_exists",
-            type=Literal["fail", "skip", "overwrite"],
-            default="fail",
-            help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
-        )
-        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.set_defaults(
-            {
-                "checkpoint.filename": "best",
-                "checkpoint.monitor": "val/recall@20",
-                "checkpoint.mode": "max",
-                "checkpoint.save_on_train_epoch_end": True,
-                "checkpoint.enable_version_counter": False,
-                "checkpoint.auto_insert_metric_name": False,
-                "early_stopping.monitor": "val/recall@20",
-                "early_stopping.mode": "max",
-                "early_stopping.patience": 10,
-            }
-        )
-        parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
-        parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for source, target in (("num_users",) * 2, ("num_items",) * 2, ("catalogue_words", "extra_words")):
-            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+        """Add what a run needs besides trainer, model and data."""
+        add_run_arguments(parser)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone.
@@ -113,14 +92,17 @@ class FaceCLI(LightningCLI):
             raise ConfigurationError(
                 f"seed_everything: expected a number, got {seed}; a run without one cannot be repeated"
             )
+        check_range("seed_everything", seed, least=0, most=2**32 - 1, usual="0")
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         """Check what is asked for, before anything is built or written."""
         self.skipped = False
+        self.folder: RunFolder | None = None
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        check_arguments(config)
         if self.subcommand == "fit" and config["ckpt_path"] is None:
             if config["init_from"] is not None:
                 locate_checkpoint(Path(config["init_from"]))
@@ -152,7 +134,7 @@ class FaceCLI(LightningCLI):
         """
         if self.run_dir.is_file():
             raise ConfigurationError(f"run_dir: expected a folder, but {self.run_dir} is a file; give another one")
-        if not any(self.run_dir.glob("checkpoints/*.ckpt")):
+        if not holds_run(self.run_dir):
             return False
         if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
             return True
@@ -167,7 +149,7 @@ class FaceCLI(LightningCLI):
         """sha256 of everything that decides the run's result: its configuration and where it starts from."""
         self._dump_config()
         config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
-        for section, key in _LINKED.items():
+        for section, key in LINKED.items():
             config[section] = {name: value for name, value in config[section].items() if name != key}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         if self.option("init_from") is not None:
@@ -189,8 +171,8 @@ class FaceCLI(LightningCLI):
         )
         if self.subcommand == "fit" and not trainer_config.get("fast_dev_run"):
             self.recorder = RunRecorder(self.run_dir)
-            kwargs["callbacks"] = [*_as_list(trainer_config.get("callbacks")), self.recorder]
-            kwargs["plugins"] = [*_as_list(trainer_config.get("plugins")), AtomicCheckpointIO()]
+            kwargs["callbacks"] = [*as_list(trainer_config.get("callbacks")), self.recorder]
+            kwargs["plugins"] = [*as_list(trainer_config.get("plugins")), AtomicCheckpointIO()]
             if trainer_config.get("logger") in (None, True):
                 kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
         elif trainer_config.get("logger") in (None, True):
@@ -207,12 +189,12 @@ class FaceCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            started = any(self.run_dir.glob("checkpoints/*.ckpt"))
-            if subcommand == "fit" and _mistake(error) is not None and not started:
-                clear_run(self.run_dir)  # what cannot start leaves nothing behind
-                with contextlib.suppress(OSError):
-                    self.run_dir.rmdir()
+            if self.folder is not None and mistake_of(error) is not None and not holds_run(self.run_dir):
+                self.folder.restore()  # what cannot start leaves nothing behind, and what was there, there
             raise
+        finally:
+            if self.folder is not None:
+                self.folder.unlock()
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
@@ -221,20 +203,24 @@ class FaceCLI(LightningCLI):
         """Start from an earlier stage, and make the run folder."""
         if has_words(self.model):
             self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
+            check_range("data.entities_per_step", self.datamodule.entities_per_step, least=1, usual="256")
         if self.option("init_from") is not None and self.option("ckpt_path") is None:
-            print(init_from(self.model, Path(self.option("init_from"))))
+            started = init_from(self.model, Path(self.option("init_from")))
+            if self.trainer.is_global_zero:
+                print(started)
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
-        checkpoints = str(self.run_dir / "checkpoints")
-        self.trainer.callbacks.append(  # type: ignore[attr-defined]
-            RunCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-        )
+        folder = RunFolder(self.run_dir)
+        last = LastCheckpoint(folder, self.option("every_n_minutes"))
+        self.trainer.callbacks.append(last)  # type: ignore[attr-defined]
         if not self.trainer.is_global_zero:
             return
+        folder.lock()
+        self.folder = folder
         if self.option("ckpt_path") is None:
-            clear_run(self.run_dir)
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._meet_earlier_run()  # again: another process may have trained here before the lock was ours
+            folder.set_aside()
         self._dump_config()
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
         surroundings = {**environment(), "data": self.datamodule.interactions.summary()}
@@ -254,14 +240,16 @@ class FaceCLI(LightningCLI):
         (tested,) = self.trainer.test(
             self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
         )
+        test_users = gather_test_users(self.model)
+        descriptors = descriptors_of(self.model) if has_words(self.model) else None
         if not self.trainer.is_global_zero:
             return
         interactions = self.datamodule.interactions
-        write_test_users(self.model, interactions.user_ids, self.run_dir / "test_users.parquet")
-        if has_words(self.model):
+        write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
+        if descriptors is not None:
             write_descriptors(
                 self.model.words,
-                descriptors_of(self.model),
+                descriptors,
                 interactions.user_ids,
                 interactions.item_ids,
                 self.run_dir / "descriptors.parquet",
@@ -308,38 +296,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         FaceCLI(argv)
     except Exception as error:
-        mistake = _mistake(error)
+        mistake = mistake_of(error)
         if mistake is None or mistake is error:
             raise
         raise mistake from error
     return 0
-
-
-def _mistake(error: Exception) -> FaceError | None:
-    """An error of Lightning's or torch's as one that the user can mend; None for a bug."""
-    if isinstance(error, FaceError):
-        return error
-    if isinstance(error, MisconfigurationException) or (isinstance(error, OSError) and error.filename is not None):
-        return ConfigurationError(f"{error}; mend that, or see the whole error with --debug")
-    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
-        return ConfigurationError(f"early_stopping.monitor: {error}")
-    if isinstance(error, ValueError) and str(error).startswith("Invalid "):  # torch's optimizers
-        return ConfigurationError(f"model.init_args.optimizer: {error}; correct the value")
-    return None
-
-
-def _files_first(args: Sequence[str]) -> list[str]:
-    """The command line with its configuration files in front, so that what is typed beats what is filed."""
-    rest, files = list(args), []
-    for flag in ("-c", "--config"):
-        while flag in rest[:-1]:
-            at = rest.index(flag)
-            files += rest[at : at + 2]
-            del rest[at : at + 2]
-    files += [argument for argument in rest if argument.startswith("--config=")]
-    rest = [argument for argument in rest if not argument.startswith("--config=")]
-    return [*rest[:1], *files, *rest[1:]]
-
-
-def _as_list(value: Any) -> list[Any]:  # noqa: ANN401
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -37,18 +37,17 @@ class NegativeSampler:
         """Whether each user has any item left to draw, `(B,)` bool."""
         return self._num_missing[user_ids] > 0
 
-    def sample(self, user_ids: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, user_ids: Tensor, uniform: Tensor) -> Tensor:
         """One negative item for each user.
 
         Args:
             user_ids: Users `(B,)`; each must have at least one item left.
-            generator: Source of the draws.
+            uniform: Draws from [0, 1) `(B,)`, float64.
 
         Returns:
             Item ids `(B,)`.
         """
         missing = self._num_missing[user_ids]
-        uniform = torch.rand(len(user_ids), generator=generator, dtype=torch.float64)
         return self.missing_item(user_ids, (uniform * missing).long().clamp_max(missing - 1))
 
     def missing_item(self, user_ids: Tensor, rank: Tensor) -> Tensor:
@@ -79,10 +78,9 @@ class PopularitySampler(NegativeSampler):
         self._keys = users * self.num_items + items
         self._taken = F.pad(weights[items].cumsum(0), (1, 0))  # weight of the interactions before each
 
-    def sample(self, user_ids: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, user_ids: Tensor, uniform: Tensor) -> Tensor:
         """See `NegativeSampler`."""
         total = self._missing_weight(user_ids, torch.full_like(user_ids, self.num_items))
-        uniform = torch.rand(len(user_ids), generator=generator, dtype=torch.float64)
         draw = (uniform * total).long().clamp_max(total - 1)
         low, high = torch.zeros_like(user_ids), torch.full_like(user_ids, self.num_items)
         for _ in range(self.num_items.bit_length()):  # the missing items below `low` weigh `draw` at most
@@ -102,8 +100,10 @@ class TrainingLoader:
     """Batches of interactions with negatives and of entities to map, for one epoch at a time.
 
     Interactions are permuted in every epoch and cut into global batches; each rank takes its own part of
-    each, so that ranks never share a pair. Entities come from permutations of their own: all of them are
-    visited before any is visited again. The loader can be stopped and resumed at any step.
+    each, so that ranks never share a pair. Negatives are drawn for the global batch too: ranks draw
+    differently, and where the global batch is the same, any number of ranks trains on the same triples.
+    Entities come from permutations of their own: all of them are visited before any is visited again. The
+    loader can be stopped and resumed at any step.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form with sorted column indices.
@@ -158,19 +158,32 @@ class TrainingLoader:
         for step in range(first, self._num_steps):
             self._next_step = step + 1
             begin = step * self._global_batch
-            picked = order[begin : begin + self._global_batch][self._rank :: self._world_size]
+            rows = order[begin : begin + self._global_batch]
+            draws = torch.rand(len(rows), generator=generator(self._seed, 1, epoch, step, 0), dtype=torch.float64)
+            picked, pair_share = self._own(rows)
             users = self._users[picked]
-            draws = generator(self._seed, 1, epoch, step, self._rank)
-            negatives = self._negatives.sample(users, draws)
-            yield TrainingBatch(users, self._items[picked], negatives, self._entities(epoch, step))
+            negatives = self._negatives.sample(users, self._own(draws)[0])
+            entity_ids, entity_share = self._own(self._entities(epoch, step))
+            yield TrainingBatch(users, self._items[picked], negatives, entity_ids, pair_share, entity_share)
+
+    def _own(self, rows: Tensor) -> tuple[Tensor, float]:
+        """This rank's part of what all ranks share, and how large it is in units of the mean over ranks.
+
+        Where there is not one for each, a rank without any works on another's and counts for nothing: it has
+        to take part in the step.
+        """
+        own = rows[self._rank :: self._world_size]
+        share = len(own) * self._world_size / max(1, len(rows))
+        return (own if len(own) else rows[-1:]).clone(), share
 
     def _entities(self, epoch: int, step: int) -> Tensor:
+        """Entities of the step for all ranks."""
         if not self._entities_per_step:
             return torch.empty(0, dtype=torch.long)
         num_windows = -(-self._num_entities // self._entities_per_step)
         permutation, window = divmod(epoch * self._num_steps + step, num_windows)
         order = torch.randperm(self._num_entities, generator=generator(self._seed, 2, permutation))
-        return order.tensor_split(num_windows)[window][self._rank :: self._world_size].clone()
+        return order.tensor_split(num_windows)[window]
 
     def state_dict(self) -> dict[str, int]:
         """Where the current epoch stands, for a resume in the middle of it."""

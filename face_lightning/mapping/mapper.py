@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from face_lightning.errors import CheckpointError, ConfigurationError
+from face_lightning.distributed import gather_rows, rank, world_size
+from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
@@ -102,6 +103,14 @@ class TokenMapper(nn.Module):
                 f"concept_dim: expected at most {min(num_codes, token_dim)} (rank of the {num_codes} x {token_dim} "
                 f"codebook), got {concept_dim}; lower it, or set normalize_codebook to false"
             )
+        check_range("num_layers", num_layers, least=0, usual="1")
+        check_range("num_levels", num_levels, least=1, usual="1")
+        check_range("dropout", dropout, least=0, most=1, usual="0")
+        check_range("concept_dim", concept_dim, least=1, usual="128 to 256")
+        if num_heads < 1 or concept_dim % num_heads:
+            raise ConfigurationError(
+                f"num_heads: expected a divisor of {concept_dim} (concept_dim), got {num_heads}; 1 always fits"
+            )
         self.num_descriptors = num_descriptors
         self.normalize_input = normalize_input
         table = token_embeddings
@@ -141,10 +150,17 @@ class TokenMapper(nn.Module):
 
     @torch.no_grad()
     def describe(self, embeddings: Tensor, batch_size: int = 1024) -> Tensor:
-        """Descriptors `(B, S)`, rows of the codebook, of embeddings `(B, D)`."""
-        codes = self.quantizer.codes()
-        parts = [self.quantizer(self.encode(rows), codes).indices[0] for rows in embeddings.split(batch_size)]
-        return torch.cat(parts)
+        """Descriptors `(B, S)`, rows of the codebook, of embeddings `(B, D)`.
+
+        Processes share the work tile by tile, so that all of them must ask.
+        """
+        codes, tiles = self.quantizer.codes(), torch.arange(len(embeddings)).split(batch_size)
+        own = [embeddings[rows.to(embeddings.device)] for rows in tiles[rank() :: world_size()]]
+        parts = [self.quantizer(self.encode(rows), codes).indices[0] for rows in own]
+        nothing = torch.empty(0, self.num_descriptors, dtype=torch.long, device=embeddings.device)
+        described = gather_rows(torch.cat([nothing, *parts]))
+        places = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
+        return described[places.argsort().to(described.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings

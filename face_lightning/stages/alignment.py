@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from face_lightning.distributed import gather_rows, world_size
+from face_lightning.errors import check_range
 from face_lightning.losses import info_nce
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
@@ -48,6 +50,9 @@ class AlignmentStage(Stage):
             embeddings and word vectors; null for none, as the paper. Words are those of the last validation.
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
         **kwargs: Arguments of `Stage`.
+
+    Raises:
+        ConfigurationError: If the temperature or the number of entities is not positive.
     """
 
     name: ClassVar[str] = "alignment"
@@ -72,6 +77,9 @@ class AlignmentStage(Stage):
         mapper_lr_factor: float = 1.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
+        check_range("temperature", temperature, above=0, usual="0.05")
+        if aligned_per_step is not None:
+            check_range("aligned_per_step", aligned_per_step, least=1, usual="128")
         super().__init__(**kwargs)
         self.words = words(extra_words)
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
@@ -117,10 +125,14 @@ class AlignmentStage(Stage):
                 self._watch.descriptors = self.mapper.describe(torch.cat(self.backbone(self.graph)))
             self.mapper.train(training[0])
             self.backbone.train(training[1])
-        self.on_train_epoch_start()  # which a resume in mid-epoch leaves out
+        self._look_up_meanings()  # a resume in mid-epoch starts no epoch
 
     def on_train_epoch_start(self) -> None:
         """Look up what the words of all entities mean by now."""
+        super().on_train_epoch_start()
+        self._look_up_meanings()
+
+    def _look_up_meanings(self) -> None:
         if self.grounding is not None and self._watch.descriptors is not None:
             self._meanings = self.words.meanings(self._watch.descriptors)
 
@@ -129,12 +141,13 @@ class AlignmentStage(Stage):
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
         mapped = self.mapper(gather_entities(embeddings, entity_ids))
-        losses |= self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
+        own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
+        losses |= {name: batch.entity_share * loss for name, loss in own.items()}
         if self.grounding is not None:
             everyone = torch.ones(len(self._meanings), dtype=torch.bool, device=self._meanings.device)
             losses["grounding"] = self.grounding.loss(batch, embeddings, self._meanings, everyone)
         if self.loss_weights["alignment"] > 0:
-            rows = self._aligned_rows(entity_ids)
+            rows = self._aligned_rows(entity_ids) if batch.entity_share else entity_ids[:0]
             losses["alignment"] = self._alignment(
                 mapped.concepts[rows], mapped.quantized.indices[0][rows], mapped.codes, entity_ids[rows]
             )
@@ -148,22 +161,30 @@ class AlignmentStage(Stage):
         return rows
 
     def _alignment(self, concepts: Tensor, tokens: Tensor, codes: Tensor, entity_ids: Tensor) -> Tensor:
-        words = tokens_with_gradient(concepts, tokens, codes, self.words.token_embeddings, self.token_gradient)
-        spoken = self.words.encode_words(words, entity_ids)
-        written, classes = self.words.vectors[entity_ids], self.words.classes[entity_ids]
-        same_text = classes.unsqueeze(1) == classes
-        with torch.no_grad():
-            matches = (spoken @ written.T).argmax(1)
-            accuracy = (classes[matches] == classes).float().mean()
-        self.log(
-            "alignment/accuracy",
-            accuracy,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(tokens),
-        )
-        return info_nce(spoken, written, self.temperature, same_text, self.symmetric)
+        """Contrast of this process's words with the texts of all processes."""
+        if len(entity_ids):
+            words = tokens_with_gradient(concepts, tokens, codes, self.words.token_embeddings, self.token_gradient)
+            spoken = self.words.encode_words(words, entity_ids)
+        else:  # nothing of its own, but others wait for it to take part
+            spoken = concepts.sum() * self.words.vectors[entity_ids]
+        all_ids = gather_rows(entity_ids)
+        positives = (entity_ids.unsqueeze(1) == all_ids).int().argmax(1)
+        written, classes = self.words.vectors[all_ids], self.words.classes[all_ids]
+        same_text = classes[positives].unsqueeze(1) == classes
+        self._count_matches(spoken, written, classes, positives)
+        loss = info_nce(spoken, written, self.temperature, same_text, positives=positives)
+        if self.symmetric:
+            own, others = written[positives], gather_rows(spoken)
+            loss = (loss + info_nce(own, others, self.temperature, same_text, positives=positives)) / 2
+        return loss * (len(entity_ids) * world_size() / max(1, len(all_ids)))
+
+    @torch.no_grad()
+    def _count_matches(self, spoken: Tensor, written: Tensor, classes: Tensor, positives: Tensor) -> None:
+        """How often words are nearest to their own text, or one like it."""
+        accuracy = spoken.new_zeros(())
+        if len(spoken):
+            accuracy = (classes[(spoken @ written.T).argmax(1)] == classes[positives]).float().mean()
+        self.means.update({"alignment/accuracy": accuracy}, len(spoken))
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
@@ -182,5 +203,6 @@ class AlignmentStage(Stage):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
+        super().on_load_checkpoint(checkpoint)
         if "words" in checkpoint:
             self._watch.load_state_dict(checkpoint["words"])

@@ -3,6 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -14,11 +15,13 @@ from torch import Tensor
 from torch.optim import Adam
 
 from face_lightning.backbones import Backbone
+from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.metrics import RankingMetric, ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.seeds import counter_seed
+from face_lightning.stages.means import EpochMeans
 from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
 
 
@@ -37,6 +40,9 @@ class Stage(L.LightningModule, ABC):
         backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
         l2_weight: Weight of the squared norm of the trainable embeddings of a batch.
         top_k: Values of K for Recall and NDCG; the largest is the one that training watches.
+
+    Raises:
+        ConfigurationError: If `top_k` is empty or not positive, or the factor is negative.
     """
 
     name: ClassVar[str]
@@ -59,10 +65,16 @@ class Stage(L.LightningModule, ABC):
         self._build_scheduler = scheduler
         self.backbone_lr_factor = backbone_lr_factor
         self.loss_weights: dict[str, float] = {"l2": l2_weight}
-        self.top_k = sorted(top_k)
+        if not top_k or min(top_k) < 1:
+            raise ConfigurationError(
+                f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
+            )
+        check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
+        self.top_k = sorted(set(top_k))
         self.val_metrics = ranking_metrics(self.top_k, "val/")
         self.test_metrics = ranking_metrics(self.top_k, "test/")
         self.test_users: dict[str, list[Tensor]] = {}
+        self.means = EpochMeans()
         self._graph: InteractionGraph | None = None
         self._final: Embeddings | None = None
         self._ranker: Ranker | None = None
@@ -79,8 +91,14 @@ class Stage(L.LightningModule, ABC):
         self._graph = graph
 
     def setup(self, stage: str) -> None:
-        """Bring the graph to the device and let the backbone prepare itself."""
+        """Bring the graph to the device and let the backbone prepare itself.
+
+        Raises:
+            ConfigurationError: If a loss has a negative weight.
+        """
         del stage
+        for name, weight in self.loss_weights.items():
+            check_range(f"{name}_weight", weight, least=0, usual="between 0 and 1")
         self._graph = None
         self.backbone.prepare(self.graph)
 
@@ -99,12 +117,13 @@ class Stage(L.LightningModule, ABC):
         rows = _gather(embeddings, batch)
         users, positive, negative = rows
         scores = (users * positive).sum(-1), (users * negative).sum(-1)
-        losses = {"bpr": bayesian_personalized_ranking(*scores)}
+        losses = {"bpr": batch.pair_share * bayesian_personalized_ranking(*scores)}
         tables = self.backbone.initial_embeddings()
         if tables is not None:
             if tables.users.data_ptr() != embeddings.users.data_ptr():  # else the rows are at hand
                 rows = _gather(tables, batch)
-            losses["l2"] = torch.stack([row.square().sum() for row in rows]).sum() / len(users)
+            norms = torch.stack([row.square().sum() for row in rows])
+            losses["l2"] = norms.sum() * (batch.pair_share / len(users))
         losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
         return losses, embeddings
 
@@ -115,13 +134,23 @@ class Stage(L.LightningModule, ABC):
         torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of all loss terms; each term is logged as `train/<term>`."""
+        """Weighted sum of all loss terms, of which each one's mean over the epoch is logged as `train/<term>`."""
         del batch_idx
         losses = self.losses(batch)
         total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
-        logged = {f"train/{name}": loss.detach() for name, loss in losses.items()} | {"train/loss": total.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.user_ids))
+        terms = {f"train/{name}": loss.detach() for name, loss in losses.items()} | {"train/loss": total.detach()}
+        self.means.update(terms, len(batch.user_ids) / batch.pair_share)
         return total
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the epoch before; a resume in mid-epoch starts none."""
+        self.means.reset()
+
+    def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:  # noqa: ANN401
+        """Log the epoch's means with its last batch, before validation."""
+        del outputs, batch
+        if ends_epoch(self.trainer, batch_idx):
+            self.log_dict(self.means.compute(), on_step=False, on_epoch=True, batch_size=1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; the backbone's is called `backbone`."""
@@ -210,8 +239,19 @@ class Stage(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the stage's name, and keep nothing but plain values among the hyper-parameters."""
         checkpoint["face_stage"] = self.name
+        checkpoint["epoch_means"] = self.means.state_dict()
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = _plain(checkpoint["hyper_parameters"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of an epoch that was cut in its middle."""
+        self.means.load_state_dict(checkpoint.get("epoch_means", {}))
+
+
+def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether no batch comes after this one: the epoch is through, or the steps are."""
+    last = trainer.is_last_batch or batch_idx + 1 >= trainer.num_training_batches
+    return last or trainer.global_step == trainer.max_steps
 
 
 def _gather(embeddings: Embeddings, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,9 +262,14 @@ def _gather(embeddings: Embeddings, batch: TrainingBatch) -> tuple[Tensor, Tenso
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """`value` without anything but numbers, strings, lists and dictionaries; objects become None."""
+    """`value` without anything but numbers, strings, lists and dictionaries; objects become None.
+
+    Of an absolute path only the name is left: it says nothing on another machine, and too much of this one.
+    """
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else None
+    if isinstance(value, str):
+        return Path(value).name if Path(value).is_absolute() else value
+    return value if isinstance(value, bool | int | float) else None

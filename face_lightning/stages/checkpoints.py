@@ -1,13 +1,18 @@
 """Checkpoints of a run: each file whole or not there, and good in whatever folder the run is moved to."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from face_lightning.errors import CheckpointError, ConfigurationError
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
@@ -15,23 +20,66 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the file and renames; Lightning's own copies from the folder for temporary files."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:  # noqa: ANN401
-        """Write a checkpoint.
+        """Write a checkpoint; the last.ckpt before it stays as previous.ckpt.
 
         Args:
             checkpoint: What to write.
             path: File on this machine.
             storage_options: None; there is nothing to choose.
+
+        Raises:
+            CheckpointError: If it cannot be written; what was there is still there.
         """
         assert storage_options is None, "local files have no storage options"
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
-        torch.save(checkpoint, temporary)
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.is_file():
+                _keep(path, path.with_name(PREVIOUS))
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"checkpoint: {path} cannot be written ({_reason(error)}); the checkpoints written before are whole: "
+                "make room, then go on with --ckpt_path last"
+            ) from error
+
+
+def _keep(path: Path, name: Path) -> None:
+    """Let the file at `path` be found under `name` too; at no time is there neither."""
+    temporary = name.with_name(name.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:  # a file system without links
+        path.replace(name)
+        return
+    temporary.replace(name)
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's words, which torch's own error hides."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        seen = seen.__cause__ or seen.__context__
+    return str(error).splitlines()[0]
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """ModelCheckpoint whose state names files relative to its folder, so that a run can be moved and resumed."""
+    """ModelCheckpoint of the best epoch, whose state names files relative to its folder: a run can be moved."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Judge the epoch, unless it was cut: the resumed run will judge the whole of it."""
+        if epoch_is_whole(trainer) or not self.best_model_path:
+            super().on_train_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Scores, and files relative to the folder."""
@@ -51,6 +99,38 @@ class RunCheckpoint(ModelCheckpoint):
     @staticmethod
     def _files(state: dict[str, Any]) -> list[str]:
         return [*(state[key] for key in _PATHS), *state["best_k_models"]]
+
+
+class RunEarlyStopping(EarlyStopping):
+    """EarlyStopping that leaves an epoch that was cut to the run that goes on with it."""
+
+    def __init__(self, monitor: str, patience: int = 3, **kwargs: Any) -> None:  # noqa: ANN401
+        """See `EarlyStopping`.
+
+        Raises:
+            ConfigurationError: If `patience` is negative.
+        """
+        if patience < 0:
+            raise ConfigurationError(
+                f"early_stopping.patience: expected at least 0, got {patience}; a large number never stops early"
+            )
+        super().__init__(monitor, patience=patience, **kwargs)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Judge the epoch, unless it was cut."""
+        if epoch_is_whole(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+
+def batches_left(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the epoch has batches after this one."""
+    return not trainer.is_last_batch and batch_idx + 1 < trainer.num_training_batches
+
+
+def epoch_is_whole(trainer: L.Trainer) -> bool:
+    """Whether the epoch that ends saw all its batches, and was not cut by the steps or the time there were."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.is_last_batch or progress.current.ready >= trainer.num_training_batches
 
 
 def _rename(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class WordWatch:
         items = codebook_health(descriptors[self._words.num_users :], num_codes)
         values = {f"codebook/{key}": value for key, value in health.items()}
         values |= {f"codebook/items_{key}": value for key, value in items.items()}
-        if not stage.trainer.testing:
+        if stage.trainer.state.fn == "fit":  # outside of a fit there is no epoch before this one
             if self.descriptors is not None:
                 values["codebook/churn"] = churn(self.descriptors.to(descriptors.device), descriptors)
             self.descriptors = descriptors

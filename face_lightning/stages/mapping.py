@@ -90,7 +90,8 @@ class MappingStage(Stage):
         entity_ids = batch.entity_ids.sort().values
         mapped = self.mapper(gather_entities(embeddings, entity_ids))
         anchor = self.loss_weights["anchoring"] > 0
-        return losses | self.words.losses(mapped, entity_ids, anchor)
+        own = self.words.losses(mapped, entity_ids, anchor)
+        return losses | {name: batch.entity_share * loss for name, loss in own.items()}
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
@@ -109,5 +110,6 @@ class MappingStage(Stage):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
+        super().on_load_checkpoint(checkpoint)
         if "words" in checkpoint:
             self._watch.load_state_dict(checkpoint["words"])

@@ -1,6 +1,5 @@
 """What a run leaves in its folder besides checkpoints and TensorBoard's events."""
 
-import contextlib
 import json
 import platform
 import resource
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from face_lightning.distributed import gather_rows
 from face_lightning.stages.base import Stage
 
 _PACKAGES = (
@@ -25,13 +25,6 @@ _PACKAGES = (
     "transformers",
     "sentence-transformers",
     "numpy",
-)
-_RUN_FILES = (
-    "checkpoints/*.ckpt",
-    "checkpoints/*.ckpt.tmp",
-    "events.out.tfevents.*",
-    *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
-    *("test_users.parquet", "descriptors.parquet", "predictions.parquet"),
 )
 
 
@@ -54,7 +47,8 @@ class RunRecorder(L.Callback):
         path = self.run_dir / "metrics.jsonl"
         if trainer.is_global_zero and path.is_file():
             rows = path.read_text().splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= trainer.global_step]
+            epoch = trainer.current_epoch  # an epoch that was cut has a row that the whole one replaces
+            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["epoch"] < epoch]
             write_atomically(path, "".join(kept))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,23 +76,6 @@ class RunRecorder(L.Callback):
         self.seconds = state_dict["seconds"]
 
 
-def finished(run_dir: Path, fingerprint: str) -> bool:
-    """Whether a run folder holds the result of a run with this fingerprint."""
-    try:
-        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def clear_run(run_dir: Path) -> None:
-    """Remove what an earlier run left in its folder, and nothing else."""
-    for pattern in _RUN_FILES:
-        for path in run_dir.glob(pattern):
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not there, or holds files of the user's
-        (run_dir / "checkpoints").rmdir()
-
-
 def environment() -> dict[str, Any]:
     """Versions, processor and devices, without names of machines, users or folders."""
     versions = {"python": platform.python_version()}
@@ -124,15 +101,27 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def write_test_users(stage: Stage, user_ids: Any, path: Path) -> None:  # noqa: ANN401 NumPy array of strings
-    """Write every test user's metrics as Parquet, for paired comparisons between runs.
+def gather_test_users(stage: Stage) -> dict[str, Any]:
+    """Every test user's metrics by name, and `user`, its row; NumPy arrays of all processes, who all must ask.
 
     Args:
         stage: Stage that has been tested.
+    """
+    device = stage.device  # where processes can meet
+    columns = {key: gather_rows(torch.cat(parts).to(device)).cpu() for key, parts in stage.test_users.items()}
+    order = columns["user"].argsort()
+    return {key: column[order].numpy() for key, column in columns.items()}
+
+
+def write_test_users(columns: dict[str, Any], user_ids: Any, path: Path) -> None:  # noqa: ANN401 NumPy array of strings
+    """Write every test user's metrics as Parquet, for paired comparisons between runs.
+
+    Args:
+        columns: What `gather_test_users` gave.
         user_ids: Original ids of all users.
         path: File to write.
     """
-    columns = {key: torch.cat(parts).numpy() for key, parts in stage.test_users.items()}
+    columns = dict(columns)
     rows = columns.pop("user")
     table = pa.table({"user_id": pa.array(user_ids[rows].tolist(), pa.string()), **columns})
     temporary = path.with_name(path.name + ".tmp")

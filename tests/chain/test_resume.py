@@ -59,7 +59,7 @@ def killed(chain: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     children = {}
     for stage in ("stage1", "stage2", "stage3"):
         epoch = result(chain.run(stage))["epochs"] - 2
-        killer = ["--trainer.callbacks+=tests.chain.tiny.Killer"]
+        killer = ["--trainer.callbacks+=tests.chain.tiny.Killer", "--allow-code"]
         killer += [f"--trainer.callbacks.epoch={epoch}", "--trainer.callbacks.batch=1"]
         children[stage] = process("fit", "--config", chain.config(stage), *QUIET, "--run_dir", folder / stage, *killer)
     for child in children.values():

@@ -65,10 +65,11 @@ def fit(config: str, *arguments: str | Path) -> int:
     return face("fit", "--config", config, *QUIET, *arguments)
 
 
-def process(*arguments: str | Path) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
+def process(*arguments: str | Path, threads: int | None = None) -> subprocess.Popen[str]:
+    """The command as a process of its own, with as many threads as this one unless told otherwise."""
     command = [sys.executable, "-m", "face_lightning.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    variables = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=variables)
 
 
 class Killer(L.Callback):

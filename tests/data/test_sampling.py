@@ -27,6 +27,10 @@ def random_matrix(num_users: int = 30, num_items: int = 20, density: float = 0.2
     return sp.csr_array(cells.astype(np.float32))
 
 
+def uniform(count: int, seed: int) -> torch.Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
 @given(matrices())
 def test_every_missing_item_is_reached_by_its_rank(train: sp.csr_array) -> None:
     sampler = NegativeSampler(train)
@@ -41,7 +45,7 @@ def test_negatives_are_spread_evenly_over_each_users_missing_items() -> None:
     train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
     cells = train.toarray()
     draws = torch.arange(12).repeat(9_000)
-    items = NegativeSampler(train).sample(draws, torch.Generator().manual_seed(0))
+    items = NegativeSampler(train).sample(draws, uniform(len(draws), 0))
     for user in range(12):
         counts = torch.bincount(items[draws == user], minlength=9).numpy()
         missing = cells[user] == 0
@@ -57,7 +61,7 @@ def test_popular_items_are_drawn_in_proportion_to_their_power_and_never_a_positi
     cells[:, 3] = 0  # nobody knows it, and it is drawn all the same
     train = sp.csr_array(cells)
     draws = torch.arange(12).repeat(9_000)
-    items = PopularitySampler(train, power).sample(draws, torch.Generator().manual_seed(0))
+    items = PopularitySampler(train, power).sample(draws, uniform(len(draws), 0))
     popularity = cells.sum(0)
     weights = np.maximum(1, np.round(2**16 * (popularity / popularity.max()) ** power))
     for user in range(12):
@@ -76,7 +80,7 @@ def test_a_popular_negative_is_missing(train: sp.csr_array, power: float, seed: 
     sampler, cells = PopularitySampler(train, power), train.toarray()
     users = torch.arange(train.shape[0])
     users = users[sampler.has_negatives(users)].repeat(5)
-    items = sampler.sample(users, torch.Generator().manual_seed(seed))
+    items = sampler.sample(users, uniform(len(users), seed))
     assert not cells[users, items].any()
 
 
@@ -114,7 +118,26 @@ def test_nothing_to_train_on_is_told() -> None:
 
 
 def same(first: TrainingBatch, second: TrainingBatch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True)) and first[4:] == second[4:]
+
+
+@given(st.integers(1, 5), st.integers(2, 4), st.integers(1, 9))
+def test_any_number_of_ranks_trains_on_the_same_triples(per_rank: int, world_size: int, entities: int) -> None:
+    def step_rows(batches: tuple[TrainingBatch, ...]) -> tuple[list[tuple[int, int, int]], list[int]]:
+        triples = [zip(*(column.tolist() for column in batch[:3]), strict=True) for batch in batches]
+        ids = [batch.entity_ids.tolist() for batch in batches if batch.entity_share]
+        return sorted(itertools.chain(*triples)), sorted(itertools.chain(*ids))
+
+    def loader(rank: int, size: int) -> TrainingLoader:
+        sizes = {"batch_size": per_rank * world_size // size, "entities_per_step": entities * world_size // size}
+        return TrainingLoader(random_matrix(), **sizes, rank=rank, world_size=size)
+
+    together = zip(*(loader(rank, world_size) for rank in range(world_size)), strict=True)
+    for batches, alone in zip(together, loader(0, 1), strict=False):  # a rest may not feed every rank
+        assert step_rows(batches) == step_rows((alone,))
+        assert sum(batch.pair_share for batch in batches) == pytest.approx(world_size)
+        assert sum(batch.entity_share for batch in batches) == pytest.approx(world_size)
+        assert all(len(batch.entity_ids) >= 1 for batch in batches)
 
 
 def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
@@ -124,7 +147,7 @@ def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
 
     for others in (epoch(1), epoch(0, seed=1)):
         for ours, theirs in zip(epoch(0), others, strict=True):
-            assert not any(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            assert not any(torch.equal(a, b) for a, b in zip(ours[:4], theirs[:4], strict=True))
     assert all(same(*pair) for pair in zip(epoch(0), epoch(0), strict=True))
 
 
@@ -145,7 +168,7 @@ def test_all_entities_are_visited_before_any_is_visited_again(world_size: int, e
     seen: list[int] = []
     for epoch[0] in range(12):
         for batches in zip(*loaders, strict=True):
-            ids = [batch.entity_ids.tolist() for batch in batches]
+            ids = [batch.entity_ids.tolist() for batch in batches if batch.entity_share]
             assert max(len(part) for part in ids) <= entities_per_step
             seen += itertools.chain(*ids)
     rounds = [seen[begin : begin + 50] for begin in range(0, len(seen) - 49, 50)]

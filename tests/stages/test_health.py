@@ -72,7 +72,7 @@ class Recorder:
 
     def __init__(self, embeddings: torch.Tensor) -> None:
         self.final_embeddings = Embeddings(embeddings[:60], embeddings[60:])
-        self.trainer = SimpleNamespace(testing=False)
+        self.trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"))
         self.loggers: list[object] = []
         self.logged: dict[str, torch.Tensor] = {}
 

@@ -1,0 +1,138 @@
+"""Arguments of a run: what there is, what a configuration may name, and values that cannot be meant."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.cli import LightningArgumentParser
+
+from face_lightning.errors import ConfigurationError, check_range
+from face_lightning.stages.checkpoints import RunCheckpoint, RunEarlyStopping
+
+LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
+# What a configuration may build. Their constructors neither run nor load code.
+TRUSTED = (
+    *("face_lightning.backbones", "face_lightning.data.readers", "face_lightning.mapping"),
+    *("face_lightning.regularizers", "face_lightning.stages", "face_lightning.text", "torch.optim"),
+    *("lightning.pytorch.accelerators", "lightning.pytorch.callbacks", "lightning.pytorch.cli"),
+    *("lightning.pytorch.loggers", "lightning.pytorch.plugins", "lightning.pytorch.profilers"),
+    "lightning.pytorch.strategies",
+)
+_SECRET = re.compile(r"(^|_)(api_?key|password|secret|credentials?|(access|auth|api)_?token)$", re.IGNORECASE)
+_FIXED = {  # a run is found again by these
+    "filename": ("best",),
+    "save_top_k": (1,),
+    "save_last": (None, False),
+    "save_weights_only": (False,),
+}
+
+
+def trust_no_code() -> None:
+    """Let configurations name nothing but `TRUSTED` from now on, so that one from a stranger runs no code of his."""
+    set_parsing_settings(
+        import_path_denylist=["*"], import_path_allowlist=list(TRUSTED), instantiate_subclass_spec_in_any=False
+    )
+
+
+def add_run_arguments(parser: LightningArgumentParser) -> None:
+    """Add what a run needs besides trainer, model and data, and link what belongs together."""
+    parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
+    parser.add_argument(
+        "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
+    )
+    parser.add_argument(
+        "--if_exists",
+        type=Literal["fail", "skip", "overwrite"],
+        default="fail",
+        help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
+    )
+    parser.add_argument(
+        "--every_n_minutes",
+        type=float | None,
+        default=30.0,
+        help="Save last.ckpt in the middle of an epoch after so many minutes; null for never.",
+    )
+    parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+    parser.add_lightning_class_args(RunEarlyStopping, "early_stopping")
+    parser.set_defaults(
+        {
+            "checkpoint.filename": "best",
+            "checkpoint.monitor": "val/recall@20",
+            "checkpoint.mode": "max",
+            "checkpoint.save_on_train_epoch_end": True,
+            "checkpoint.enable_version_counter": False,
+            "checkpoint.auto_insert_metric_name": False,
+            "early_stopping.monitor": "val/recall@20",
+            "early_stopping.mode": "max",
+            "early_stopping.patience": 10,
+        }
+    )
+    parser.link_arguments("run_dir", "trainer.default_root_dir", compute_fn=str)
+    parser.link_arguments("run_dir", "checkpoint.dirpath", compute_fn=lambda path: str(Path(path) / "checkpoints"))
+    parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+    for source, target in (("num_users",) * 2, ("num_items",) * 2, ("catalogue_words", "extra_words")):
+        parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+
+
+def check_arguments(config: Mapping[str, Any]) -> None:
+    """Refuse values that Lightning takes but that cannot be meant.
+
+    Args:
+        config: Configuration of a command.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    for key, allowed in _FIXED.items():
+        value = config["checkpoint"][key]
+        if value not in allowed:
+            raise ConfigurationError(
+                f"checkpoint.{key}: expected {allowed[0]!r}, got {value!r}; other commands find a run's checkpoints by "
+                "it, so leave it out; for further checkpoints add a ModelCheckpoint to trainer.callbacks"
+            )
+    trainer, minutes = config["trainer"], config["every_n_minutes"]
+    if minutes is not None:
+        check_range("every_n_minutes", minutes, least=0, usual="30")
+    for key in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        if trainer[key] is not None:
+            check_range(f"trainer.{key}", trainer[key], least=1, usual="1")
+    if trainer["gradient_clip_val"] is not None:
+        check_range("trainer.gradient_clip_val", trainer["gradient_clip_val"], least=0, usual="1")
+    for path in _secrets(config, ""):
+        raise ConfigurationError(
+            f"{path}: expected no secret in a configuration, which is copied into the run's folder; leave it out and "
+            "set the environment variable that the service reads"
+        )
+
+
+def _secrets(value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
+    """Paths of values that look like passwords by their names."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _secrets(item, path)
+    elif isinstance(value, Mapping) or hasattr(value, "items"):
+        for key, item in value.items():
+            where = f"{path}.{key}".lstrip(".")
+            if isinstance(item, str) and item and _SECRET.search(str(key).rpartition(".")[2]):
+                yield where
+            yield from _secrets(item, where)
+
+
+def files_first(args: Sequence[str]) -> list[str]:
+    """The command line with its configuration files in front, so that what is typed beats what is filed."""
+    rest, files = list(args), []
+    for flag in ("-c", "--config"):
+        while flag in rest[:-1]:
+            at = rest.index(flag)
+            files += rest[at : at + 2]
+            del rest[at : at + 2]
+    files += [argument for argument in rest if argument.startswith("--config=")]
+    rest = [argument for argument in rest if not argument.startswith("--config=")]
+    return [*rest[:1], *files, *rest[1:]]
+
+
+def as_list(value: Any) -> list[Any]:  # noqa: ANN401
+    """`value` as a list: itself, nothing for None, or the only member."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -1,0 +1,89 @@
+"""Rows that many processes hold together. In a process on its own every function gives back what it got."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this process among them."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def own_rows(rows: Tensor) -> tuple[Tensor, float]:
+    """The rows that this process works on, of `rows` that all processes know, and its share.
+
+    Returns:
+        Every world_size-th row `(N, ...)`, and N in units of the mean over processes: a mean over the own
+        rows times the share, averaged over processes, is the mean over all rows.
+    """
+    if world_size() == 1:
+        return rows, 1.0
+    own = rows[rank() :: world_size()]
+    return own, len(own) * world_size() / max(1, len(rows))
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all processes, those of rank 0 first; their gradients come back to the process that gave them.
+
+    Args:
+        rows: `(N, ...)`; N may differ between processes, the rest not.
+    """
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def gather_unique(ids: Tensor) -> Tensor:
+    """All ids that any process holds, each once, ascending, `(N,)`; the same on all processes."""
+    unique: Tensor = gather_rows(ids.unique()).unique()
+    return unique
+
+
+def average(values: Tensor) -> Tensor:
+    """Mean over processes of `values`, which is left as it is."""
+    if world_size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def largest(number: int, device: torch.device | None = None) -> int:
+    """The largest `number` of any process; all of them must ask."""
+    if world_size() == 1:
+        return number
+    numbers = torch.tensor([number], device=device)
+    dist.all_reduce(numbers, op=dist.ReduceOp.MAX)
+    return int(numbers.item())
+
+
+class _GatherRows(torch.autograd.Function):
+    """An all-gather of unequal lengths by way of padding, whose gradient is summed over processes."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401
+        lengths = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(world_size())]
+        dist.all_gather(lengths, torch.tensor([len(rows)], device=rows.device))
+        counts = [int(length) for length in lengths]
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        first = sum(counts[: rank()])
+        ctx.own = slice(first, first + len(rows))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total[ctx.own]

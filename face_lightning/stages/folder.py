@@ -1,0 +1,109 @@
+"""The folder of a run: one run at a time, and an old run stays until a new one has something in its place."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+from face_lightning.errors import ConfigurationError
+
+_RUN_FILES = (
+    "checkpoints/*.ckpt",
+    "checkpoints/*.ckpt.tmp",
+    "events.out.tfevents.*",
+    *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
+    *("test_users.parquet", "descriptors.parquet", "predictions.parquet"),
+)
+
+
+class RunFolder:
+    """Lock, and what is to become of an earlier run; for the one process that writes.
+
+    Args:
+        path: Folder of the run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._old = path / ".replaced"
+        self._lock: int | None = None
+        self._made = not path.exists()
+
+    def lock(self) -> None:
+        """Make the folder, keep others out until this process ends, and mend what a crash left.
+
+        Raises:
+            ConfigurationError: If another process is in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY)  # the folder itself: no file that could be left behind
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.unlock()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                return  # a file system without locks
+            raise ConfigurationError(
+                f"run_dir: expected a folder of its own, but another process is training in {self.path}; wait for it, "
+                "or give another --run_dir"
+            ) from error
+        if self._old.is_dir():
+            self.discard() if holds_run(self.path) else self.restore()
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def set_aside(self) -> None:
+        """Move an earlier run out of the way, from where `restore` brings it back."""
+        for file in _run_files(self.path):
+            target = self._old / file.relative_to(self.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+
+    def discard(self) -> None:
+        """Remove the run that was set aside: there is a new one in its place."""
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def restore(self) -> None:
+        """Remove what a run that came to nothing left, and put the earlier one back."""
+        clear_run(self.path)
+        for file in list(self._old.rglob("*")):
+            if file.is_file():
+                target = self.path / file.relative_to(self._old)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+        self.discard()
+        if self._made:
+            with contextlib.suppress(OSError):  # not there, or the user has put something in
+                self.path.rmdir()
+
+
+def holds_run(path: Path) -> bool:
+    """Whether there is anything that a resume could start from."""
+    return any(path.glob("checkpoints/*.ckpt"))
+
+
+def finished(run_dir: Path, fingerprint: str) -> bool:
+    """Whether a run folder holds the result of a run with this fingerprint."""
+    try:
+        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def clear_run(run_dir: Path) -> None:
+    """Remove what an earlier run left in its folder, and nothing else."""
+    for path in _run_files(run_dir):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or holds files of the user's
+        (run_dir / "checkpoints").rmdir()
+
+
+def _run_files(run_dir: Path) -> list[Path]:
+    return [path for pattern in _RUN_FILES for path in run_dir.glob(pattern)]

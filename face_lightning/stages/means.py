@@ -1,0 +1,49 @@
+"""Means over an epoch that many processes share, and that survive a break in its middle."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from face_lightning.distributed import average
+
+_AND = " "
+
+
+class EpochMeans:
+    """Weighted means by name, summed in float64 where the values lie; processes meet when they are asked for.
+
+    Lightning keeps the sums of its own logging out of checkpoints, so that after a resume in mid-epoch the
+    means would be those of the rest of the epoch.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # of names that come together: their sums, then the weights'
+
+    def reset(self) -> None:
+        """Start an epoch."""
+        self._sums = {}
+
+    def update(self, values: Mapping[str, Tensor], weight: float) -> None:
+        """Add scalars of a step, each of them `weight` times."""
+        names = tuple(values)
+        parts = torch.stack([*values.values()]).double()
+        summand = torch.cat([parts, parts.new_ones(1)]) * weight
+        self._sums[names] = self._sums[names].to(summand.device) + summand if names in self._sums else summand
+
+    def compute(self) -> dict[str, Tensor]:
+        """Mean of each name over the epoch and all processes, float32 scalars."""
+        totals: dict[str, list[Tensor]] = {}
+        for joined, sums in self.state_dict().items():
+            for name, value in zip(joined.split(_AND), sums, strict=False):  # the last is the weights'
+                totals.setdefault(name, []).append(torch.stack([value, sums[-1]]))
+        pairs = {name: torch.stack(parts).sum(0) for name, parts in totals.items()}
+        return {name: (pair[0] / pair[1].clamp_min(1e-9)).float() for name, pair in pairs.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Sums of values, then of weights, under their names joined: means over processes, who all must ask."""
+        return {_AND.join(names): average(self._sums[names]) for names in sorted(self._sums)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from sums that all processes load."""
+        self._sums = {tuple(joined.split(_AND)): sums.clone() for joined, sums in state.items()}

@@ -1,0 +1,323 @@
+"""Hostile and broken inputs by the real command: one line each, exit code 2, and nothing written."""
+
+import errno
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.sparse import coo_matrix
+
+from tests.chain.tiny import QUIET, World, fit, write_world
+
+TOUCHED = Path("/tmp/face-lightning-hostile-code-ran")
+UNTRUSTED = (
+    r"expected a class of face_lightning, torch.optim or lightning.pytorch, got {}, whose code would run; add --all"
+)
+LATER = r"trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
+MAPPER = "model.init_args.mapper.init_args"
+
+# What is typed behind a configuration that works, and the line that it gets.
+VALUES: list[tuple[str, str, str]] = [
+    ("stage1", "checkpoint.filename=other", r"checkpoint.filename: expected 'best', got 'other'; other commands find"),
+    ("stage1", "checkpoint.save_top_k=3", r"checkpoint.save_top_k: expected 1, got 3; other commands find"),
+    ("stage1", "checkpoint.save_last=true", r"checkpoint.save_last: expected None, got True; other commands find"),
+    ("stage1", "checkpoint.save_weights_only=true", r"checkpoint.save_weights_only: expected False, got True; other"),
+    ("stage1", "checkpoint.mode=up", r"`mode` can be min, max but got up; mend that"),
+    ("stage1", "early_stopping.mode=up", r"`mode` can be min, max, got up; mend that"),
+    ("stage1", "early_stopping.patience=-1", r"early_stopping.patience: expected at least 0, got -1; a large number"),
+    ("stage1", "model.init_args.l2_weight=-1", r"l2_weight: expected at least 0, got -1.0; between 0 and 1 is usual"),
+    ("stage1", "model.init_args.l2_weight=.nan", r"l2_weight: expected at least 0, got nan; between 0 and 1 is usual"),
+    ("stage1", "model.init_args.backbone_lr_factor=-1", r"backbone_lr_factor: expected at least 0, got -1.0; 1, or"),
+    ("stage1", "model.init_args.top_k=[]", r"top_k: expected one or more numbers from 1 on, got \[\]; \[5, 10, 20\]"),
+    ("stage1", "model.init_args.top_k=[0,5]", r"top_k: expected one or more numbers from 1 on, got \[0, 5\]; "),
+    ("stage1", "model.init_args.top_k=[-5]", r"top_k: expected one or more numbers from 1 on, got \[-5\]; "),
+    ("stage1", "trainer.accelerator=nosuch", r"trainer: You selected an invalid accelerator name.*; correct the value"),
+    ("stage1", "trainer.devices=0", r"`Trainer\(devices='?0'?\)` value is not a valid input.*; mend that"),
+    ("stage1", "trainer.devices=many", r"trainer: `devices` selected with `CPUAccelerator` should be an int > 0"),
+    ("stage1", "trainer.num_nodes=0", r"trainer: `num_nodes` must be a positive integer, but got 0.; correct"),
+    ("stage1", "trainer.precision=7", r"trainer.precision: expected .*, got 7; correct the value"),
+    ("stage1", "trainer.max_epochs=-5", r"`max_epochs` must be a non-negative integer or -1. You passed in -5"),
+    ("stage1", "trainer.max_steps=0", LATER),
+    ("stage1", "trainer.max_steps=-3", r"`max_steps` must be a non-negative integer or -1 .*You passed in -3"),
+    ("stage1", "trainer.limit_train_batches=0", LATER),
+    ("stage1", "trainer.limit_val_batches=0", r"early_stopping.monitor: .*`val/recall@20` which is not available"),
+    ("stage1", "trainer.accumulate_grad_batches=0", r"trainer.accumulate_grad_batches: expected at least 1, got 0; 1"),
+    ("stage1", "trainer.check_val_every_n_epoch=0", r"trainer.check_val_every_n_epoch: expected at least 1, got 0; 1"),
+    ("stage1", "trainer.gradient_clip_val=-1", r"trainer.gradient_clip_val: expected at least 0, got -1; 1 is usual"),
+    ("stage1", "trainer.profiler=nosuch", r".*`profiler` parameter of `Trainer`.*; mend that"),
+    ("stage1", "trainer.benchmark=perhaps", r"trainer.benchmark: expected bool or null, got perhaps; correct"),
+    ("stage1", "trainer.max_time=nonsense", r"`Timer\(duration='nonsense'\)` is not a valid duration.*; mend that"),
+    ("stage1", "trainer.enable_checkpointing=false", r"Trainer was configured with `enable_checkpointing=False` but"),
+    ("stage1", "trainer.barebones=true", r"trainer: `Trainer\(barebones=True, logger=.*; correct the value"),
+    (
+        "stage1",
+        "trainer.logger.class_path=lightning.pytorch.loggers.CometLogger",
+        r".*comet.*; install it, or configure",
+    ),
+    ("stage1", "every_n_minutes=-1", r"every_n_minutes: expected at least 0, got -1.0; 30 is usual"),
+    ("stage1", "every_n_minutes=soon", r"every_n_minutes: expected float or null, got soon; correct the value"),
+    (
+        "stage1",
+        "seed_everything=-4",
+        r"seed_everything: expected at least 0 and at most 4294967295, got -4; 0 is usual",
+    ),
+    ("stage1", "seed_everything=99999999999", r"seed_everything: expected at least 0 and at most 4294967295, got 9999"),
+    ("stage1", "data.mask_seen=all", r"data.mask_seen: expected Literal\['train', 'train\+val'\], got all; correct"),
+    ("stage1", "data.reader.init_args.root=nosuch", r".*nosuch.*"),
+    ("stage1", "data.reader.init_args.root=", r".*; .*"),
+    ("stage2", "data.entities_per_step=0", r"data.entities_per_step: expected at least 1, got 0; 256 is usual"),
+    ("stage2", f"{MAPPER}.num_layers=-1", r"num_layers: expected at least 0, got -1; 1 is usual"),
+    ("stage2", f"{MAPPER}.num_levels=0", r"num_levels: expected at least 1, got 0; 1 is usual"),
+    ("stage2", f"{MAPPER}.dropout=2", r"dropout: expected at least 0 and at most 1, got 2.0; 0 is usual"),
+    ("stage2", f"{MAPPER}.concept_dim=0", r"concept_dim: expected at least 1, got 0; 128 to 256 is usual"),
+    ("stage2", f"{MAPPER}.concept_dim=999", r"concept_dim: expected at most 16 .*, got 999; lower it, or set"),
+    ("stage2", f"{MAPPER}.num_heads=3", r"num_heads: expected a divisor of 8 \(concept_dim\), got 3; 1 always fits"),
+    ("stage2", f"{MAPPER}.num_heads=0", r"num_heads: expected a divisor of 8 \(concept_dim\), got 0; 1 always fits"),
+    ("stage2", "model.init_args.anchoring_weight=-1", r"anchoring_weight: expected at least 0, got -1.0; between"),
+    ("stage2", "model.init_args.words.init_args.word_list=nosuch.txt", r".*nosuch.txt.*"),
+    (
+        "stage2",
+        "model.init_args.words.init_args.item_prompt=nothing",
+        r"template: expected the gap \{words\} exactly on",
+    ),
+    ("stage3", "data.entities_per_step=0", r"data.entities_per_step: expected at least 1, got 0; 256 is usual"),
+    ("stage3", "model.init_args.alignment_weight=-1", r"alignment_weight: expected at least 0, got -1.0; between 0"),
+    ("stage3", "model.init_args.temperature=0", r"temperature: expected more than 0, got 0.0; 0.05 is usual"),
+    (
+        "stage3",
+        "model.init_args.token_gradient=hard",
+        r"model.token_gradient: expected .*, got hard; correct the value",
+    ),
+    # Code that a configuration from a stranger might want to run.
+    ("stage1", "trainer.callbacks+=tests.chain.tiny.Killer", "trainer.callbacks: " + UNTRUSTED.format("tests.*Killer")),
+    ("stage1", "trainer.callbacks+=os.system", "trainer.callbacks: " + UNTRUSTED.format("os.system")),
+    ("stage1", "trainer.logger=subprocess.Popen", "trainer.logger: " + UNTRUSTED.format("subprocess.Popen")),
+    ("stage1", "model.init_args.backbone=os.getcwd", "model.backbone: " + UNTRUSTED.format("os.getcwd")),
+    ("stage1", "model.class_path=tests.chain.tiny.World", "model: " + UNTRUSTED.format("tests.chain.tiny.World")),
+    ("stage1", "data.reader=builtins.exec", "data.reader: " + UNTRUSTED.format("builtins.exec")),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world with a finished stage 1 and stage 2."""
+    world = write_world(tmp_path_factory.mktemp("world"))
+    for stage in ("stage1", "stage2"):
+        assert fit(world.config(stage), "--trainer.max_epochs", "1") == 0
+    return world
+
+
+def listing(folder: Path) -> set[Path]:
+    return set(folder.rglob("*")) if folder.exists() else set()
+
+
+@pytest.fixture
+def line_of(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
+    """Runs a fit that must fail, and gives the one line that it says."""
+
+    def run(config: str | Path, *arguments: str | Path, run_dir: Path = tmp_path / "run") -> str:
+        capfd.readouterr()
+        before = listing(world.root), listing(tmp_path)
+        assert fit(str(config), "--run_dir", run_dir, *arguments) == 2
+        lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Batches")]
+        (line,) = lines
+        assert (listing(world.root), listing(tmp_path)) == before, "something was written"
+        assert line.startswith("face: error: ")
+        return line.removeprefix("face: error: ")
+
+    yield run
+    assert not TOUCHED.exists()
+
+
+@pytest.mark.parametrize(("stage", "option", "message"), VALUES, ids=[f"{case[0]} {case[1]}" for case in VALUES])
+def test_values(world: World, line_of: Callable[..., str], stage: str, option: str, message: str) -> None:
+    assert re.match(message, line_of(world.config(stage), f"--{option}"))
+
+
+def touching(name: str) -> Any:
+    return {"class_path": name, "init_args": {"args": ["touch", str(TOUCHED)]}}
+
+
+FILES: list[tuple[str, bytes | Callable[[dict[str, Any]], Any], str]] = [
+    ("empty", b"", r"config: expected options by name, got ''; correct the file"),
+    ("list", b"- 1\n- 2\n", r".*; .*"),
+    ("text", b"just words", r".*; .*"),
+    ("binary", bytes(range(256)), r"config: expected text in UTF-8, but .*; save the file as UTF-8"),
+    (
+        "latin-1",
+        "run_dir: r\xe9sum\xe9\n".encode("latin-1"),
+        r"config: expected text in UTF-8, but .*; save the file as UTF-8",
+    ),
+    ("tag", f"run_dir: !!python/object/apply:os.system ['touch {TOUCHED}']\n".encode(), r"config: expected YAML, but"),
+    (
+        "optimizer that runs a program",
+        lambda config: config["model"]["init_args"].update(optimizer=touching("subprocess.Popen")),
+        "model.optimizer: " + UNTRUSTED.format("subprocess.Popen"),
+    ),
+    (
+        "callback that runs a program",
+        lambda config: config["trainer"].update(callbacks=[touching("subprocess.Popen")]),
+        "trainer.callbacks: " + UNTRUSTED.format("subprocess.Popen"),
+    ),
+    (
+        "module that is imported",
+        lambda config: config["trainer"].update(plugins=[{"class_path": "antigravity.Plugin"}]),
+        "trainer.plugins: " + UNTRUSTED.format("antigravity.Plugin"),
+    ),
+    (
+        "password",
+        lambda config: config["trainer"].update(
+            logger={"class_path": "lightning.pytorch.loggers.CometLogger", "init_args": {"api_key": "hunter2"}}
+        ),
+        r"trainer.logger.init_args.api_key: expected no secret in a configuration, .*; leave it out and set the env",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), FILES, ids=[case[0] for case in FILES])
+def test_configuration_files(
+    world: World, tmp_path: Path, line_of: Callable[..., str], name: str, content: Any, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    if callable(content):
+        config = world.read("stage1")
+        for key, part in (("data", config["data"]), ("backbone", config["model"]["init_args"]["backbone"])):
+            (config if key == "data" else config["model"]["init_args"])[key] = str(world.root / part)
+        content(config)
+        content = yaml.safe_dump(config).encode()
+    path.write_bytes(content)
+    line = line_of(path)
+    assert re.match(message, line)
+    assert "hunter2" not in line
+
+
+def test_configuration_that_is_a_folder(tmp_path: Path, line_of: Callable[..., str]) -> None:
+    assert re.match(r"config: expected a file, but .* is a folder; correct the path", line_of(tmp_path))
+
+
+class Touch:
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {TOUCHED}",)
+
+
+def spoil_archive(path: Path) -> None:
+    """Change a number in the middle of the largest tensor, which torch.load does not notice."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    content[largest.header_offset + largest.compress_size // 2 + 100] ^= 0x40
+    path.write_bytes(content)
+
+
+CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
+    ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is whole, or"),
+    (
+        "cut",
+        lambda path: path.write_bytes(path.read_bytes()[:-900]),
+        r".* cannot be read .*; use \S*previous.ckpt, whic",
+    ),
+    (
+        "one bit",
+        spoil_archive,
+        r".* cannot be read \(wrong checksum of .*\), as .*; use \S*previous.ckpt, which is whole",
+    ),
+    ("code", lambda path: torch.save({"state_dict": Touch()}, path), r".* cannot be read \(Weights only load failed"),
+    ("old pickle", lambda path: path.write_bytes(pickle.dumps(Touch())), r".* cannot be read \(File is not a zip file"),
+    ("list", lambda path: torch.save([1, 2], path), r"ckpt_path: expected a checkpoint that a stage .*; give one"),
+    ("folder", lambda path: (path.unlink(), path.mkdir()), r"ckpt_path: expected a checkpoint, but there is no file"),
+    ("gone", lambda path: path.unlink(), r"ckpt_path: expected a checkpoint, but there is no file .*previous.ckpt"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoil", "message"), CHECKPOINTS, ids=[case[0] for case in CHECKPOINTS])
+def test_checkpoints(
+    world: World, tmp_path: Path, line_of: Callable[..., str], name: str, spoil: Callable[[Path], Any], message: str
+) -> None:
+    run = tmp_path / "spoilt"
+    shutil.copytree(world.run("stage1"), run)
+    shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
+    spoil(run / "checkpoints" / "last.ckpt")
+    assert re.match(message, line_of(world.config("stage1"), "--ckpt_path", "last", run_dir=run))
+
+
+def matrix(shape: tuple[int, int], fill: float = 1.0) -> bytes:
+    return pickle.dumps(coo_matrix(np.full(shape, fill, dtype=np.float32)))
+
+
+DATA: list[tuple[str, str, bytes, str]] = [
+    ("stage1", "trn_mat.pkl", pickle.dumps(Touch()), r".*trn_mat.pkl: .*the pickle asks for posix.system"),
+    ("stage1", "trn_mat.pkl", b"", r".*trn_mat.pkl: expected an intact pickle"),
+    ("stage1", "trn_mat.pkl", matrix((40, 30), 0), r".*; .*"),
+    ("stage1", "trn_mat.pkl", matrix((40, 30)), r".*; .*"),
+    ("stage1", "trn_mat.pkl", pickle.dumps({"a": 1}), r".*trn_mat.pkl.*; .*"),
+    ("stage1", "val_mat.pkl", matrix((7, 30)), r".*; .*"),
+    ("stage1", "tst_mat.pkl", matrix((40, 3)), r".*; .*"),
+    ("stage1", "item_ids.txt", b"i0\ni1\n", r".*item_ids.txt.*; .*"),
+    ("stage1", "item_ids.txt", b"i0\n" * 30, r".*; .*"),
+    ("stage2", "items.jsonl", b"{broken\n", r".*items.jsonl.*; .*"),
+    ("stage2", "items.jsonl", b"\xff\xfe\x00", r".*items.jsonl.*; .*"),
+]
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "content", "message"), DATA, ids=[f"{n} {i}" for i, (_, n, *_) in enumerate(DATA)]
+)
+def test_data(
+    world: World,
+    tmp_path: Path,
+    line_of: Callable[..., str],
+    stage: str,
+    name: str,
+    content: bytes,
+    message: str,
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(world.root / "data", data)
+    (data / name).write_bytes(content)
+    assert re.match(message, line_of(world.config(stage), "--data.reader.init_args.root", data))
+
+
+def test_run_folders_that_cannot_be(world: World, line_of: Callable[..., str], tmp_path: Path) -> None:
+    for run, message in (
+        (Path("/dev/null/run"), r".*Not a directory.*"),
+        (tmp_path / ("x" * 300), r".*File name too long.*"),
+        (Path("/proc/nosuch/run"), r".*No such file or directory.*"),
+    ):
+        assert re.match(message, line_of(world.config("stage1"), run_dir=run)), run
+
+
+def test_table_is_as_long_as_promised() -> None:
+    assert len(VALUES) + len(FILES) + len(CHECKPOINTS) + len(DATA) >= 60
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 7")])
+def test_full_disk_keeps_the_last_good_state(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    run, save, count = tmp_path / "run", torch.save, [0]
+
+    def fill(content: Any, file: Any) -> None:
+        count[0] += 1
+        if count[0] == 4:
+            file.write(b"half")
+            raise error
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", fill)
+    assert fit(world.config("stage1"), "--run_dir", run) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.match(
+        r"face: error: checkpoint: \S+ cannot be written \(.*\); the checkpoints .* are whole: make room", line
+    )
+    assert not list(run.rglob("*.tmp"))
+    monkeypatch.setattr(torch, "save", save)
+    assert fit(world.config("stage1"), "--run_dir", run, "--ckpt_path", "last", *QUIET) == 0
