@@ -64,7 +64,11 @@ def write_prepared(data: PreparedData, out: Path, overwrite: bool = False) -> No
         if out.exists():
             old = out.with_name(f".{out.name}.{os.getpid()}.old")
             out.rename(old)
-            unfinished.rename(out)
+            try:
+                unfinished.rename(out)
+            except OSError:
+                old.rename(out)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             unfinished.rename(out)

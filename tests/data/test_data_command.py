@@ -1,5 +1,6 @@
 import pytest
 
+from face_lightning.cli import main as face
 from face_lightning.commands.data import main
 from face_lightning.errors import ConfigurationError
 
@@ -21,3 +22,15 @@ def test_says_where_what_and_on_which_terms(recbole_wheel, tmp_path, capsys):
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigurationError, match="name must be one of ml-100k, but is 'ml-1m'"):
         main(["ml-1m"])
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["ml-100k", "--bogus"], ["import"], ["import", "a", "--core", "x"], ["show"]]
+)
+def test_mistakes_are_one_line(arguments, capsys):
+    assert face(["data", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("face: error: ")
+    assert printed.err.count("\n") == 1
+    assert "--help" in printed.err

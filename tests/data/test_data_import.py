@@ -1,5 +1,6 @@
 """`face data import` by the real command: what it writes, what it refuses, and that it leaves nothing behind."""
 
+import errno
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from face_lightning.cli import main
+from face_lightning.data.pairs import Columns, read_pairs
 from face_lightning.data.readers import InteractionFile, MovieLens100K, PreparedFolder, RLMRecFolder
 
 HEADER = "user_id,item_id,rating,timestamp\n"
@@ -301,6 +303,40 @@ def test_full_disk_leaves_nothing(tmp_path):
     assert done.stderr.startswith("face: error: out: cannot write mine (")
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["c.csv"]
+
+
+def test_full_disk_keeps_what_was_there(clicks, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "mine"
+    assert run(capsys, clicks, "--out", out)[0] == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("face_lightning.data.prepared.pq.write_table", full)
+    code, _, err = run(capsys, clicks, "--out", out, "--force", "--seed", 3)
+    assert code == 2
+    assert "(No space left on device); make room, or give another --out" in err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
+
+
+def test_many_blocks_are_one_file_and_progress_is_told(tmp_path, monkeypatch):
+    """Ids are numbered across blocks that are parsed one after the other."""
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 400, 30_000), rng.integers(0, 300, 30_000)
+    path = tmp_path / "c.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u, i in zip(users, items, strict=True)))
+    whole = read_pairs([path], Columns())
+    monkeypatch.setattr("face_lightning.data.tables._LONGEST_LINE", 1 << 14)
+    shares = []
+    parts = read_pairs([path], Columns(), progress=shares.append)
+    assert len(shares) > 10
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    for pairs in (whole, parts):
+        assert (pairs.user_ids.astype(int)[pairs.users] == users).all()
+        assert (pairs.item_ids.astype(int)[pairs.items] == items).all()
 
 
 def test_damage_to_a_prepared_folder_is_told(clicks, tmp_path, capsys):

@@ -84,6 +84,46 @@ def test_recbole_files_lie_beside_each_other(tmp_path):
     assert "nurse" not in (profiles.user_texts[1] or "")
 
 
+def test_recbole_files_of_a_given_split(tmp_path):
+    for split, pairs in {"train": "ax ay bx", "valid": "bz", "test": "az by"}.items():
+        lines = "".join(f"{user}\t{item}\n" for user, item in pairs.split())
+        (tmp_path / f"d.{split}.inter").write_text(f"user_id:token\titem_id:token\n{lines}")
+    (tmp_path / "d.item").write_text("item_id:token\ttitle:token_seq\nz\tBig Fish\n")
+    valid, test = tmp_path / "d.valid.inter", tmp_path / "d.test.inter"
+    dataset = InteractionFile(tmp_path / "d.train.inter", split="given", valid=valid, test=test).read()
+    assert [dataset.interactions.matrix(split).nnz for split in ("train", "valid", "test")] == [3, 1, 2]
+    assert dataset.profiles.item_labels == ("x", "y", "Big Fish")
+    assert dataset.interactions.name == "d"
+
+
+def test_readers_stand_in_configurations(clicks, tmp_path):
+    """`face summarize` builds its data from the same YAML as the stages, and writes whoever has text."""
+    items = jsonl(tmp_path / "items.jsonl", [{"id": 9, "label": "Alien", "kinds": "Horror|Space"}])
+    assert main(["data", "import", str(clicks), "--out", str(tmp_path / "mine"), "--quiet"]) == 0
+    file = {
+        "class_path": "InteractionFile",
+        "init_args": {
+            "source": str(clicks),
+            "split": "global",
+            "ratios": [4, 1, 1],
+            "item_metadata": str(items),
+            "item_key": "id",
+            "item_fields": {"title": "label", "genres": "kinds"},
+            "domain": "movie",
+        },
+    }
+    told = tmp_path / "told.jsonl"
+    for reader, code in (
+        (file, 0),
+        ({"class_path": "PreparedFolder", "init_args": {"root": str(tmp_path / "mine")}}, 2),
+    ):
+        arguments = ["summarize", "--out", str(told), "--cache_dir", str(tmp_path / "cache")]
+        assert main([*arguments, "--data.reader", json.dumps(reader)]) == code  # 2: nobody has a text
+    texts = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, told.read_text().splitlines())}
+    assert "Alien" in texts["item", "9"]
+    assert texts["item", "0"] is None
+
+
 def test_written_texts_come_before_templates(clicks, tmp_path):
     users = jsonl(tmp_path / "users.jsonl", [{"user_id": "u1", "text": "Loves  quiet films.", "titles": "spoilt"}])
     items = jsonl(tmp_path / "items.jsonl", [*ITEMS[:2], {"item_id": 2, "title": "Up", "text": "Balloons."}])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from face_lightning.data.splits import k_core, random_split_per_user, renumber
+from face_lightning.data.splits import global_split, k_core, last_split, random_split_per_user, renumber, temporal_split
 
 PAIRS = st.sets(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40)
 
@@ -73,3 +73,51 @@ def test_renumber_in_ascending_order():
     distinct, numbers = renumber(np.array([30, 10, 30, 20]))
     assert distinct.tolist() == [10, 20, 30]
     assert numbers.tolist() == [2, 0, 2, 1]
+
+
+@st.composite
+def timed_pairs(draw):
+    """Distinct pairs with times that often coincide."""
+    pairs = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=50, unique=True))
+    times = draw(st.lists(st.integers(0, 8), min_size=len(pairs), max_size=len(pairs)))
+    users, items = np.array(pairs).T
+    return users, items, np.array(times, dtype=np.float64)
+
+
+@given(timed_pairs(), st.integers(0, 5), st.randoms(use_true_random=False))
+def test_global_split_has_exact_sizes_and_knows_no_order(pairs, seed, random):
+    users, items, _ = pairs
+    splits = global_split(users, items, (3, 1, 1), seed)
+    sizes = np.bincount(splits, minlength=3)
+    assert sizes.sum() == len(users)
+    assert abs(sizes[0] - 0.6 * len(users)) <= 0.5
+    order = random.sample(range(len(users)), len(users))
+    assert (global_split(users[order], items[order], (3, 1, 1), seed) == splits[order]).all()
+
+
+@given(timed_pairs())
+def test_temporal_split_trains_on_the_past(pairs):
+    times = pairs[2]
+    splits = temporal_split(times)
+    for number in (0, 1):
+        if (splits <= number).any() and (splits > number).any():
+            assert times[splits <= number].max() < times[splits > number].min()
+    assert (splits == 0).sum() <= round(0.6 * len(times) + 0.5)
+
+
+def test_temporal_split_by_hand():
+    assert temporal_split(np.array([5.0, 1, 2, 4, 3])).tolist() == [2, 0, 0, 1, 0]
+    assert temporal_split(np.array([1.0, 2, 2, 2, 3])).tolist() == [0, 1, 1, 1, 2]
+
+
+@given(timed_pairs(), st.integers(1, 3))
+def test_last_split_leaves_out_the_last_of_every_user(pairs, last_n):
+    users, items, times = pairs
+    splits = last_split(users, items, times, last_n)
+    for user in np.unique(users):
+        mine = users == user
+        ordered = splits[mine][np.lexsort((items[mine], times[mine]))]
+        assert ordered.tolist() == sorted(ordered)
+        count = mine.sum()
+        assert (ordered == 0).sum() == max(1, count - 2 * last_n)
+        assert (ordered == 2).sum() == min(last_n, count - 1)

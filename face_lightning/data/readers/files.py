@@ -144,8 +144,11 @@ class InteractionFile(Reader):
 
 def _beside(source: Path, kind: str) -> Path | None:
     """RecBole's file of users or items beside one of interactions; None where there is none."""
-    path = source.with_suffix(f".{kind}")
-    return path if source.suffix == ".inter" and path.is_file() else None
+    if source.suffix != ".inter":
+        return None
+    # A split of its own has one suffix more: name.train.inter lies beside name.item.
+    places = (source.with_suffix(f".{kind}"), source.with_suffix("").with_suffix(f".{kind}"))
+    return next((path for path in places if path.is_file()), None)
 
 
 def _joined(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
