@@ -49,6 +49,8 @@ class AlignmentStage(Stage):
         grounding: Builds the contrast of embeddings with the meaning of their words, from the widths of
             embeddings and word vectors; null for none, as the paper. Words are those of the last validation.
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
+        mapper_moves_backbone: Whether the gradient of the mapper's losses reaches the backbone, as in the
+            paper; if not, the backbone hears of words by grounding alone.
         **kwargs: Arguments of `Stage`.
 
     Raises:
@@ -75,6 +77,7 @@ class AlignmentStage(Stage):
         token_gradient: TokenGradient = "soft",
         grounding: Callable[[int, int], ContrastiveText] | None = None,
         mapper_lr_factor: float = 1.0,
+        mapper_moves_backbone: bool = True,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         check_range("temperature", temperature, above=0, usual="0.05")
@@ -85,6 +88,7 @@ class AlignmentStage(Stage):
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
         self._watch = WordWatch(self.words, self.mapper)
         self.mapper_lr_factor = mapper_lr_factor
+        self.mapper_moves_backbone = mapper_moves_backbone
         self._meanings = torch.empty(0)
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
         self.aligned_per_step = aligned_per_step
@@ -140,7 +144,8 @@ class AlignmentStage(Stage):
         """All loss terms of the step; `alignment_accuracy` is logged besides."""
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
-        mapped = self.mapper(gather_entities(embeddings, entity_ids))
+        entities = gather_entities(embeddings, entity_ids)
+        mapped = self.mapper(entities if self.mapper_moves_backbone else entities.detach())
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         losses |= {name: batch.entity_share * loss for name, loss in own.items()}
         if self.grounding is not None:
