@@ -129,6 +129,14 @@ def test_ids_are_numbers_where_all_are_and_keep_their_text(tmp_path):
     assert data.user_ids.tolist() == ["9", "10"]
 
 
+def test_ids_in_another_encoding(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_bytes("user_id,item_id\nJosé,Ärger\nZoë,Öl\nZoë,Ärger\n".encode("latin-1"))
+    data = InteractionFile(path, encoding="latin-1", ratios=(1, 0, 0)).read().interactions
+    assert data.user_ids.tolist() == ["José", "Zoë"]
+    assert data.item_ids.tolist() == ["Ärger", "Öl"]
+
+
 def test_splits_by_time(clicks):
     data = InteractionFile(clicks, time="timestamp", split="last").read().interactions
     last = {str(data.user_ids[u]): str(data.item_ids[i]) for u, i in zip(*data.test.nonzero(), strict=True)}
