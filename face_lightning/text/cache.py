@@ -29,6 +29,27 @@ def file_key(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sampled_key(path: Path, whole_below: int = 2**30, blocks: int = 64) -> str:
+    """Return a key of the file at `path` that takes seconds where the file is large.
+
+    Args:
+        path: The file.
+        whole_below: Size in bytes from which on not all is read, but evenly spaced blocks of 1 MiB: the
+            first, which holds the names and shapes of a model's weights, the last, and others between.
+        blocks: Number of these blocks.
+    """
+    size = path.stat().st_size
+    if size < whole_below:
+        return file_key(path)
+    block = 2**20
+    with path.open("rb") as file:
+        parts = [str(size).encode()]
+        for number in range(blocks):
+            file.seek(max(0, size - block) * number // (blocks - 1))
+            parts.append(file.read(block))
+    return content_key(parts)
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Read the tensors and the metadata of a safetensors file.
 

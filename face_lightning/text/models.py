@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from face_lightning.errors import DataError
-from face_lightning.text.cache import content_key, file_key
+from face_lightning.text.cache import content_key, file_key, sampled_key
 from face_lightning.text.tables import TokenTable, safetensors_missing
 
 # Models that a Python package carries: name -> (package, folder in it).
@@ -75,7 +75,7 @@ class ModelFiles:
         if self._identity is None and folder is not None:
             files = sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
             self._identity = content_key(
-                part for path in files for part in (path.relative_to(folder).as_posix(), file_key(path))
+                part for path in files for part in (path.relative_to(folder).as_posix(), sampled_key(path))
             )
         return self._identity
 

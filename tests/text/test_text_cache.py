@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
+from face_lightning.text.cache import content_key, file_key, load_tensors, sampled_key, save_tensors
 
 PARTS = st.lists(st.text(max_size=4), max_size=4)
 
@@ -56,3 +56,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
         save_tensors(path, {"x": torch.zeros(1)}, {})
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
     assert load_tensors(path) == ({"x": torch.ones(1)}, {})
+
+
+def test_large_files_are_told_apart_by_size_ends_and_samples(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    size = 9 * 2**20
+
+    def key(*changed: int, length: int = size) -> str:
+        content = bytearray(length)
+        for place in changed:
+            content[place] = 1
+        path.write_bytes(content)
+        return sampled_key(path, whole_below=2**20, blocks=4)
+
+    assert key() == key()
+    keys = {key(), key(0), key(size - 1), key(3 * 2**20), key(length=size + 1)}
+    assert len(keys) == 5
+    path.write_bytes(b"small")
+    assert sampled_key(path) == file_key(path)
