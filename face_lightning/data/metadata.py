@@ -233,7 +233,7 @@ def _as_list(value: object) -> list[Any]:
 
 
 def _valid(value: object) -> Any:  # noqa: ANN401 JSON's values
-    """A value without half characters and without numbers that are none."""
+    """A value that JSON can keep: without half characters, numbers that are none, and Parquet's own types."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, float) and not math.isfinite(value):
@@ -242,4 +242,6 @@ def _valid(value: object) -> Any:  # noqa: ANN401 JSON's values
         return [part for part in map(_valid, value) if part is not None]
     if isinstance(value, dict):
         return {str(name).encode("utf-8", "replace").decode(): _valid(part) for name, part in value.items()}
-    return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if value is None or isinstance(value, int | float) else str(value)

@@ -14,6 +14,7 @@ from face_lightning.data.tables import Progress, Table, TableFormat, open_table
 from face_lightning.errors import DataError
 
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
+_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _LONGEST_ID = 256  # characters: ids are kept in an array of equal widths
 
 
@@ -208,7 +209,7 @@ def _numbers(column: pa.Array, table: Table, name: str, first_row: int) -> np.nd
         where = int(np.argmax(wrong))
         raise DataError(
             f"rating: expected a number in every row of column {name!r} of {table.path}, but row "
-            f"{first_row + where + 1} has {str(column[where].as_py())[:60]!r}; mend or remove the row, or leave out "
+            f"{first_row + where + 1} has {_shown(column, where)!r}; mend or remove the row, or leave out "
             "--rating"
         )
     return values
@@ -216,6 +217,7 @@ def _numbers(column: pa.Array, table: Table, name: str, first_row: int) -> np.nd
 
 def _times(column: pa.Array, table: Table, name: str, first_row: int) -> np.ndarray:
     """A column of times `(N,)`, float64: numbers as they are, dates as seconds since 1970."""
+    column = _flat(column)
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         values = _seconds(column)
@@ -228,7 +230,7 @@ def _times(column: pa.Array, table: Table, name: str, first_row: int) -> np.ndar
         where = int(np.argmax(wrong))
         raise DataError(
             f"time: expected a number or a date such as 2024-01-31 12:00:00 in every row of column {name!r} of "
-            f"{table.path}, but row {first_row + where + 1} has {str(column[where].as_py())[:60]!r}; mend or remove it"
+            f"{table.path}, but row {first_row + where + 1} has {_shown(column, where)!r}; mend or remove it"
         )
     return values
 
@@ -247,21 +249,41 @@ def _parsed_dates(column: pa.Array, otherwise: np.ndarray) -> np.ndarray:
 
 def _seconds(column: pa.Array) -> np.ndarray:
     """Seconds since 1970 of a column of dates; NaN where there is none."""
-    zone = getattr(column.type, "tz", None)
-    micro = column.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
-    return np.asarray(micro.cast(pa.float64(), safe=False).fill_null(math.nan)) / 1e6
+    kind = column.type
+    counts = column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
+    counted = np.asarray(counts.cast(pa.float64(), safe=False).fill_null(math.nan))
+    if pa.types.is_date32(kind):
+        return counted * 86400
+    return counted / _PER_SECOND["ms" if pa.types.is_date64(kind) else kind.unit]
 
 
 def _as_floats(column: pa.Array) -> np.ndarray:
     """A column as float64; NaN where a value is no number."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if _is_text(column.type):
+    column = _flat(column)
+    text = _is_text(column.type)
+    if text:
         column = pc.utf8_trim_whitespace(column)
     try:
         return np.asarray(column.cast(pa.float64(), safe=False).fill_null(math.nan))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if not text:  # dates, lists and the like, which Python may not be able to hold
+            return np.full(len(column), math.nan)
         return np.array([_as_float(value) for value in column.to_pylist()], dtype=np.float64)
+
+
+def _flat(column: pa.Array) -> pa.Array:
+    """A column without dictionary, and with text in a form that Arrow can compute with."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
+
+
+def _shown(column: pa.Array, row: int) -> str:
+    """A value of a column for an error; the column's type where it cannot be written."""
+    try:
+        return str(column.slice(row, 1).cast(pa.string())[0].as_py())[:60]
+    except pa.ArrowException:
+        return f"a value of type {column.type}"[:60]
 
 
 def _as_float(value: object) -> float:
