@@ -4,7 +4,9 @@ A pickle is a program. This reader runs none of it but the few steps that rebuil
 rebuilds sparse matrices itself, with their indices checked; any other class is refused by name.
 """
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -93,13 +95,15 @@ def read_pickle(path: Path) -> object:
     """
     if not path.is_file():
         raise DataError(f"{path}: expected a pickle file, but there is none; check folder and file name")
+    foreign = None
     try:
-        with path.open("rb") as file:
-            unpickler = _Unpickler(file)
-            try:
-                value = unpickler.load()
-            finally:
-                foreign = unpickler.foreign
+        content = path.read_bytes()
+        _check_sizes(content)
+        unpickler = _Unpickler(io.BytesIO(content))
+        try:
+            value = unpickler.load()
+        finally:
+            foreign = unpickler.foreign
         return value.rebuild() if isinstance(value, _StoredMatrix) else value
     except Exception as error:  # a damaged pickle can fail in any way
         if foreign is not None:
@@ -109,6 +113,13 @@ def read_pickle(path: Path) -> object:
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: expected an intact pickle, but it is damaged ({reason}); copy it again") from error
+
+
+def _check_sizes(content: bytes) -> None:
+    """Refuse lengths and places that the file is too small for: Python would make room for them, gigabytes at worst."""
+    for operation, argument, _ in pickletools.genops(content):  # itself refuses lengths beyond the end
+        if "PUT" in operation.name and int(argument or 0) > len(content):
+            raise pickle.UnpicklingError(f"it names place {argument} of a file of {len(content)} bytes")
 
 
 def read_matrix(path: Path) -> csr_array[Any]:
