@@ -29,6 +29,7 @@ class InteractionGraph:
     def __init__(self, data: HeteroData) -> None:
         self.data = data
         self._csr: tuple[Tensor, Tensor, Tensor] | None = None
+        self._values: Tensor | None = None
 
     @property
     def num_users(self) -> int:
@@ -87,6 +88,15 @@ class InteractionGraph:
             self._csr = crow.to(narrow), columns[order].to(narrow), edge
         return self._csr
 
+    def _matrix(self, edge_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """CSR of the symmetric adjacency with these weights of interactions, by default the normalised ones."""
+        crow, columns, edge = self._adjacency()
+        if edge_weight is not None:
+            return crow, columns, edge_weight[edge]
+        if self._values is None:
+            self._values = self.edge_weight[edge]
+        return crow, columns, self._values
+
     def propagate(self, nodes: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """One step of symmetric propagation, `A @ nodes`, in float32 whatever autocast says.
 
@@ -98,10 +108,9 @@ class InteractionGraph:
         Returns:
             Propagated features `(U + I, D)`.
         """
-        crow, columns, edge = self._adjacency()
-        weight = self.edge_weight if edge_weight is None else edge_weight
+        crow, columns, values = self._matrix(edge_weight)
         product: Tensor = _SymmetricProduct.apply(  # type: ignore[no-untyped-call]
-            crow, columns, weight[edge], nodes.float()
+            crow, columns, values, nodes.float()
         )
         return product
 
@@ -119,10 +128,9 @@ class InteractionGraph:
         Returns:
             `(U + I, D)`.
         """
-        crow, columns, edge = self._adjacency()
-        weight = self.edge_weight if edge_weight is None else edge_weight
+        crow, columns, values = self._matrix(edge_weight)
         total: Tensor = _SymmetricSum.apply(  # type: ignore[no-untyped-call]
-            crow, columns, weight[edge], nodes.float(), num_steps
+            crow, columns, values, nodes.float(), num_steps
         )
         return total
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from face_lightning.hardware import has_bfloat16
 
+_PADDING = 128
+
 
 def bayesian_personalized_ranking(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
     """Bayesian personalised ranking loss: mean of `-log sigmoid(s+ - s-)`.
@@ -85,7 +87,7 @@ def log_partition_function(
     keys: Tensor,
     temperature: float,
     number_format: torch.dtype | None = None,
-    tile_size: int = 2**21,
+    tile_size: int = 2**22,
 ) -> Tensor:
     """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding `(N, M)` scores.
 
@@ -119,38 +121,63 @@ class _LogPartition(torch.autograd.Function):
         dtype: torch.dtype,
         tile_size: int,
     ) -> Tensor:
-        rows, cast_keys = max(1, tile_size // len(keys)), _rounded(keys, dtype)
-        log_partition = queries.new_empty(len(queries))
-        expected = torch.empty_like(queries)
+        padded_queries, padded_keys = _rounded(queries / temperature, dtype), _rounded(keys, dtype)
+        rows = max(1, tile_size // len(keys))
+        if rows > _PADDING:
+            rows -= rows % _PADDING
+        log_partition = queries.new_empty(len(padded_queries))
+        expected = queries.new_empty(padded_queries.shape)
         with torch.autocast(queries.device.type, enabled=False):
-            for begin in range(0, len(queries), rows):
+            for begin in range(0, len(padded_queries), rows):
                 tile = slice(begin, begin + rows)
-                scores = _products(queries[tile] / temperature, cast_keys, len(keys))
+                scores = _products(padded_queries[tile], padded_keys, len(keys), queries.dtype)
                 top = scores.max(dim=1, keepdim=True).values
                 weights = scores.sub_(top).exp_()
                 total = weights.sum(dim=1, keepdim=True)
                 log_partition[tile] = (top + total.log()).squeeze(1)
-                expected[tile] = (_fitting(weights, cast_keys) @ cast_keys)[: len(total)].to(queries.dtype).div_(total)
-        ctx.save_for_backward(queries, keys, expected, log_partition)
-        ctx.temperature, ctx.rows, ctx.dtype = temperature, rows, dtype
-        return log_partition
+                torch.div(weights.to(dtype) @ padded_keys, total, out=expected[tile])
+        ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition)
+        ctx.temperature, ctx.rows, ctx.num_keys = temperature, rows, len(keys)
+        return log_partition[: len(queries)].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401
-        queries, keys, expected, log_partition = ctx.saved_tensors
+        queries, padded_queries, padded_keys, expected, log_partition = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / ctx.temperature
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return to_queries, None, None, None, None
-        cast_keys = _rounded(keys, ctx.dtype)
-        to_keys = torch.zeros_like(keys)
+        to_keys = queries.new_zeros(padded_keys.shape)
+        scaled = _rounded(queries * scale, padded_keys.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            for begin in range(0, len(queries), ctx.rows):
+            for begin in range(0, len(scaled), ctx.rows):
                 tile = slice(begin, begin + ctx.rows)
-                scores = _products(queries[tile] / ctx.temperature, cast_keys, len(keys))
-                weights = _fitting(scores.sub_(log_partition[tile, None]).exp_(), cast_keys)
-                to_keys += (weights.T @ _rounded(queries[tile] * scale[tile], ctx.dtype))[: len(keys)]
-        return to_queries, to_keys, None, None, None
+                scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
+                weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
+                to_keys += weights.T @ scaled[tile]
+        return to_queries, to_keys[: ctx.num_keys], None, None, None
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Rows of `(N, D)` divided by their lengths; `F.normalize` with a gradient of three passes instead of nine."""
+    result: Tensor = _UnitVectors.apply(vectors)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _UnitVectors(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:  # noqa: ANN401
+        lengths = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min_(1e-12)
+        unit: Tensor = vectors / lengths
+        ctx.save_for_backward(unit, lengths)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        unit, lengths = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradients[0], unit).unsqueeze(1)
+        gradient: Tensor = torch.addcmul(gradients[0], unit, along, value=-1).div_(lengths)
+        return gradient
 
 
 def _rounded(vectors: Tensor, number_format: torch.dtype) -> Tensor:
@@ -161,18 +188,11 @@ def _rounded(vectors: Tensor, number_format: torch.dtype) -> Tensor:
     """
     if vectors.dtype == number_format:
         return vectors
-    return F.pad(vectors.to(number_format), (0, 0, 0, -len(vectors) % 128))
+    return F.pad(vectors.to(number_format), (0, 0, 0, -len(vectors) % _PADDING))
 
 
-def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:
-    """Scores `(N, M)`, in the queries' format, of `queries` and the first M of `keys` that `_rounded` made."""
-    scores = _rounded(queries, keys.dtype) @ keys.T
-    return scores[: len(queries), :num_keys].to(queries.dtype)
-
-
-def _fitting(weights: Tensor, keys: Tensor) -> Tensor:
-    """Weights `(N, M)` in the format and size of what `_rounded` made of queries and keys."""
-    if weights.dtype == keys.dtype:
-        return weights
-    rows, columns = weights.shape
-    return F.pad(weights.to(keys.dtype), (0, len(keys) - columns, 0, -rows % 128))
+def _products(queries: Tensor, keys: Tensor, num_keys: int, number_format: torch.dtype) -> Tensor:
+    """Scores of `queries` and `keys` that `_rounded` made; keys after the first `num_keys` are out of the running."""
+    scores = (queries @ keys.T).to(number_format)
+    scores[:, num_keys:] = -torch.inf
+    return scores

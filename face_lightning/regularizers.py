@@ -12,7 +12,7 @@ from face_lightning.backbones import Backbone
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses import contrast_with_all
+from face_lightning.losses import contrast_with_all, unit_vectors
 from face_lightning.types import Embeddings, TrainingBatch
 
 
@@ -182,6 +182,6 @@ def _contrast(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """InfoNCE of row n of `queries` with row n of `keys`; 0, with a gradient, where there are no rows."""
     if not len(queries):
         return queries.sum() + keys.sum()
-    own, share = own_rows(F.normalize(queries, dim=1))
+    own, share = own_rows(unit_vectors(queries))
     rows = own_rows(torch.arange(len(queries), device=queries.device))[0]
-    return contrast_with_all(own, F.normalize(keys, dim=1), rows, temperature, share)
+    return contrast_with_all(own, unit_vectors(keys), rows, temperature, share)

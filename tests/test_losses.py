@@ -11,6 +11,7 @@ from face_lightning.losses import (
     contrast_with_all,
     info_nce,
     log_partition_function,
+    unit_vectors,
 )
 
 
@@ -111,6 +112,31 @@ def test_log_partition_in_another_format_is_near_and_keeps_float32() -> None:
     assert queries.grad.dtype == keys.grad.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(log_partition_function(queries, keys, 0.2), exact), "autocast has no say"
+
+
+def test_log_partition_in_another_format_holds_over_many_tiles_and_odd_sizes() -> None:
+    torch.manual_seed(0)
+    ours = [F.normalize(torch.randn(size, 8), dim=1).requires_grad_() for size in (300, 131)]
+    theirs = [vectors.detach().clone().requires_grad_() for vectors in ours]
+    weights = torch.rand(300)
+    result = log_partition_function(*ours, 0.5, torch.bfloat16, tile_size=131 * 150)
+    expected = (theirs[0] @ theirs[1].T / 0.5).logsumexp(1)
+    torch.testing.assert_close(result, expected, atol=0.02, rtol=0.01)
+    (result * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=0.02, rtol=0.05)
+
+
+def test_unit_vectors_are_those_of_torch_with_their_gradient() -> None:
+    torch.manual_seed(0)
+    ours = torch.randn(7, 5, dtype=torch.float64)
+    ours[3] = 0
+    ours.requires_grad_()
+    assert torch.equal(unit_vectors(ours), F.normalize(ours, dim=1))
+    with torch.no_grad():
+        ours[3] = 1
+    assert torch.autograd.gradcheck(unit_vectors, ours)
 
 
 @pytest.mark.parametrize(("fast", "tolerance"), [(False, 1e-6), (True, 0.02)])

@@ -15,7 +15,7 @@ from face_lightning.backbones.lightgcn import LightGCN
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses import contrast_with_all
+from face_lightning.losses import contrast_with_all, unit_vectors
 from face_lightning.types import Embeddings, TrainingBatch
 
 
@@ -111,7 +111,7 @@ class LightGCL(LightGCN):
             rows, share = own_rows(gather_unique(nodes))
             queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
             if self.similarity == "cosine":
-                queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
+                queries, keys = unit_vectors(queries), unit_vectors(keys)
             terms.append(contrast_with_all(queries, keys, rows, self.temperature, share))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 

@@ -1,6 +1,6 @@
 """SimGCL: LightGCN with a contrast between two randomly perturbed views of the graph's nodes."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +9,10 @@ from torch import Tensor
 from face_lightning.backbones.lightgcn import LightGCN
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses import contrast_with_all
+from face_lightning.losses import contrast_with_all, unit_vectors
 from face_lightning.types import Embeddings, TrainingBatch
+
+_LOWEST_BITS = 0x0101010101010101  # of eight bytes
 
 
 class SimGCL(LightGCN):
@@ -62,13 +64,13 @@ class SimGCL(LightGCN):
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
         """`contrast` of the batch's users and of its items between two perturbed views."""
-        views = [self._noise(embeddings, graph) for _ in range(2)]
+        views = self._views(graph)
         terms = []
         for ids, table, first, second in zip((batch.user_ids, batch.positive_ids), embeddings, *views, strict=True):
             unique = gather_unique(ids)
             own = own_rows(unique)[0]
-            queries = F.embedding(own, table) + F.embedding(own, first)
-            terms.append(self.contrast(unique, queries, table + second))
+            queries = with_gradient_of(F.embedding(own, first), F.embedding(own, table))
+            terms.append(self.contrast(unique, queries, with_gradient_of(second, table)))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
     def contrast(self, ids: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
@@ -82,28 +84,58 @@ class SimGCL(LightGCN):
         own, share = own_rows(ids)
         if self.negatives == "batch":
             keys, own = F.embedding(ids, keys), own_rows(torch.arange(len(ids), device=ids.device))[0]
-        return contrast_with_all(F.normalize(queries, dim=1), F.normalize(keys, dim=1), own, self.temperature, share)
+        return contrast_with_all(unit_vectors(queries), unit_vectors(keys), own, self.temperature, share)
 
     @torch.no_grad()
-    def _noise(self, embeddings: Embeddings, graph: InteractionGraph) -> Embeddings:
-        """What perturbing every layer adds to the embeddings."""
-        layer: Tensor = self.tables.weight
-        total = layer.clone()
-        for _ in range(self.num_layers):
-            layer = perturb(graph.propagate(layer), self.noise_scale)
+    def _views(self, graph: InteractionGraph) -> tuple[Embeddings, Embeddings]:
+        """The embeddings twice, each with its own noise in every layer."""
+        nodes: Tensor = self.tables.weight
+        shared = graph.propagate(nodes)
+        first, second = (self._noisy(graph, nodes, shared) for _ in range(2))
+        return first, second
+
+    def _noisy(self, graph: InteractionGraph, nodes: Tensor, layer: Tensor) -> Embeddings:
+        """The embeddings with noise in the first `layer` and in those that follow."""
+        layer = perturb(layer, self.noise_scale)
+        total = nodes + layer
+        for _ in range(1, self.num_layers):
+            layer = perturb_(graph.propagate(layer), self.noise_scale)
             total += layer
-        perturbed = self.split(self.combined(total))
-        return Embeddings(*(part.sub_(clean) for part, clean in zip(perturbed, embeddings, strict=True)))
+        return self.split(self.combined(total))
 
 
 def perturb(nodes: Tensor, scale: float) -> Tensor:
     """`nodes` `(N, D)` moved by `scale` in a random direction of the orthant that each lies in."""
-    noise = _uniform_bytes(nodes)
-    noise.mul_(scale / noise.norm(dim=1, keepdim=True)).copysign_(nodes.detach())
-    return noise.add_(nodes)
+    return perturb_(nodes.clone(), scale)
+
+
+def perturb_(nodes: Tensor, scale: float) -> Tensor:
+    """`perturb` in place."""
+    direction = _uniform_bytes(nodes)
+    length = scale / direction.norm(dim=1, keepdim=True)
+    return nodes.addcmul_(direction.copysign_(nodes.detach()), length)
+
+
+def with_gradient_of(values: Tensor, source: Tensor) -> Tensor:
+    """`values` as they are, with the gradient handed to `source` of the same shape."""
+    result: Tensor = _Substitution.apply(values, source)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Substitution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, source: Tensor) -> Tensor:  # noqa: ANN401
+        del ctx, source
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:  # noqa: ANN401
+        del ctx
+        return None, gradients[0]
 
 
 def _uniform_bytes(like: Tensor) -> Tensor:
-    """Uniform numbers in (0, 256) in steps of one, as many as in `like`: eight for each random integer drawn."""
+    """Uniform odd numbers below 256, as many as in `like`: eight for each random integer drawn, and none is 0."""
     draws = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
-    return draws.view(torch.uint8)[: like.numel()].view(like.shape).to(like.dtype).add_(0.5)
+    draws.bitwise_or_(_LOWEST_BITS)
+    return draws.view(torch.uint8)[: like.numel()].view(like.shape).to(like.dtype)
