@@ -81,9 +81,13 @@ class Reference:
         total = torch.zeros(())
         for queries, keys, rows in zip(first, second, ids, strict=True):
             unique = rows.unique()
-            query, key = F.normalize(queries[unique], dim=1), F.normalize(keys, dim=1)
+            query, key = queries[unique], keys
+            if getattr(self.backbone, "similarity", "cosine") == "cosine":
+                query, key = F.normalize(query, dim=1), F.normalize(key, dim=1)
             scores = torch.exp(query @ key.T / temperature)
             agreement = (query * key[unique]).sum(1) / temperature
+            if isinstance(self.backbone, LightGCL):
+                agreement = agreement.clamp(-self.backbone.limit, self.backbone.limit)
             total = total + (scores.sum(1).log() - agreement).mean()
         return total
 

@@ -28,7 +28,7 @@ from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.stages import PretrainingStage
 
-SPACE = {"lr": (5e-4, 1e-2), "l2": (1e-4, 5e-2)}  # searched on a logarithmic scale
+SPACE = {"lr": (5e-4, 1e-2), "l2": (1e-7, 5e-2)}  # searched on a logarithmic scale
 CONTRAST = {"contrast_weight": (0.01, 0.5), "temperature": (0.1, 0.5)}
 BATCH_SIZES = [1024, 2048, 4096]
 

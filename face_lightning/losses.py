@@ -1,12 +1,13 @@
 """Loss functions: tensors in, a scalar out. No module, no weight, no logging."""
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.hardware import has_bfloat16
+from face_lightning.hardware import fast_format
 
 _PADDING = 128
 
@@ -61,11 +62,16 @@ def info_nce(
 
 
 def contrast_with_all(
-    queries: Tensor, keys: Tensor, positives: Tensor, temperature: float, share: float = 1.0
+    queries: Tensor,
+    keys: Tensor,
+    positives: Tensor,
+    temperature: float,
+    share: float = 1.0,
+    limit: float = math.inf,
 ) -> Tensor:
     """Contrast of each query with its own key against every key there is, in tiles.
 
-    `L = -mean_n [ q_n . k_{p_n} / t - log sum_m exp(q_n . k_m / t) ]`
+    `L = -mean_n [ clamp(q_n . k_{p_n} / t, -limit, limit) - log sum_m exp(q_n . k_m / t) ]`
 
     The products with all keys are computed in bfloat16 where the device has it in hardware.
 
@@ -75,10 +81,10 @@ def contrast_with_all(
         positives: Row of `keys` that belongs to each query, `(N,)`.
         temperature: t > 0.
         share: Factor of the loss: this process's share of the queries of all processes.
+        limit: Size of a pair's agreement beyond which it neither earns nor costs more.
     """
-    agreement = (queries * F.embedding(positives, keys)).sum(-1) / temperature
-    number_format = torch.bfloat16 if has_bfloat16(queries.device) else queries.dtype
-    total = (log_partition_function(queries, keys, temperature, number_format) - agreement).sum()
+    agreement = ((queries * F.embedding(positives, keys)).sum(-1) / temperature).clamp(-limit, limit)
+    total = (log_partition_function(queries, keys, temperature, fast_format(queries)) - agreement).sum()
     return total * (share / max(1, len(queries)))
 
 

@@ -22,7 +22,7 @@ def matrices(seed: int = 0) -> list[sp.csr_array]:
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products in float32 on every machine."""
-    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 
 @pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.__name__)

@@ -138,7 +138,7 @@ def train_matrix() -> sp.csr_array:
 
 def step_of(name: str, batch_size: int) -> tuple[float, list[Tensor]]:
     """Auxiliary loss of one step and its gradients, means over processes, in float32 throughout."""
-    with mock.patch("face_lightning.losses.has_bfloat16", return_value=False):
+    with mock.patch("face_lightning.hardware.has_bfloat16", return_value=False):
         return _step_of(name, batch_size)
 
 

@@ -139,11 +139,19 @@ def test_unit_vectors_are_those_of_torch_with_their_gradient() -> None:
     assert torch.autograd.gradcheck(unit_vectors, ours)
 
 
+def test_an_agreement_beyond_the_limit_earns_nothing() -> None:
+    queries, keys = torch.tensor([[2.0, 0.0]], requires_grad=True), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss = contrast_with_all(queries, keys, torch.tensor([0]), temperature=0.5, limit=3.0)
+    assert loss.item() == pytest.approx(math.log(math.exp(4) + 1) - 3, abs=0.02)
+    loss.backward()
+    assert queries.grad[0, 0] > 0, "only the denominator speaks: its own key pushes it away"
+
+
 @pytest.mark.parametrize(("fast", "tolerance"), [(False, 1e-6), (True, 0.02)])
 def test_contrast_with_all_is_cross_entropy_over_every_key(
     fast: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: fast)
+    monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: fast)
     torch.manual_seed(0)
     queries, keys = torch.randn(5, 3), torch.randn(8, 3)
     positives = torch.tensor([7, 0, 3, 3, 1])

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_lightning import ranking
-from face_lightning.ranking import Ranker, find_hits, rank_items
+from face_lightning import inner_product
+from face_lightning.inner_product import rank_items
+from face_lightning.ranking import Ranker, find_hits
 from face_lightning.types import Embeddings, EvaluationBatch
 
 SCORES = st.sampled_from([0.0, 1.0, 2.0, -1.0, -float("inf")])
@@ -88,14 +89,14 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
     exact[tile.seen_rows, tile.seen_items] = -torch.inf
     expected = exact.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_BLOCK", 2)
-        patch.setattr(ranking, "has_bfloat16", lambda device: rough)
+        patch.setattr(inner_product, "_BLOCK", 2)
+        patch.setattr(inner_product, "has_bfloat16", lambda device: rough)
         assert torch.equal(Ranker(embeddings, num_candidates=3).rank(tile, top_k), expected)
 
 
 @pytest.mark.parametrize("rough", [False, True])
 def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "has_bfloat16", lambda device: rough)
+    monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
     torch.manual_seed(0)
     embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))
     embeddings.items[3000:] = embeddings.items[:3000]  # every item has an equal

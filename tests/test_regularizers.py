@@ -22,7 +22,7 @@ TEXTS = F.normalize(torch.randn(USERS + ITEMS, 6, generator=torch.Generator().ma
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products in float32 on every machine."""
-    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 
 @pytest.fixture

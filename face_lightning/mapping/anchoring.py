@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.hardware import fast_format
 from face_lightning.losses import log_partition_function
 
 
@@ -42,11 +43,12 @@ def lexical_anchoring(
     num_rows, num_slots, dim = concepts.shape
     codes, flat = codes.detach(), concepts.reshape(-1, dim)
     logits = torch.einsum("bsd,bwd->bsw", concepts, F.embedding(targets.tokens, codes)) / temperature
+    fast = fast_format(codes)
     if num_negatives is None or num_negatives >= len(codes):
-        log_partition = log_partition_function(flat, codes, temperature).view(num_rows, num_slots)
+        log_partition = log_partition_function(flat, codes, temperature, fast).view(num_rows, num_slots)
     else:
         drawn = torch.randperm(len(codes), device=codes.device)[:num_negatives]
-        sampled = log_partition_function(flat, codes[drawn], temperature).view(num_rows, num_slots)
+        sampled = log_partition_function(flat, codes[drawn], temperature, fast).view(num_rows, num_slots)
         others = sampled + math.log(len(codes) / num_negatives)
         log_partition = torch.logaddexp(others, logits.logsumexp(-1))
     log_mixture = torch.logsumexp(logits - log_partition.unsqueeze(-1), dim=1) - math.log(num_slots)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from face_lightning.imports import import_optional
-from face_lightning.ranking import rank_items
+from face_lightning.inner_product import InnerProductSearch, rank_items
 
-SearchBackend = Literal["auto", "faiss", "torch"]
+SearchBackend = Literal["auto", "bfloat16", "faiss", "torch"]
 
 
 class TokenSearch(Protocol):
@@ -47,6 +47,28 @@ class TorchSearch:
 
 def _best(scores: Tensor, top_k: int) -> Tensor:
     return scores.argmax(1, keepdim=True) if top_k == 1 else rank_items(scores, top_k)
+
+
+class RoundedSearch:
+    """Search by products in bfloat16, and by exact ones among the candidates that they leave.
+
+    Args:
+        tile_size: Scores held at once, in numbers; 2^22 are 8 MiB.
+    """
+
+    def __init__(self, tile_size: int = 2**22) -> None:
+        self._tile_size = tile_size
+        self._codes = torch.empty(0, 0)
+
+    def refresh(self, codes: Tensor) -> None:
+        """See `TokenSearch`."""
+        self._codes = codes.detach()
+
+    def search(self, queries: Tensor, top_k: int) -> Tensor:
+        """See `TokenSearch`."""
+        search = InnerProductSearch(self._codes, num_candidates=top_k + 7)
+        rows = max(1, self._tile_size // len(self._codes))
+        return torch.cat([search.search(tile, top_k) for tile in queries.detach().split(rows)])
 
 
 class FaissSearch:
@@ -103,10 +125,12 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
     """The search of that name.
 
     Args:
-        backend: "torch", "faiss", or "auto": FAISS on the CPU where it is installed, where it is the faster
+        backend: "torch", "bfloat16", "faiss", or "auto": FAISS on the CPU where it is installed, where it is the faster
             one, and torch tiles everywhere else; the answers are the same.
         device: Where codes and queries will be; the CPU if not given.
     """
+    if backend == "bfloat16":
+        return RoundedSearch()
     on_cpu = device is None or device.type == "cpu"
     if backend == "faiss" or (backend == "auto" and on_cpu and importlib.util.find_spec("faiss") is not None):
         return FaissSearch()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.ranking import rank_items
+from face_lightning.inner_product import rank_items
 
 TokenGradient = Literal["linear", "soft", "projected"]
 

@@ -1,5 +1,9 @@
 """SimGCL, XSimGCL and LightGCL: their views and contrasts by a plain form."""
 
+import math
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -23,7 +27,7 @@ BATCH = TrainingBatch(
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Products in float32 on every machine."""
-    monkeypatch.setattr("face_lightning.losses.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 
 @pytest.fixture
@@ -31,12 +35,19 @@ def graph() -> InteractionGraph:
     return build_graph(sp.csr_array(CELLS))
 
 
-def naive_contrast(queries: Embeddings, keys: Embeddings, ids: list[list[int]], temperature: float) -> torch.Tensor:
+def naive_contrast(
+    queries: Embeddings,
+    keys: Embeddings,
+    ids: list[list[int]],
+    temperature: float,
+    similarity: Callable[..., torch.Tensor] = F.cosine_similarity,
+    limit: float = math.inf,
+) -> torch.Tensor:
     total = torch.tensor(0.0)
     for rows, query, key in zip(ids, queries, keys, strict=True):
         for row in rows:
-            scores = torch.stack([F.cosine_similarity(query[row], other, dim=0) / temperature for other in key])
-            total = total + (scores.logsumexp(0) - scores[row]) / len(rows)
+            scores = torch.stack([similarity(query[row], other, dim=0) / temperature for other in key])
+            total = total + (scores.logsumexp(0) - scores[row].clamp(-limit, limit)) / len(rows)
     return total
 
 
@@ -129,8 +140,12 @@ def test_lightgcl_svd_is_the_exact_truncated_one(graph: InteractionGraph, rank: 
     assert torch.equal(backbone.left, twin.left), "the start is seeded"
 
 
-def test_lightgcl_contrasts_low_rank_views_with_the_embeddings(graph: InteractionGraph) -> None:
-    backbone = LightGCL(12, 9, 4, rank=3, contrast_weight=1.0).train()
+@pytest.mark.parametrize("limit", [math.inf, 0.5])
+@pytest.mark.parametrize(("name", "similarity"), [("cosine", F.cosine_similarity), ("dot", torch.linalg.vecdot)])
+def test_lightgcl_contrasts_low_rank_views_with_the_embeddings(
+    graph: InteractionGraph, name: Literal["cosine", "dot"], similarity: Callable[..., torch.Tensor], limit: float
+) -> None:
+    backbone = LightGCL(12, 9, 4, rank=3, contrast_weight=1.0, similarity=name, limit=limit).train()
     backbone.prepare(graph)
     embeddings = backbone(graph)
     loss = backbone.auxiliary_losses(BATCH, embeddings, graph)["contrast"]
@@ -140,7 +155,8 @@ def test_lightgcl_contrasts_low_rank_views_with_the_embeddings(graph: Interactio
     seen_users = users + low @ items + low @ (adjacency.T @ users)
     seen_items = items + low.T @ users + low.T @ (adjacency @ items)
     view = Embeddings(seen_users.float(), seen_items.float())
-    torch.testing.assert_close(loss, naive_contrast(view, embeddings, [[0, 3, 5], [0, 1, 2, 4, 6, 8]], 0.1))
+    ids = [[0, 3, 5], [0, 1, 2, 4, 6, 8]]
+    torch.testing.assert_close(loss, naive_contrast(view, embeddings, ids, 0.1, similarity, limit))
 
 
 def test_impossible_values_are_told() -> None:

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from face_lightning.errors import MissingDependencyError
-from face_lightning.mapping.search import FaissSearch, TorchSearch, build_search, pick_greedily, search_distinct
+from face_lightning.mapping.search import (
+    FaissSearch,
+    RoundedSearch,
+    TorchSearch,
+    build_search,
+    pick_greedily,
+    search_distinct,
+)
 
 
 def vectors(rows: int, dim: int, seed: int) -> Tensor:
@@ -23,15 +30,15 @@ def small_integers(rows: int, dim: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("num_queries", [3, 50])  # FAISS has another path for few queries
 @pytest.mark.parametrize("top_k", [1, 4, 300, 400])
-def test_faiss_and_torch_give_the_same_tokens(top_k: int, num_queries: int) -> None:
+def test_all_backends_give_the_same_tokens(top_k: int, num_queries: int) -> None:
     codes, queries = vectors(300, 16, 0), vectors(num_queries, 16, 1)
     expected = (queries @ codes.T).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
-    for search in (TorchSearch(), FaissSearch()):
+    for search in (TorchSearch(), FaissSearch(), RoundedSearch()):
         search.refresh(codes)
         assert torch.equal(search.search(queries, top_k), expected)
 
 
-@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch()], ids=["torch", "faiss"])
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 def test_refresh_forgets_the_codes_of_before(search) -> None:
     search.refresh(vectors(40, 8, 0))
     codes = vectors(25, 8, 2)
@@ -40,14 +47,14 @@ def test_refresh_forgets_the_codes_of_before(search) -> None:
     assert torch.equal(search.search(queries, 1).squeeze(1), (queries @ codes.T).argmax(1))
 
 
-@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch()], ids=["torch", "faiss"])
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 def test_equal_codes_are_ordered_by_the_lowest_token(search) -> None:
     search.refresh(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     for top_k in range(1, 5):  # the cut goes through the equal ones as well
         assert search.search(torch.tensor([[1.0, 0.5]]), top_k).tolist() == [[1, 2, 0, 3][:top_k]]
 
 
-@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch()], ids=["torch", "faiss"])
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 120), st.integers(0, 2**31))
 def test_ties_everywhere_are_those_of_a_stable_sort(
     search, num_queries: int, num_codes: int, top_k: int, seed: int

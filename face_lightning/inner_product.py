@@ -1,0 +1,164 @@
+"""Exact search for the largest inner products, at the speed of the device's fastest number format."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.hardware import has_bfloat16
+
+_BLOCK = 64  # columns that are searched together for the best scores
+_PADDING = 128  # rows of a rounded product: oneDNN prepares and keeps code for every number of them that it meets
+
+
+def rank_items(scores: Tensor, top_k: int) -> Tensor:
+    """Best columns of each row, such as items, best first; equal scores are ordered by the lowest index.
+
+    Args:
+        scores: Score of each item, `(B, I)`.
+        top_k: Number of items, K; K > I is cut to I.
+
+    Returns:
+        Indices `(B, K)`.
+    """
+    num_items = scores.shape[1]
+    top_k = min(top_k, num_items)
+    values, items = scores.topk(min(top_k + 1, num_items), dim=1)
+    if num_items > top_k:  # a tie across the cut: topk may have kept any of the equal items
+        torn = (values[:, top_k - 1] == values[:, top_k]).nonzero().squeeze(1)
+        values, items = values[:, :top_k], items[:, :top_k]
+        if torn.numel():
+            order = torch.sort(scores[torn], dim=1, descending=True, stable=True)
+            values[torn], items[torn] = order.values[:, :top_k], order.indices[:, :top_k]
+    items, order_by_item = items.sort(dim=1)
+    order_by_value = values.gather(1, order_by_item).sort(dim=1, descending=True, stable=True).indices
+    return items.gather(1, order_by_value)
+
+
+class InnerProductSearch:
+    """Finds the keys of largest inner product with a query, exactly.
+
+    Products in the device's fastest number format choose candidates, and candidates alone are scored in
+    float32, each product summed in an order of its own. A bound on the rounding proves that no other key
+    can be among the best; queries for which it does not are searched in float32, and in the end by the
+    exact scores of all keys. So the result is that of a full sort of exact scores, to the last bit the
+    same for any tile of queries and on any number of processes.
+
+    Args:
+        keys: `(M, D)`.
+        num_candidates: Keys that are scored exactly at first.
+    """
+
+    def __init__(self, keys: Tensor, num_candidates: int = 32) -> None:
+        self._keys = keys.float()
+        self._num_candidates = num_candidates
+        fast = [torch.bfloat16] if has_bfloat16(keys.device) else []
+        padded = F.pad(self._keys, (0, 0, 0, -len(keys) % _BLOCK))
+        self._rough_keys = [padded.to(number_format) for number_format in (*fast, torch.float32)]
+        self._largest_norm = _largest_norm(self._keys)
+        self._largest_error = [_largest_norm(padded - rough.float()) for rough in self._rough_keys]
+
+    def search(self, queries: Tensor, top_k: int, excluded: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Best keys of each query, excluded ones last, ties by the lowest index.
+
+        Args:
+            queries: `(B, D)`; all are worked on at once, in memory for `B * M` scores.
+            top_k: Number of keys, K; K > M is cut to M.
+            excluded: Rows of `queries`, and keys that they must not get, both `(N,)`, sorted by row.
+
+        Returns:
+            Indices of keys `(B, K)`, best first.
+        """
+        num_keys = len(self._keys)
+        queries = queries.float()
+        top_k, kept = min(top_k, num_keys), min(max(self._num_candidates, top_k), num_keys)
+        best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
+        rows = torch.arange(len(queries), device=queries.device)
+        for rough_keys, key_error in zip(self._rough_keys, self._largest_error, strict=True):
+            rough_queries = queries.to(rough_keys.dtype)
+            padding = -len(queries) % _PADDING if rough_keys.dtype != queries.dtype else 0
+            rough = (F.pad(rough_queries, (0, 0, 0, padding)) @ rough_keys.T)[: len(queries)]
+            rough[:, num_keys:] = -torch.inf
+            if excluded is not None:
+                rough[excluded] = -torch.inf
+            values, candidates = _largest(rough, kept, num_keys)
+            exact = _dot_products(queries, self._keys, candidates).masked_fill_(values == -torch.inf, -torch.inf)
+            scores, order = _sort(exact, candidates)
+            best[rows] = order[:, :top_k]
+            if kept == num_keys:
+                return best
+            error = (queries - rough_queries.float()).norm(dim=1) * self._largest_norm
+            error += queries.norm(dim=1) * key_error
+            open_rows = scores[:, top_k - 1] <= self._largest_outside(values[:, -1], queries, error)
+            if not open_rows.any():
+                return best
+            rows, queries = rows[open_rows], queries[open_rows]
+            excluded = _rows_of(excluded, open_rows) if excluded is not None else None
+        exact = _dot_products(queries, self._keys, None)
+        if excluded is not None:
+            exact[excluded] = -torch.inf
+        best[rows] = rank_items(exact, top_k)
+        return best
+
+    def _largest_outside(self, worst_kept: Tensor, queries: Tensor, error: Tensor) -> Tensor:
+        """Upper bound of the exact scores of all keys that were not kept, `(B,)`.
+
+        Args:
+            worst_kept: Smallest rough score among the kept, `(B,)`.
+            queries: `(B, D)`.
+            error: By how much rounding the factors may have changed a score, `(B,)`. On top of it come the
+                rounding of the score itself, and of sums of D products in float32, twice.
+        """
+        largest = worst_kept.float()
+        summing = 2 * queries.shape[1] * torch.finfo(torch.float32).eps * queries.norm(dim=1) * self._largest_norm
+        scoring = largest.abs().nan_to_num(posinf=0.0) * torch.finfo(worst_kept.dtype).eps
+        bound: Tensor = largest + scoring + 1.01 * (error + summing)
+        return bound
+
+
+def _largest_norm(vectors: Tensor) -> Tensor:
+    largest: Tensor = vectors.norm(dim=1).max()
+    return largest
+
+
+def _largest(scores: Tensor, count: int, num_keys: int) -> tuple[Tensor, Tensor]:
+    """Values and indices of the `count` largest of `num_keys` scores of each row, best first, ties cut anywhere.
+
+    They lie in the `count` blocks of `_BLOCK` columns with the largest maxima, which a fast scan finds.
+    """
+    rows, num_blocks = len(scores), scores.shape[1] // _BLOCK
+    if num_blocks <= 2 * count:
+        values, indices = scores[:, :num_keys].topk(count, dim=1)
+        return values, indices
+    blocks = scores.view(rows, num_blocks, _BLOCK)
+    best = blocks.amax(2).topk(count, dim=1, sorted=False).indices
+    first = torch.arange(rows, device=scores.device).unsqueeze(1) * num_blocks
+    members = blocks.view(-1, _BLOCK).index_select(0, (first + best).flatten()).view(rows, -1)
+    values, places = members.topk(count, dim=1)
+    indices = best.gather(1, places // _BLOCK) * _BLOCK + places % _BLOCK
+    return values, indices.clamp_max(num_keys - 1)  # a column of the padding at -inf may stand for any key there
+
+
+def _dot_products(queries: Tensor, keys: Tensor, candidates: Tensor | None, tile_size: int = 2**20) -> Tensor:
+    """Dot products of each query with its candidates `(B, C)`, or with all keys; each summed by itself."""
+    num_candidates = len(keys) if candidates is None else candidates.shape[1]
+    result = queries.new_empty(len(queries), num_candidates)
+    rows = max(1, tile_size // max(1, num_candidates * queries.shape[1]))
+    for begin in range(0, len(queries), rows):
+        tile = slice(begin, begin + rows)
+        gathered = keys.unsqueeze(0) if candidates is None else F.embedding(candidates[tile], keys)
+        result[tile] = (gathered * queries[tile].unsqueeze(1)).sum(-1)
+    return result
+
+
+def _sort(scores: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and their keys, the largest score first, equal ones by ascending key."""
+    keys, order = keys.sort(dim=1)
+    scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return scores, keys.gather(1, order)
+
+
+def _rows_of(coordinates: tuple[Tensor, Tensor], kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates of the kept rows, renumbered."""
+    rows, columns = coordinates
+    inside = kept[rows]
+    return (kept.cumsum(0) - 1)[rows[inside]], columns[inside]
