@@ -9,6 +9,7 @@ from torch import Tensor
 
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
 from face_lightning.mapping.mapper import Mapped
+from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
 from face_lightning.stages.texts import EntityProfiles, entity_vectors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.lexical import lexical_targets
@@ -189,48 +190,35 @@ class WordSpace:
             lines.append(f"| {self.labels[row]} | {words} |")
         return "\n".join(lines)
 
-    def retrieval(self, descriptors: Tensor, num_candidates: int = 10) -> dict[str, Tensor]:
+    def retrieval(self, descriptors: Tensor, num_candidates: Sequence[int] = CANDIDATES) -> dict[str, Tensor]:
         """How often words pick their own entity out of random candidates of its kind by its text.
-
-        The share is the exact expectation over the draw of candidates, not one draw. Where a kind has more
-        than `retrieval_limit` entities with text, evenly spaced ones take part.
 
         Args:
             descriptors: Descriptors of all entities `(U + I, S)`.
-            num_candidates: Entities to choose from, the right one among them.
+            num_candidates: Entities to choose from, the right one among them; several n.
 
         Returns:
             `retrieval_users@n` and `retrieval_items@n`, where there are enough entities with text.
         """
-        result = {}
-        ids = torch.arange(len(descriptors), device=descriptors.device)
-        for kind, members in (("users", ids[: self.num_users]), ("items", ids[self.num_users :])):
-            members = members[self.present[members]]
-            members = members[:: max(1, -(-len(members) // self.retrieval_limit))]
-            if len(members) < num_candidates:
-                continue
-            spoken = self.encode_descriptors(descriptors[members], members)
-            better = _num_better(spoken, self.vectors[members], self.classes[members])
-            others = len(members) - 1
-            draws = torch.arange(num_candidates - 1, device=better.device)
-            chance = ((others - better.unsqueeze(1) - draws).clamp_min(0) / (others - draws).double()).prod(1)
-            result[f"retrieval_{kind}@{num_candidates}"] = chance.mean()
+        result: dict[str, Tensor] = {}
+        for kind, members in self.retrieved().items():
+            if len(members) >= min(num_candidates):
+                spoken = self.encode_descriptors(descriptors[members], members)
+                picked = picking_accuracy(spoken, self.vectors[members], self.classes[members], num_candidates)
+                result |= {f"retrieval_{kind}@{count}": share for count, share in picked.items()}
         return result
 
+    def retrieved(self) -> dict[str, Tensor]:
+        """Ids of the `users` and `items` that take part in the retrieval test.
 
-def _num_better(queries: Tensor, keys: Tensor, classes: Tensor) -> Tensor:
-    """For each query, the number of other keys that are at least as similar as its own, `(N,)`.
-
-    A key of the same class (the same text) is no mistake and does not count.
-    """
-    counts = []
-    for begin in range(0, len(queries), 1024):
-        tile = slice(begin, begin + 1024)
-        scores = queries[tile] @ keys.T
-        own = (queries[tile] * keys[tile]).sum(1, keepdim=True)
-        other = classes[tile].unsqueeze(1) != classes
-        counts.append(((scores >= own) & other).sum(1))
-    return torch.cat(counts)
+        Those with text; evenly spaced ones where a kind has more than `retrieval_limit` of them.
+        """
+        ids = torch.arange(len(self.present), device=self.present.device)
+        found = {}
+        for kind, members in (("users", ids[: self.num_users]), ("items", ids[self.num_users :])):
+            members = members[self.present[members]]
+            found[kind] = members[:: max(1, -(-len(members) // self.retrieval_limit))]
+        return found
 
 
 def gather_entities(embeddings: Embeddings, entity_ids: Tensor) -> Tensor:

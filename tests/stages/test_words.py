@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.stages.base import _plain
-from face_lightning.stages.words import WordSpace, _num_better, gather_entities
+from face_lightning.stages.retrieval import num_better
+from face_lightning.stages.words import WordSpace, gather_entities
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, save_codebook
 from face_lightning.types import Embeddings
@@ -56,25 +57,37 @@ def random_space(seed: int, num_users: int, num_items: int, limit: int = 4096) -
     return FixedSpace(spoken, written, num_users, classes, limit)
 
 
-@pytest.mark.parametrize("num_candidates", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(3))
-def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int, num_candidates: int) -> None:
+def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int) -> None:
     space = random_space(seed, num_users=5, num_items=8)
     space.present[[1, 7]] = False  # without text: neither asked for nor a candidate
-    found = space.retrieval(torch.zeros(13, 2, dtype=torch.long), num_candidates)
+    found = space.retrieval(torch.zeros(13, 2, dtype=torch.long), (2, 3, 4))
     for kind, members in (("users", [0, 2, 3, 4]), ("items", [5, 6, 8, 9, 10, 11, 12])):
-        expected = brute_force(space, members, num_candidates)
-        assert found[f"retrieval_{kind}@{num_candidates}"].item() == pytest.approx(expected)
+        for num_candidates in (2, 3, 4):
+            expected = brute_force(space, members, num_candidates)
+            assert found[f"retrieval_{kind}@{num_candidates}"].item() == pytest.approx(expected)
 
 
 def test_retrieval_needs_as_many_entities_as_candidates() -> None:
     space = random_space(0, num_users=3, num_items=4)
-    assert set(space.retrieval(torch.zeros(7, 2, dtype=torch.long), 4)) == {"retrieval_items@4"}
+    words = torch.zeros(7, 2, dtype=torch.long)
+    assert set(space.retrieval(words, (4, 5))) == {"retrieval_items@4"}
+    assert set(space.retrieval(words, (3, 4))) == {"retrieval_users@3", "retrieval_items@3", "retrieval_items@4"}
+
+
+def test_retrieval_is_told_at_the_numbers_of_candidates_of_the_paper() -> None:
+    space = random_space(0, num_users=45, num_items=60)
+    counts = {"users": (10, 20, 40), "items": (10, 20, 40, 60)}
+    found = space.retrieval(torch.zeros(105, 2, dtype=torch.long))
+    assert set(found) == {f"retrieval_{kind}@{count}" for kind in counts for count in counts[kind]}
+    for kind, sizes in counts.items():
+        shares = [found[f"retrieval_{kind}@{count}"].item() for count in sizes]
+        assert shares == sorted(shares, reverse=True), "more candidates make it harder"
 
 
 def test_of_many_entities_evenly_spaced_ones_take_part() -> None:
     space = random_space(1, num_users=0, num_items=12, limit=5)
-    found = space.retrieval(torch.zeros(12, 2, dtype=torch.long), 3)
+    found = space.retrieval(torch.zeros(12, 2, dtype=torch.long), (3,))
     assert found["retrieval_items@3"].item() == pytest.approx(brute_force(space, [0, 3, 6, 9], 3))
 
 
@@ -82,7 +95,7 @@ def test_of_many_entities_evenly_spaced_ones_take_part() -> None:
 def test_another_text_as_near_as_the_own_one_is_a_mistake(tied: bool) -> None:
     spoken = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     written = torch.tensor([[1.0, 0.0], [1.0, 0.0]]) if tied else spoken
-    better = _num_better(spoken, written, torch.arange(2))
+    better = num_better(spoken, written, torch.arange(2))
     assert better.tolist() == ([1, 1] if tied else [0, 0])
 
 
@@ -91,7 +104,7 @@ def test_rivals_are_counted_across_tiles() -> None:
     queries, keys = torch.randn(2100, 4, generator=generator), torch.randn(2100, 4, generator=generator)
     classes = torch.randint(0, 50, (2100,), generator=generator)
     rows = [0, 1023, 1024, 2099]
-    better = _num_better(queries, keys, classes)
+    better = num_better(queries, keys, classes)
     for row in rows:
         scores = (queries[row] * keys).sum(1)
         assert better[row] == ((scores >= scores[row]) & (classes != classes[row])).sum()
@@ -100,7 +113,9 @@ def test_rivals_are_counted_across_tiles() -> None:
 def test_the_same_text_is_no_wrong_answer() -> None:
     vectors = F.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]), dim=1)
     space = FixedSpace(vectors, vectors, num_users=0, classes=torch.tensor([0, 0, 1, 1]))
-    assert space.retrieval(torch.zeros(4, 2, dtype=torch.long), 2) == {"retrieval_items@2": torch.tensor(1.0).double()}
+    assert space.retrieval(torch.zeros(4, 2, dtype=torch.long), (2,)) == {
+        "retrieval_items@2": torch.tensor(1.0).double()
+    }
 
 
 def test_only_plain_values_stay_in_hyper_parameters() -> None:

@@ -1,0 +1,139 @@
+"""How well words pick their entity among candidates: python -m benchmarks.retrieval RUN_DIR [RUN_DIR ...].
+
+For every run of stage 2 or 3, at 10, 20, 40 and 60 candidates, users and items: its own words, and on the same
+entities, in the same sentences and of the same vocabulary
+
+- the words of highest TF-IDF in the entity's own text, as many as it has up to the same number: a ceiling
+- the words whose vectors are nearest to the text's, which anchoring aims at
+- words drawn at random: the floor
+
+`--set OPTION VALUE` changes the run's configuration, such as the place of its data.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+from benchmarks.records import append
+from face_lightning.commands.describe import read_words
+from face_lightning.commands.stage import FaceCLI
+from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
+from face_lightning.stages.words import WordSpace
+
+
+class Loaded(FaceCLI):
+    """Builds the stage of a run, and does nothing with it."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        del subcommand
+
+
+def load(run_dir: Path, extra: Sequence[str]) -> WordSpace:
+    """The word space of a run, which has read the texts of its data."""
+    cli = Loaded(["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir), *extra])
+    words: WordSpace = cli.model.words
+    words.read(cli.datamodule.profiles)
+    return words
+
+
+def learnt_words(words: WordSpace, run_dir: Path) -> list[list[int]]:
+    """Tokens of all entities as the run left them."""
+    tokens = {word: token for token, word in enumerate(words.codebook.words)}
+    return [[tokens[word] for word in row] for row in read_words(run_dir)["words"].to_pylist()]
+
+
+def frequent_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
+    """Tokens of highest TF-IDF in each entity's own text, users apart from items; fewer where it has fewer."""
+    result: list[list[int]] = []
+    for texts in (words.texts[: words.num_users], words.texts[words.num_users :]):
+        vectorizer = TfidfVectorizer(vocabulary=list(words.codebook.words), token_pattern=r"[^\W\d_]+")
+        table = vectorizer.fit_transform([text or "" for text in texts]).tocsr()
+        for row in range(table.shape[0]):
+            span = slice(table.indptr[row], table.indptr[row + 1])
+            best = np.argsort(-table.data[span], kind="stable")[:num_descriptors]
+            result.append(table.indices[span][best].tolist())
+    return result
+
+
+def random_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
+    """Tokens drawn at random, none twice in an entity."""
+    draws = np.random.default_rng(0)
+    return [
+        draws.choice(len(words.codebook.words), num_descriptors, replace=False).tolist()
+        for _ in range(len(words.texts))
+    ]
+
+
+@torch.no_grad()
+def encode(words: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor) -> Tensor:
+    """Sentence vectors `(N, E)` of some entities' words, whose number may differ."""
+    vectors = torch.empty(len(members), words.vectors.shape[1])
+    lengths = torch.tensor([len(tokens[member]) for member in members.tolist()])
+    for length in lengths.unique():
+        rows = (lengths == length).nonzero().squeeze(1)
+        chosen = torch.tensor([list(tokens[member]) for member in members[rows].tolist()], dtype=torch.long)
+        vectors[rows] = words.encode_descriptors(chosen.view(len(rows), int(length)), members[rows])
+    return vectors
+
+
+def measure(words: WordSpace, tokens: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Share of entities that their words pick, for users and items and every number of candidates."""
+    result: dict[str, float] = {}
+    for kind, members in words.retrieved().items():
+        if len(members) >= CANDIDATES[0]:
+            spoken = encode(words, tokens, members)
+            picked = picking_accuracy(spoken, words.vectors[members], words.classes[members])
+            result |= {f"words/retrieval_{kind}@{count}": share.item() for count, share in picked.items()}
+            result[f"{kind}_words"] = float(np.mean([len(tokens[member]) for member in members.tolist()]))
+    return result
+
+
+def show(run_dir: Path, extra: Sequence[str]) -> Table:
+    """Measure the words of a run and those they are compared with, record them, and make a table of it."""
+    words, told = load(run_dir, extra), json.loads((run_dir / "result.json").read_text())
+    learnt = learnt_words(words, run_dir)
+    num_descriptors = len(learnt[0])
+    variants: dict[str, list[list[int]]] = {
+        "learnt": learnt,
+        "TF-IDF of the text": frequent_words(words, num_descriptors),
+        "nearest to the text": words.targets.tokens[:, :num_descriptors].tolist(),
+        "random": random_words(words, num_descriptors),
+    }
+    columns = [f"{kind}@{count}" for kind in ("items", "users") for count in CANDIDATES]
+    name = f"{told['dataset']}, {told['backbone']}, {told['stage']}, seed {told['seed']}"
+    table = Table("words", *columns, "words an item, a user", title=name)
+    for variant, tokens in variants.items():
+        metrics = measure(words, tokens)
+        append("retrieval", {**_origin(told), "variant": variant, "metrics": metrics})
+        cells = (metrics.get(f"words/retrieval_{column}") for column in columns)
+        counts = ", ".join(f"{metrics.get(f'{kind}_words', 0):.1f}" for kind in ("items", "users"))
+        table.add_row(variant, *("" if cell is None else f"{cell:.3f}" for cell in cells), counts)
+    return table
+
+
+def _origin(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: told[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
+
+
+def main() -> None:
+    """Measure the runs that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))
+    arguments = parser.parse_args()
+    extra = [text for option, value in arguments.set for text in (f"--{option}", value)]
+    for run_dir in arguments.runs:
+        Console(width=150).print(show(run_dir, extra))
+
+
+if __name__ == "__main__":
+    main()
