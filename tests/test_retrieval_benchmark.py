@@ -1,0 +1,28 @@
+"""The words that benchmarks.retrieval compares those of a run with."""
+
+from types import SimpleNamespace
+
+import torch
+
+from benchmarks import retrieval
+
+
+def test_words_of_a_text_are_its_rarest_and_those_of_the_vocabulary_alone() -> None:
+    space = SimpleNamespace(
+        codebook=SimpleNamespace(words=["film", "dragon", "castle", "robot"]),
+        num_users=1,
+        texts=["Robot robots film", "A film: dragon castle dragon", "Film of a Robot, nothing else", None],
+    )
+    found = retrieval.frequent_words(space, 2)  # type: ignore[arg-type]
+    assert sorted(found[0]) == [0, 3]
+    assert found[1] == [1, 2], "two dragons, and a castle that is rarer than film"
+    assert found[2:] == [[3, 0], []]
+
+
+def test_words_in_different_numbers_are_encoded_each_in_its_row() -> None:
+    def encode(descriptors: torch.Tensor, entity_ids: torch.Tensor) -> torch.Tensor:
+        return torch.stack([entity_ids.float(), descriptors.sum(1).float()], dim=1)
+
+    space = SimpleNamespace(vectors=torch.zeros(4, 2), encode_descriptors=encode)
+    tokens, members = [[1, 2], [], [7], [3, 4]], torch.tensor([0, 1, 3])
+    assert retrieval.encode(space, tokens, members).tolist() == [[0, 3], [1, 0], [3, 7]]  # type: ignore[arg-type]
