@@ -62,7 +62,9 @@ def fit(trial: optuna.Trial, arguments: argparse.Namespace) -> float:
     options: dict[str, Any] = {key: value for key, value in drawn.items() if key in CONTRAST}
     options |= dict(pair.split("=") for pair in arguments.set)
     options = {key: float(value) if _is_number(value) else value for key, value in options.items()}
-    options |= {key: int(options[key]) for key in ("num_layers", "rank", "contrast_layer") if key in options}
+    options |= {
+        key: int(options[key]) for key in ("num_layers", "rank", "contrast_layer", "max_contrasted") if key in options
+    }
     trial.set_user_attr("options", {**options, "seed": arguments.seed})
     trial.set_user_attr("machine", f"{processor()}, {torch.get_num_threads()} threads")
     L.seed_everything(arguments.seed)

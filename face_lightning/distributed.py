@@ -42,10 +42,19 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gathered
 
 
-def gather_unique(ids: Tensor) -> Tensor:
-    """All ids that any process holds, each once, ascending, `(N,)`; the same on all processes."""
+def gather_unique(ids: Tensor, most: int | None = None) -> Tensor:
+    """All ids that any process holds, each once, ascending, `(N,)`; the same on all processes.
+
+    Args:
+        ids: Ids of this process.
+        most: If there are more, so many are chosen at even distances, from a start that the ids themselves set.
+    """
     unique: Tensor = gather_rows(ids.unique()).unique()
-    return unique
+    if most is None or len(unique) <= most:
+        return unique
+    places = torch.arange(most, device=ids.device) * len(unique) // most + unique.sum()
+    chosen: Tensor = unique[(places % len(unique)).sort().values]
+    return chosen
 
 
 def average(values: Tensor) -> Tensor:

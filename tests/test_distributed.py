@@ -64,6 +64,7 @@ def gather_and_contrast(sizes: Sequence[int]) -> dict[str, Any]:
         "gathered": everything.detach(),
         "gradient": own.grad,
         "unique": gather_unique(torch.tensor([5, rank(), rank(), 7])).tolist(),
+        "some": gather_unique(torch.tensor([5, rank(), rank(), 7]), 2).tolist(),
         "described": describe(),
         "largest": (largest(3 * rank()), largest(-rank())),
         "loss": average(loss.detach()),
@@ -93,6 +94,7 @@ def test_rows_are_gathered_with_their_gradients(both: list[Any], case: int) -> N
         assert torch.equal(result["gathered"], everything)
         assert result["gradient"].shape == (sizes[number], 4)
         assert result["unique"] == [0, 1, 5, 7]
+        assert result["some"] == [1, 7], "every other one, from place 13 on, the sum of all"
         assert result["largest"] == (3, 0)
         assert result["means"] == pytest.approx({"a": (0 * 1 + 1 * 2) / 3, "b": 2})
 
@@ -114,6 +116,19 @@ def test_symmetric_contrast_over_processes_is_that_of_one(both: list[Any], case:
 def test_processes_share_the_words_to_find(both: list[Any]) -> None:
     for gathered, _ in both:
         assert torch.equal(gathered[0]["described"], describe())
+
+
+def test_some_ids_of_a_batch_are_chosen_without_favour() -> None:
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.zeros(50)
+    for _ in range(2000):
+        ids = torch.randperm(50, generator=generator)[:30]
+        some = gather_unique(ids, 7)
+        assert len(some.unique()) == 7
+        assert torch.isin(some, ids).all()
+        chosen[some] += 1
+    assert (chosen / chosen.mean() - 1).abs().max() < 0.25  # 280 times each, on average
+    assert torch.equal(gather_unique(ids, 30), ids.sort().values)
 
 
 def test_alone_nothing_is_copied() -> None:

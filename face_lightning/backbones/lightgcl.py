@@ -46,6 +46,8 @@ class LightGCL(LightGCN):
         temperature: Temperature of the contrast.
         similarity: "dot" or "cosine".
         limit: Agreement of a node with its view, over the temperature, beyond which it earns nothing.
+        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
+            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
         keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
         combine: Whether layers are summed or averaged.
 
@@ -64,6 +66,7 @@ class LightGCL(LightGCN):
         temperature: float = 0.1,
         similarity: Literal["cosine", "dot"] = "dot",
         limit: float = 5.0,
+        max_contrasted: int | None = None,
         keep_edges: float = 1.0,
         combine: Literal["sum", "mean"] = "sum",
     ) -> None:
@@ -75,6 +78,7 @@ class LightGCL(LightGCN):
         self.temperature = temperature
         self.similarity = similarity
         self.limit = limit
+        self.max_contrasted = max_contrasted
         self.left: Tensor
         self.right: Tensor
         self.register_buffer("left", torch.zeros(num_users, self.rank), persistent=False)
@@ -113,7 +117,7 @@ class LightGCL(LightGCN):
         sides = zip(ids, (self.left, self.right), self.initial_embeddings(), condensed, embeddings, strict=True)
         terms = []
         for nodes, vectors, table, summary, keys in sides:
-            rows, share = own_rows(gather_unique(nodes))
+            rows, share = own_rows(gather_unique(nodes, self.max_contrasted))
             queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
             if self.similarity == "cosine":
                 queries, keys = unit_vectors(queries), unit_vectors(keys)

@@ -39,6 +39,8 @@ class SimGCL(LightGCN):
         noise_scale: Length eps of the noise that a node gets in each layer.
         negatives: What a node is contrasted with: "all" nodes of its kind, as in the RLMRec and FACE
             code, or those of the "batch", as in the SimGCL paper.
+        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
+            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
         combine: Whether layers are summed or averaged.
     """
 
@@ -52,6 +54,7 @@ class SimGCL(LightGCN):
         temperature: float = 0.2,
         noise_scale: float = 0.9,
         negatives: Literal["all", "batch"] = "all",
+        max_contrasted: int | None = None,
         combine: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim, num_layers, keep_edges=1.0, combine=combine)
@@ -59,6 +62,7 @@ class SimGCL(LightGCN):
         self.temperature = temperature
         self.noise_scale = noise_scale
         self.negatives = negatives
+        self.max_contrasted = max_contrasted
 
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
@@ -67,7 +71,7 @@ class SimGCL(LightGCN):
         views = self._views(graph)
         terms = []
         for ids, table, first, second in zip((batch.user_ids, batch.positive_ids), embeddings, *views, strict=True):
-            unique = gather_unique(ids)
+            unique = gather_unique(ids, self.max_contrasted)
             own = own_rows(unique)[0]
             queries = with_gradient_of(F.embedding(own, first), F.embedding(own, table))
             terms.append(self.contrast(unique, queries, with_gradient_of(second, table)))

@@ -31,6 +31,8 @@ class XSimGCL(SimGCL):
         temperature: Temperature of the contrast.
         noise_scale: Length of the noise that a node gets in each layer.
         negatives: What a node is contrasted with: "all" nodes of its kind or those of the "batch".
+        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
+            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
         combine: Whether layers are summed or averaged; the tables themselves are left out, as in the paper.
 
     Raises:
@@ -48,6 +50,7 @@ class XSimGCL(SimGCL):
         temperature: float = 0.2,
         noise_scale: float = 0.2,
         negatives: Literal["all", "batch"] = "all",
+        max_contrasted: int | None = None,
         combine: Literal["sum", "mean"] = "mean",
     ) -> None:
         super().__init__(
@@ -59,6 +62,7 @@ class XSimGCL(SimGCL):
             temperature=temperature,
             noise_scale=noise_scale,
             negatives=negatives,
+            max_contrasted=max_contrasted,
             combine=combine,
         )
         if not 1 <= contrast_layer <= num_layers:
@@ -92,6 +96,6 @@ class XSimGCL(SimGCL):
         assert view is not None, "forward comes first, in training mode"
         terms = []
         for ids, table, keys in zip((batch.user_ids, batch.positive_ids), embeddings, view, strict=True):
-            unique = gather_unique(ids)
+            unique = gather_unique(ids, self.max_contrasted)
             terms.append(self.contrast(unique, F.embedding(own_rows(unique)[0], table), keys))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
