@@ -17,6 +17,8 @@ from face_lightning.stages.health import WordWatch
 from face_lightning.stages.words import WordSpace, gather_entities
 from face_lightning.types import TrainingBatch
 
+_SHIFT = "alignment/shift"  # mean of words' vectors minus that of texts'
+
 
 class AlignmentStage(Stage):
     """All losses jointly: recommendation, mapping, and the contrast of words with texts.
@@ -141,7 +143,7 @@ class AlignmentStage(Stage):
             self._meanings = self.words.meanings(self._watch.descriptors)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """All loss terms of the step; `alignment_accuracy` is logged besides."""
+        """All loss terms of the step; `alignment/accuracy` and `alignment/modality_gap` are logged besides."""
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
         entities = gather_entities(embeddings, entity_ids)
@@ -176,7 +178,7 @@ class AlignmentStage(Stage):
         positives = (entity_ids.unsqueeze(1) == all_ids).int().argmax(1)
         written, classes = self.words.vectors[all_ids], self.words.classes[all_ids]
         same_text = classes[positives].unsqueeze(1) == classes
-        self._count_matches(spoken, written, classes, positives)
+        self._observe(spoken, written, classes, positives)
         loss = info_nce(spoken, written, self.temperature, same_text, positives=positives)
         if self.symmetric:
             own, others = written[positives], gather_rows(spoken)
@@ -184,12 +186,29 @@ class AlignmentStage(Stage):
         return loss * (len(entity_ids) * world_size() / max(1, len(all_ids)))
 
     @torch.no_grad()
-    def _count_matches(self, spoken: Tensor, written: Tensor, classes: Tensor, positives: Tensor) -> None:
-        """How often words are nearest to their own text, or one like it."""
-        accuracy = spoken.new_zeros(())
+    def _observe(self, spoken: Tensor, written: Tensor, classes: Tensor, positives: Tensor) -> None:
+        """How often words are nearest to their own text, or one like it, and how far from texts they are."""
+        accuracy, shift = spoken.new_zeros(()), spoken.new_zeros(spoken.shape[1])
         if len(spoken):
             accuracy = (classes[(spoken @ written.T).argmax(1)] == classes[positives]).float().mean()
+            shift = (spoken - written[positives]).mean(0)
         self.means.update({"alignment/accuracy": accuracy}, len(spoken))
+        self.means.update({_SHIFT: shift}, len(spoken))
+
+    def epoch_values(self) -> dict[str, Tensor]:
+        """Besides what every stage logs, the modality gap.
+
+        It is the distance of the mean vector of the epoch's descriptor sentences from that of the same
+        entities' texts: vectors of length 1 that lie in different places, however well they are ordered.
+
+        Reference:
+            Liang et al., "Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive
+            Representation Learning", NeurIPS 2022.
+        """
+        values = super().epoch_values()
+        if _SHIFT in values:
+            values["alignment/modality_gap"] = values.pop(_SHIFT).norm()
+        return values
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""

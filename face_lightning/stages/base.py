@@ -150,7 +150,11 @@ class Stage(L.LightningModule, ABC):
         """Log the epoch's means with its last batch, before validation."""
         del outputs, batch
         if ends_epoch(self.trainer, batch_idx):
-            self.log_dict(self.means.compute(), on_step=False, on_epoch=True, batch_size=1)
+            self.log_dict(self.epoch_values(), on_step=False, on_epoch=True, batch_size=1)
+
+    def epoch_values(self) -> dict[str, Tensor]:
+        """Scalars that are logged at an epoch's end, of all processes, who all must ask."""
+        return self.means.compute()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; the backbone's is called `backbone`."""

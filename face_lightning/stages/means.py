@@ -25,14 +25,14 @@ class EpochMeans:
         self._sums = {}
 
     def update(self, values: Mapping[str, Tensor], weight: float) -> None:
-        """Add scalars of a step, each of them `weight` times."""
+        """Add values of a step, all of one shape, each of them `weight` times."""
         names = tuple(values)
         parts = torch.stack([*values.values()]).double()
-        summand = torch.cat([parts, parts.new_ones(1)]) * weight
+        summand = torch.cat([parts, torch.ones_like(parts[:1])]) * weight
         self._sums[names] = self._sums[names].to(summand.device) + summand if names in self._sums else summand
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean of each name over the epoch and all processes, float32 scalars."""
+        """Mean of each name over the epoch and all processes, in float32."""
         totals: dict[str, list[Tensor]] = {}
         for joined, sums in self.state_dict().items():
             for name, value in zip(joined.split(_AND), sums, strict=False):  # the last is the weights'

@@ -22,7 +22,7 @@ TERMS = {
     "stage2": {"reconstruction", "codebook", "commitment", "anchoring"},
     "stage3": {"bpr", "l2", "reconstruction", "codebook", "commitment", "anchoring", "alignment"},
 }
-HEALTH = ("codebook/perplexity", "codebook/active_fraction", "codebook/duplicate_rate")
+HEALTH = {f"codebook/{key}" for key in ("perplexity", "active_fraction", "top_word_share", "duplicate_rate")}
 
 
 def events(run: Path) -> EventAccumulator:
@@ -60,6 +60,19 @@ def test_metrics_file_has_a_row_for_each_epoch(chain: World, stage: str) -> None
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.parametrize("stage", ["stage2", "stage3"])
+def test_every_epoch_tells_the_health_of_the_words(chain: World, stage: str) -> None:
+    own = {"stage2": set(), "stage3": {"alignment/accuracy", "alignment/modality_gap"}}[stage]
+    first, *others = rows(chain.run(stage))
+    assert own | HEALTH <= first.keys()
+    assert "alignment/shift" not in first
+    for row in others:
+        assert own | HEALTH | {"codebook/churn"} <= row.keys()
+    assert {f"words/retrieval_{kind}@{count}" for kind in ("users", "items") for count in (10, 20)} <= result(
+        chain.run(stage)
+    )["metrics"].keys()
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_best_score_is_the_best_row(chain: World, stage: str) -> None:
     best = result(chain.run(stage))["best"]
@@ -72,7 +85,7 @@ def test_tensorboard_has_every_curve(chain: World, stage: str) -> None:
     accumulator = events(chain.run(stage))
     wanted = {f"val/{key}" for key in RANKING} | {f"train/{term}" for term in TERMS[stage]} | {"train/loss"}
     if stage in ("stage2", "stage3"):
-        wanted |= set(HEALTH)
+        wanted |= HEALTH
         assert "words/text_summary" in accumulator.Tags()["tensors"]
         panel = accumulator.Tensors("words/text_summary")[-1].tensor_proto.string_val[0].decode()
         assert "| Film 0 |" in panel

@@ -69,7 +69,7 @@ def assert_same_curves(run: Path, alone: Path) -> None:
     assert len(rows(run)) == len(rows(alone))
     for came, expected in zip(rows(run), rows(alone), strict=True):
         expected["seconds"] = came["seconds"]
-        assert came == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert came == pytest.approx(expected, rel=5e-4, abs=1e-5)  # some products are rounded to bfloat16
 
 
 def assert_same_metrics(run: Path, config: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.stages.health import WordWatch, churn, codebook_health
+from face_lightning.stages.means import EpochMeans
 from face_lightning.types import Embeddings
 
 
@@ -121,3 +123,35 @@ def test_a_loss_of_half_the_variety_is_told_with_what_it_was() -> None:
         watch._warn(501.0, 900)
     with pytest.warns(UserWarning, match=r"its perplexity is 499 \(800 words in use\) after 1,000: the words collapse"):
         watch._warn(499.0, 800)
+
+
+def observed(*steps: tuple[list[list[float]], list[list[float]], list[int], list[int]]) -> dict[str, float]:
+    """What an epoch of alignment steps logs, each of spoken and written vectors, classes and positives."""
+    stage = object.__new__(AlignmentStage)
+    stage.means = EpochMeans()
+    for spoken, written, classes, positives in steps:
+        vectors = torch.tensor(spoken).reshape(-1, 2), torch.tensor(written).reshape(-1, 2)
+        stage._observe(*vectors, torch.tensor(classes), torch.tensor(positives, dtype=torch.long))
+    return {name: float(value) for name, value in stage.epoch_values().items()}
+
+
+def test_accuracy_and_modality_gap_by_hand() -> None:
+    axes = [[1.0, 0.0], [0.0, 1.0]]
+    found = observed(
+        ([[1.0, 0.0], [0.6, 0.8]], axes, [0, 1], [0, 1]),  # both right; shifts (0, 0) and (0.6, -0.2)
+        ([[0.0, 1.0]], axes, [0, 1], [0]),  # wrong; shift (-1, 1)
+        ([], axes, [0, 1], []),  # a process without entities of its own
+    )
+    gap = math.hypot((0.6 - 1) / 3, (-0.2 + 1) / 3)
+    assert found == pytest.approx({"alignment/accuracy": 2 / 3, "alignment/modality_gap": gap})
+
+
+def test_words_ordered_as_texts_but_elsewhere_are_accurate_and_far() -> None:
+    texts = [[0.6, 0.8], [0.6, -0.8]]
+    found = observed(([[-0.6, 0.8], [-0.6, -0.8]], texts, [0, 1], [0, 1]))
+    assert found == pytest.approx({"alignment/accuracy": 1.0, "alignment/modality_gap": 1.2})
+    assert observed((texts, texts, [0, 1], [0, 1]))["alignment/modality_gap"] == 0
+
+
+def test_another_entity_of_the_same_text_is_no_mistake() -> None:
+    assert observed(([[0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [7, 7], [0]))["alignment/accuracy"] == 1
