@@ -10,8 +10,20 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(bool(probe()) for probe in probes if probe is not None)
+    return any(map(_supports, ("avx512_bf16", "amx_tile")))
+
+
+def has_matrix_unit() -> bool:
+    """Tell whether the processor multiplies small matrices of bfloat16 in one instruction (AMX).
+
+    Such a product takes a fifth of the time of one in float32; with mere vector instructions it takes as long.
+    """
+    return _supports("amx_tile")
+
+
+def _supports(instructions: str) -> bool:
+    probe = getattr(torch.cpu, f"_is_{instructions}_supported", None)
+    return probe is not None and bool(probe())
 
 
 def fast_format(vectors: Tensor) -> torch.dtype:

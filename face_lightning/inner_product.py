@@ -7,6 +7,7 @@ from torch import Tensor
 from face_lightning.hardware import has_bfloat16
 
 _BLOCK = 64  # columns that are searched together for the best scores
+_TILE = 4096  # keys whose rounding is looked at together
 _PADDING = 128  # rows of a rounded product: oneDNN prepares and keeps code for every number of them that it meets
 
 
@@ -51,33 +52,42 @@ class InnerProductSearch:
     def __init__(self, keys: Tensor, num_candidates: int = 32) -> None:
         self._keys = keys.float()
         self._num_candidates = num_candidates
-        fast = [torch.bfloat16] if has_bfloat16(keys.device) else []
-        padded = F.pad(self._keys, (0, 0, 0, -len(keys) % _BLOCK))
-        self._rough_keys = [padded.to(number_format) for number_format in (*fast, torch.float32)]
-        self._largest_norm = _largest_norm(self._keys)
-        self._largest_error = [_largest_norm(padded - rough.float()) for rough in self._rough_keys]
+        padding = (0, 0, 0, -len(keys) % _BLOCK)
+        self._largest_norm = self._keys.norm(dim=1).max()
+        if has_bfloat16(keys.device):
+            rounded = F.pad(self._keys.bfloat16(), padding)
+            tiles = zip(self._keys.split(_TILE), rounded.split(_TILE), strict=False)
+            errors = [(tile - rough[: len(tile)].float()).norm(dim=1).max() for tile, rough in tiles]
+            self._rough_keys = [(rounded, torch.stack(errors).max()), (self._keys, self._largest_norm.new_zeros(()))]
+        else:
+            self._rough_keys = [(F.pad(self._keys, padding), self._largest_norm.new_zeros(()))]
 
-    def search(self, queries: Tensor, top_k: int, excluded: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def search(
+        self,
+        queries: Tensor,
+        top_k: int,
+        excluded: tuple[Tensor, Tensor] | None = None,
+        num_candidates: int | None = None,
+    ) -> Tensor:
         """Best keys of each query, excluded ones last, ties by the lowest index.
 
         Args:
             queries: `(B, D)`; all are worked on at once, in memory for `B * M` scores.
             top_k: Number of keys, K; K > M is cut to M.
             excluded: Rows of `queries`, and keys that they must not get, both `(N,)`, sorted by row.
+            num_candidates: Instead of the search's own.
 
         Returns:
             Indices of keys `(B, K)`, best first.
         """
         num_keys = len(self._keys)
         queries = queries.float()
-        top_k, kept = min(top_k, num_keys), min(max(self._num_candidates, top_k), num_keys)
+        top_k, kept = min(top_k, num_keys), min(max(num_candidates or self._num_candidates, top_k), num_keys)
         best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
         rows = torch.arange(len(queries), device=queries.device)
-        for rough_keys, key_error in zip(self._rough_keys, self._largest_error, strict=True):
+        for rough_keys, key_error in self._rough_keys:
             rough_queries = queries.to(rough_keys.dtype)
-            padding = -len(queries) % _PADDING if rough_keys.dtype != queries.dtype else 0
-            rough = (F.pad(rough_queries, (0, 0, 0, padding)) @ rough_keys.T)[: len(queries)]
-            rough[:, num_keys:] = -torch.inf
+            rough = _products(rough_queries, rough_keys, num_keys)
             if excluded is not None:
                 rough[excluded] = -torch.inf
             values, candidates = _largest(rough, kept, num_keys)
@@ -115,9 +125,15 @@ class InnerProductSearch:
         return bound
 
 
-def _largest_norm(vectors: Tensor) -> Tensor:
-    largest: Tensor = vectors.norm(dim=1).max()
-    return largest
+def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:
+    """Products `(B, M')` with M' a multiple of `_BLOCK`; -inf behind the first M columns."""
+    padding = -len(queries) % _PADDING if queries.dtype == torch.bfloat16 else 0
+    with torch.autocast(queries.device.type, enabled=False):
+        products: Tensor = (F.pad(queries, (0, 0, 0, padding)) @ keys.T)[: len(queries)]
+    if len(keys) % _BLOCK:
+        return F.pad(products, (0, -len(keys) % _BLOCK), value=-torch.inf)
+    products[:, num_keys:] = -torch.inf
+    return products
 
 
 def _largest(scores: Tensor, count: int, num_keys: int) -> tuple[Tensor, Tensor]:
@@ -130,12 +146,24 @@ def _largest(scores: Tensor, count: int, num_keys: int) -> tuple[Tensor, Tensor]
         values, indices = scores[:, :num_keys].topk(count, dim=1)
         return values, indices
     blocks = scores.view(rows, num_blocks, _BLOCK)
-    best = blocks.amax(2).topk(count, dim=1, sorted=False).indices
+    best = _best_blocks(blocks, count)
     first = torch.arange(rows, device=scores.device).unsqueeze(1) * num_blocks
     members = blocks.view(-1, _BLOCK).index_select(0, (first + best).flatten()).view(rows, -1)
     values, places = members.topk(count, dim=1)
     indices = best.gather(1, places // _BLOCK) * _BLOCK + places % _BLOCK
     return values, indices.clamp_max(num_keys - 1)  # a column of the padding at -inf may stand for any key there
+
+
+def _best_blocks(blocks: Tensor, count: int) -> Tensor:
+    """Indices of the `count` blocks `(B, blocks, _BLOCK)` with the largest maxima, in any order."""
+    if blocks.dtype == torch.bfloat16 and blocks.device.type == "cpu":
+        # From 0 on, numbers are ordered as the integers of the same bits, whose maximum takes a quarter of the time.
+        # Negative numbers are integers below 0, in the wrong order, which is harmless as long as none is chosen.
+        maxima = blocks.view(torch.int16).amax(2).view(torch.bfloat16)
+        values, indices = maxima.topk(count, dim=1, sorted=False)
+        if bool((values >= 0).all()):
+            return indices
+    return blocks.amax(2).topk(count, dim=1, sorted=False).indices
 
 
 def _dot_products(queries: Tensor, keys: Tensor, candidates: Tensor | None, tile_size: int = 2**20) -> Tensor:

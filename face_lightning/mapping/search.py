@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from face_lightning.hardware import has_matrix_unit
 from face_lightning.imports import import_optional
 from face_lightning.inner_product import InnerProductSearch, rank_items
 
 SearchBackend = Literal["auto", "bfloat16", "faiss", "torch"]
+
+_COLUMNS = 4096  # codes that the CPU searches together
 
 
 class TokenSearch(Protocol):
@@ -24,13 +27,14 @@ class TokenSearch(Protocol):
 
 
 class TorchSearch:
-    """Search by matrix products over tiles of queries, on the device of the codes.
+    """Search by matrix products over tiles of queries and codes, on the device of the codes.
 
     Args:
-        tile_size: Scores held at once, in numbers; 2^22 are 16 MiB, about a processor's cache.
+        tile_size: Scores held at once, in numbers; by default 2^21 (8 MiB) on the CPU, where a tile stays in the
+            cache, and 2^26 (256 MiB) elsewhere, where few large products are faster.
     """
 
-    def __init__(self, tile_size: int = 2**22) -> None:
+    def __init__(self, tile_size: int | None = None) -> None:
         self._tile_size = tile_size
         self._codes = torch.empty(0, 0)
 
@@ -40,35 +44,62 @@ class TorchSearch:
 
     def search(self, queries: Tensor, top_k: int) -> Tensor:
         """See `TokenSearch`."""
-        rows = max(1, self._tile_size // len(self._codes))
-        tiles = [_best(tile @ self._codes.T, top_k) for tile in queries.detach().split(rows)]
-        return torch.cat(tiles)
+        queries, on_cpu = queries.detach(), queries.device.type == "cpu"
+        tile_size = self._tile_size or (2**21 if on_cpu else 2**26)
+        num_columns = min(_COLUMNS if on_cpu else 16 * _COLUMNS, len(self._codes), tile_size)
+        # One buffer for all tiles: where results lie between buffers, an allocator cannot use their room again.
+        rows = max(1, min(tile_size // num_columns, len(queries)))
+        scores = queries.new_empty(rows * num_columns)
+        return torch.cat([self._search_tile(tile, top_k, num_columns, scores) for tile in queries.split(rows)])
+
+    def _search_tile(self, queries: Tensor, top_k: int, num_columns: int, buffer: Tensor) -> Tensor:
+        """The best among the codes so far against the best of the next ones; of equal ones the first win."""
+        best: tuple[Tensor, Tensor] | None = None
+        for begin in range(0, len(self._codes), num_columns):
+            codes = self._codes[begin : begin + num_columns]
+            scores = buffer[: len(queries) * len(codes)].view(len(queries), len(codes))
+            torch.mm(queries, codes.T, out=scores)
+            values, tokens = _best(scores, top_k)
+            tokens = tokens + begin
+            if best is not None:
+                values, tokens = torch.cat([best[0], values], dim=1), torch.cat([best[1], tokens], dim=1)
+                values, order = _best(values, top_k)
+                tokens = tokens.gather(1, order)
+            best = values, tokens
+        assert best is not None, "refresh comes first"
+        return best[1]
 
 
-def _best(scores: Tensor, top_k: int) -> Tensor:
-    return scores.argmax(1, keepdim=True) if top_k == 1 else rank_items(scores, top_k)
+def _best(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns of the best scores of each row, best first, equal ones by the lowest column."""
+    if top_k == 1:
+        values, columns = scores.max(1, keepdim=True)  # of equal ones it gives the first
+        return values, columns
+    columns = rank_items(scores, top_k)
+    return scores.gather(1, columns), columns
 
 
 class RoundedSearch:
     """Search by products in bfloat16, and by exact ones among the candidates that they leave.
 
     Args:
-        tile_size: Scores held at once, in numbers; 2^22 are 8 MiB.
+        tile_size: Scores held at once, in numbers; 2^23 are 16 MiB. No tile has less than 128 queries.
     """
 
-    def __init__(self, tile_size: int = 2**22) -> None:
+    def __init__(self, tile_size: int = 2**23) -> None:
         self._tile_size = tile_size
-        self._codes = torch.empty(0, 0)
+        self._codes: InnerProductSearch | None = None
+        self._num_codes = 0
 
     def refresh(self, codes: Tensor) -> None:
         """See `TokenSearch`."""
-        self._codes = codes.detach()
+        self._codes, self._num_codes = InnerProductSearch(codes.detach()), len(codes)
 
     def search(self, queries: Tensor, top_k: int) -> Tensor:
         """See `TokenSearch`."""
-        search = InnerProductSearch(self._codes, num_candidates=top_k + 7)
-        rows = max(1, self._tile_size // len(self._codes))
-        return torch.cat([search.search(tile, top_k) for tile in queries.detach().split(rows)])
+        assert self._codes is not None, "refresh comes first"
+        tiles = queries.detach().split(max(128, self._tile_size // self._num_codes // 128 * 128))
+        return torch.cat([self._codes.search(tile, top_k, num_candidates=top_k + top_k // 2 + 8) for tile in tiles])
 
 
 class FaissSearch:
@@ -125,16 +156,17 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
     """The search of that name.
 
     Args:
-        backend: "torch", "bfloat16", "faiss", or "auto": FAISS on the CPU where it is installed, where it is the faster
-            one, and torch tiles everywhere else; the answers are the same.
+        backend: "torch", "bfloat16", "faiss", or "auto", the fastest in `python -m benchmarks.token_search`: on
+            processors that multiply matrices of bfloat16 as such (AMX) "bfloat16", on others FAISS where it is
+            installed, and torch tiles everywhere else; the answers are the same.
         device: Where codes and queries will be; the CPU if not given.
     """
+    on_cpu = device is None or device.type == "cpu"
+    if backend == "auto" and on_cpu:
+        backend = "bfloat16" if has_matrix_unit() else "faiss" if importlib.util.find_spec("faiss") else "torch"
     if backend == "bfloat16":
         return RoundedSearch()
-    on_cpu = device is None or device.type == "cpu"
-    if backend == "faiss" or (backend == "auto" and on_cpu and importlib.util.find_spec("faiss") is not None):
-        return FaissSearch()
-    return TorchSearch()
+    return FaissSearch() if backend == "faiss" else TorchSearch()
 
 
 def search_distinct(search: TokenSearch, queries: Tensor) -> Tensor:

@@ -102,6 +102,30 @@ def test_faiss_demanded_but_missing_names_the_extra(monkeypatch: pytest.MonkeyPa
         build_search("faiss")
 
 
-def test_auto_takes_torch_away_from_the_cpu() -> None:
+@pytest.mark.parametrize(("matrix_unit", "expected"), [(True, RoundedSearch), (False, FaissSearch)])
+def test_auto_takes_what_is_fastest_on_the_device(
+    matrix_unit: bool, expected: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("face_lightning.mapping.search.has_matrix_unit", lambda: matrix_unit)
+    assert isinstance(build_search("auto"), expected)
+    assert isinstance(build_search("auto", torch.device("cpu")), expected)
     assert isinstance(build_search("auto", torch.device("meta")), TorchSearch)
-    assert isinstance(build_search("auto"), FaissSearch)
+
+
+def test_auto_does_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("face_lightning.mapping.search.has_matrix_unit", lambda: False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert isinstance(build_search("auto"), TorchSearch)
+
+
+@pytest.mark.parametrize("search", [TorchSearch(), RoundedSearch(), FaissSearch()], ids=["torch", "rounded", "faiss"])
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_autocast_rounds_no_score(search, top_k: int) -> None:
+    codes, queries = 1 + 1e-3 * vectors(500, 16, 0), 1 + 1e-3 * vectors(40, 16, 1)  # alike to bfloat16
+    search.refresh(codes)
+    expected = search.search(queries, top_k)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(search.search(queries, top_k), expected)
+    scores = (queries.double() @ codes.double().T).gather(1, expected)
+    best = (queries.double() @ codes.double().T).topk(top_k, dim=1).values
+    torch.testing.assert_close(scores, best, rtol=0, atol=1e-5)
