@@ -23,26 +23,11 @@ from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
+from benchmarks.loading import load_run
 from benchmarks.records import append
 from face_lightning.commands.describe import read_words
-from face_lightning.commands.stage import FaceCLI
 from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
 from face_lightning.stages.words import WordSpace
-
-
-class Loaded(FaceCLI):
-    """Builds the stage of a run, and does nothing with it."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        del subcommand
-
-
-def load(run_dir: Path, extra: Sequence[str]) -> WordSpace:
-    """The word space of a run, which has read the texts of its data."""
-    cli = Loaded(["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir), *extra])
-    words: WordSpace = cli.model.words
-    words.read(cli.datamodule.profiles)
-    return words
 
 
 def learnt_words(words: WordSpace, run_dir: Path) -> list[list[int]]:
@@ -99,7 +84,8 @@ def measure(words: WordSpace, tokens: Sequence[Sequence[int]]) -> dict[str, floa
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
     """Measure the words of a run and those they are compared with, record them, and make a table of it."""
-    words, told = load(run_dir, extra), json.loads((run_dir / "result.json").read_text())
+    words: WordSpace = load_run(run_dir, extra)[0].words
+    told = json.loads((run_dir / "result.json").read_text())
     learnt = learnt_words(words, run_dir)
     num_descriptors = len(learnt[0])
     variants: dict[str, list[list[int]]] = {

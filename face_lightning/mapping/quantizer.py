@@ -129,6 +129,12 @@ class ResidualQuantizer(nn.Module):
         quantized = self._pass_gradient(queries, total.detach())
         return Quantized(quantized, torch.stack(indices), codebook_loss, commitment_loss)
 
+    @torch.no_grad()
+    def nearest(self, inputs: Tensor, top_k: int) -> Tensor:
+        """Tokens `(B, S, K)` nearest to inputs `(B, S, d)`, best first, among the codes of the last `forward`."""
+        queries = self._query(self.queries(inputs))
+        return self._search.search(queries.flatten(0, 1), top_k).view(*inputs.shape[:2], -1)
+
     def _scale(self, level: int) -> Tensor | float:
         return self.log_scales[level - 1].exp() if level and self.similarity == "cosine" else 1.0
 

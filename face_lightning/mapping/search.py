@@ -13,6 +13,7 @@ from face_lightning.inner_product import InnerProductSearch, rank_items
 
 SearchBackend = Literal["auto", "bfloat16", "faiss", "torch"]
 
+UNKNOWN = -1
 _COLUMNS = 4096  # codes that the CPU searches together
 
 
@@ -172,8 +173,8 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
 def search_distinct(search: TokenSearch, queries: Tensor) -> Tensor:
     """Tokens of every slot, no token twice in an entity: slots choose in turn among what is left.
 
-    One search for the best token settles every entity whose slots already disagree; only the others are
-    searched for their S best tokens, which is enough for a greedy choice of S.
+    One search for the best token settles most slots. Only those whose best token another slot took before them
+    are searched for S tokens, which is enough for a greedy choice of S.
 
     Args:
         search: Search over at least S codes.
@@ -187,8 +188,15 @@ def search_distinct(search: TokenSearch, queries: Tensor) -> Tensor:
     ordered = tokens.sort(dim=1).values
     clashing = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().squeeze(1)
     if clashing.numel():
-        candidates = search.search(queries[clashing].reshape(-1, dim), num_slots)
-        tokens[clashing] = pick_greedily(candidates.view(len(clashing), num_slots, num_slots))
+        queries = queries[clashing]
+        candidates = tokens.new_full((len(clashing), num_slots, num_slots), UNKNOWN)
+        candidates[:, :, 0] = tokens[clashing]
+        picked = pick_greedily(candidates)
+        while (picked == UNKNOWN).any():  # what these get may be the best of slots behind them
+            rows, slots = (picked == UNKNOWN).nonzero(as_tuple=True)
+            candidates[rows, slots] = search.search(queries[rows, slots], num_slots)
+            picked = pick_greedily(candidates)
+        tokens[clashing] = picked
     return tokens
 
 
@@ -196,14 +204,16 @@ def pick_greedily(candidates: Tensor) -> Tensor:
     """For each slot in turn its first candidate that no slot before it has picked.
 
     Args:
-        candidates: Tokens of each slot, best first, `(B, S, K)` with K >= S and no token twice in a slot.
+        candidates: Tokens of each slot, best first, `(B, S, K)` with no token twice in a slot, and `UNKNOWN`
+            where nobody has asked yet; K >= S where all are known.
 
     Returns:
-        Tokens `(B, S)`.
+        Tokens `(B, S)`; `UNKNOWN` where all that is known of a slot is taken.
     """
     picked = candidates[:, :, 0].clone()
     for slot in range(1, candidates.shape[1]):
-        taken = (candidates[:, slot, :, None] == picked[:, None, :slot]).any(-1)
+        own = candidates[:, slot]
+        taken = (own[:, :, None] == picked[:, None, :slot]).any(-1) & (own != UNKNOWN)
         first = (~taken).int().argmax(1, keepdim=True)
-        picked[:, slot] = candidates[:, slot].gather(1, first).squeeze(1)
+        picked[:, slot] = own.gather(1, first).squeeze(1)
     return picked

@@ -9,6 +9,7 @@ from torch import Tensor
 from face_lightning.inner_product import rank_items
 
 TokenGradient = Literal["linear", "soft", "projected"]
+NUM_NEAR = 8
 
 
 def tokens_with_gradient(
@@ -17,7 +18,7 @@ def tokens_with_gradient(
     codes: Tensor,
     token_embeddings: Tensor,
     method: TokenGradient = "soft",
-    num_candidates: int = 8,
+    near: Tensor | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
     """Embeddings of the chosen tokens, which the encoder shall see, differentiable in the concepts.
@@ -38,7 +39,8 @@ def tokens_with_gradient(
         codes: Codebook as the search sees it, `(V, d)`.
         token_embeddings: Frozen input embeddings, `(V, T)`.
         method: "linear", "soft" or "projected".
-        num_candidates: Near words that take part in `soft`.
+        near: Tokens that take part in `soft` besides the chosen ones, `(B, S, K)`, no token twice in a slot; the
+            8 of largest inner product where left out.
         temperature: Temperature of the softmax in `soft`.
 
     Returns:
@@ -54,10 +56,9 @@ def tokens_with_gradient(
         if method == "projected":
             hard = codes[tokens] @ back + token_embeddings.mean(0)
     else:
-        with torch.no_grad():
-            scores = concepts.detach().flatten(0, 1) @ codes.T
-            near = rank_items(scores, num_candidates).view(*tokens.shape, -1)
-            near = torch.cat([tokens.unsqueeze(-1), near], dim=-1)
+        if near is None:
+            near = rank_items(concepts.detach().flatten(0, 1) @ codes.T, NUM_NEAR).view(*tokens.shape, -1)
+        near = torch.cat([tokens.unsqueeze(-1), near], dim=-1)
         logits = torch.einsum("bsd,bskd->bsk", concepts, F.embedding(near, codes)) / temperature
         repeated = near[..., 1:] == tokens.unsqueeze(-1)
         logits = torch.cat([logits[..., :1], logits[..., 1:].masked_fill(repeated, -torch.inf)], dim=-1)

@@ -10,7 +10,7 @@ from face_lightning.distributed import gather_rows, world_size
 from face_lightning.errors import check_range
 from face_lightning.losses import info_nce
 from face_lightning.mapping.mapper import TokenMapper
-from face_lightning.mapping.tokens import TokenGradient, tokens_with_gradient
+from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
 from face_lightning.regularizers import ContrastiveText
 from face_lightning.stages.base import Stage
 from face_lightning.stages.health import WordWatch
@@ -170,7 +170,9 @@ class AlignmentStage(Stage):
     def _alignment(self, concepts: Tensor, tokens: Tensor, codes: Tensor, entity_ids: Tensor) -> Tensor:
         """Contrast of this process's words with the texts of all processes."""
         if len(entity_ids):
-            words = tokens_with_gradient(concepts, tokens, codes, self.words.token_embeddings, self.token_gradient)
+            near = self.mapper.quantizer.nearest(concepts, NUM_NEAR) if self.token_gradient == "soft" else None
+            table = self.words.token_embeddings
+            words = tokens_with_gradient(concepts, tokens, codes, table, self.token_gradient, near)
             spoken = self.words.encode_words(words, entity_ids)
         else:  # nothing of its own, but others wait for it to take part
             spoken = concepts.sum() * self.words.vectors[entity_ids]

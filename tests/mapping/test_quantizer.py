@@ -107,6 +107,17 @@ def test_moved_codes_are_searched_at_once() -> None:
     assert quantizer(inputs).indices.flatten().tolist() == [1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
+def test_nearest_tokens_are_those_of_the_similarity(similarity: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    quantizer = ResidualQuantizer(torch.randn(30, 4, generator=generator), 4, similarity=similarity, backend="torch")
+    inputs = torch.randn(3, 2, 4, generator=generator)
+    quantizer(inputs)
+    codes = quantizer.codes().detach()
+    distances = torch.cdist(quantizer.queries(inputs), codes.expand(3, -1, -1))
+    assert torch.equal(quantizer.nearest(inputs, 5), distances.argsort(dim=-1)[..., :5])
+
+
 def rotation_onto(start: Tensor, end: Tensor) -> Tensor:
     """Matrix that turns unit vector `start` onto `end` within their plane, from its angle and its basis."""
     cosine = float(start @ end)

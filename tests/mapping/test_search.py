@@ -96,6 +96,26 @@ def test_greedy_choice_by_hand() -> None:
     assert pick_greedily(candidates).tolist() == [[5, 1, 3]]
 
 
+def test_greedy_choice_says_which_slots_have_to_ask() -> None:
+    candidates = torch.tensor([[[5, -1, -1], [5, -1, -1], [5, -1, -1], [4, -1, -1]]])
+    assert pick_greedily(candidates).tolist() == [[5, -1, -1, 4]]
+
+
+def test_slots_whose_best_token_is_free_are_searched_once() -> None:
+    search, asked = TorchSearch(), []
+    search.refresh(torch.eye(5))
+
+    class Counted:
+        def search(self, queries: Tensor, top_k: int) -> Tensor:
+            asked.append((queries.argmax(1).tolist(), top_k))
+            return search.search(queries, top_k)
+
+    likes = [[9.0, 8, 0, 0, 0], [9, 8, 7, 0, 0], [0, 9, 0, 8, 0]]  # best: 0, 0 and 1; the second takes the third's 1
+    queries = torch.tensor([likes, torch.eye(5)[:3].tolist()])
+    assert search_distinct(Counted(), queries).tolist() == [[0, 1, 3], [0, 1, 2]]  # type: ignore[arg-type]
+    assert asked == [([0, 0, 1, 0, 1, 2], 1), ([0], 3), ([1], 3)]
+
+
 def test_faiss_demanded_but_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match=r"face-lightning\[cpu\]"):

@@ -68,7 +68,8 @@ def test_soft_gradient_is_that_of_the_softmax_over_near_words(
     world = World(seed)
     tokens = world.best[..., place]  # the rule of distinct words may pick a word that is not near at all
     ours, theirs = world.concepts.clone().requires_grad_(), world.concepts.clone().requires_grad_()
-    words = tokens_with_gradient(ours, tokens, world.codes, world.table, "soft", num_candidates, temperature)
+    near = world.best[..., :num_candidates]
+    words = tokens_with_gradient(ours, tokens, world.codes, world.table, "soft", near, temperature)
     expected = []
     for row in range(5):
         for slot in range(3):
@@ -98,3 +99,13 @@ def test_projected_tokens_have_the_linear_gradient() -> None:
         for method in ("linear", "projected")
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_the_near_words_are_the_eight_of_largest_product_where_nobody_has_looked_them_up() -> None:
+    world = World()
+    concepts, tokens = world.concepts.requires_grad_(), world.best[..., 0]
+    found = [
+        world.gradient(tokens_with_gradient(concepts, tokens, world.codes, world.table, "soft", near), concepts)
+        for near in (None, world.best[..., :8])
+    ]
+    torch.testing.assert_close(*found)

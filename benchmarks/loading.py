@@ -1,0 +1,32 @@
+"""The stage of a finished run, with its data and texts, as benchmarks look at it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from face_lightning.checkpoint import init_from
+from face_lightning.commands.stage import FaceCLI
+from face_lightning.data.datamodule import InteractionDataModule
+
+
+class _Loaded(FaceCLI):
+    """Builds what a configuration says, and does nothing with it."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        del subcommand
+
+
+def load_run(run_dir: Path, extra: Sequence[str] = ()) -> tuple[Any, InteractionDataModule]:
+    """Stage of a run, with the weights of its best epoch, its graph and its texts; and its data.
+
+    Args:
+        run_dir: Folder of a finished run of stage 2 or 3.
+        extra: Options that change its configuration.
+    """
+    cli = _Loaded(["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir), *extra])
+    stage, datamodule = cli.model, cli.datamodule
+    init_from(stage, run_dir)
+    stage.graph = datamodule.graph
+    stage.backbone.prepare(stage.graph)
+    stage.words.read(datamodule.profiles)
+    return stage, datamodule
