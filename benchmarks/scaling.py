@@ -1,6 +1,7 @@
 """Throughput and memory of 1 and 2 processes here, and what will limit many: python -m benchmarks.scaling.
 
-The first table is measured, on random interactions, with the same global batch. The second is a prediction: bytes
+The first table is measured, on random interactions, with the same global batch. The second, measured as well, is the
+memory of processes that share the columns of large tables (`column_parallel`). The third is a prediction: bytes
 and floating-point operations of a step, counted from what the code does, divided by what the hardware can do at best.
 It has not been checked on the hardware that it speaks of.
 """
@@ -17,12 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
 import yaml
 from rich.console import Console
 from rich.table import Table
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 
 from benchmarks.records import append
+from face_lightning.backbones import LightGCN
+from face_lightning.graph import build_graph
+from face_lightning.stages.columns import keep_own_columns, sum_of_columns
+from face_lightning.stages.recorder import peak_mib
 
 FLOAT = 4  # bytes
 
@@ -195,6 +202,49 @@ def write_random(folder: Path, num_users: int, num_items: int, num_interactions:
         (folder / f"{name}_mat.pkl").write_bytes(pickle.dumps(matrix.tocsr()))
 
 
+def measure_columns(num_nodes: int, dim: int) -> list[dict[str, Any]]:
+    """By how much processes grow that train on their columns of a large table, beside the table with Adam's state."""
+    rows = []
+    for count in (1, 2, 4):
+        with tempfile.TemporaryDirectory() as name:
+            arguments = f"{name}/meeting", count, num_nodes, dim
+            torch.multiprocessing.spawn(_train_on_columns, arguments, count)  # type: ignore[attr-defined,no-untyped-call]
+            grown = json.loads(Path(name, "grown").read_text())
+        state = 4 * FLOAT * num_nodes * dim / count / 2**20  # weight, gradient, two moments
+        figures = {"state_mib": state, "grows_by_mib": grown}
+        rows.append({"processes": count, **figures})
+        append("scaling", {"variant": f"columns over {count}", "embedding_dim": dim, "metrics": figures})
+    return rows
+
+
+def _train_on_columns(rank: int, meeting: str, count: int, num_nodes: int, dim: int) -> None:
+    """Three steps of LightGCN; the first process writes by how many MiB it grew at its largest."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+    num_users = num_nodes * 3 // 4
+    draws = np.random.default_rng(0)
+    cells = (
+        np.ones(num_nodes, np.float32),
+        (draws.integers(0, num_users, num_nodes), draws.integers(0, 10**4, num_nodes)),
+    )
+    graph = build_graph(csr_array(coo_array(cells, (num_users, num_nodes - num_users))))
+    graph.propagate(torch.zeros(num_nodes, 1))  # builds what it needs
+    before = peak_mib()
+    backbone = LightGCN(num_users, num_nodes - num_users, dim, keep_edges=1.0)
+    keep_own_columns(backbone)
+    optimizer = torch.optim.Adam(backbone.parameters(), fused=True)
+    for _ in range(3):
+        users, items = backbone(graph)
+        scores = sum_of_columns((users[:4096] * items[:4096]).sum(1))
+        optimizer.zero_grad()
+        torch.nn.functional.softplus(-scores).mean().backward()
+        optimizer.step()
+        del users, items, scores
+    if rank == 0:
+        Path(meeting).with_name("grown").write_text(json.dumps(peak_mib() - before))
+    dist.destroy_process_group()
+
+
 def show(title: str, rows: list[dict[str, Any]]) -> None:
     """Print rows that have the same keys."""
     table = Table(*rows[0], title=title)
@@ -211,9 +261,10 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8192, help="over all processes")
-    parser.add_argument("--predict-only", action="store_true")
+    parser.add_argument("--nodes", type=int, default=400_000, help="of the table whose columns are shared")
+    parser.add_argument("--parts", nargs="+", default=["rows", "columns", "prediction"])
     options = parser.parse_args()
-    if not options.predict_only:
+    if "rows" in options.parts:
         measured = []
         with tempfile.TemporaryDirectory() as name:
             write_random(Path(name) / "data", options.users, options.items, options.interactions)
@@ -222,6 +273,13 @@ def main() -> None:
                 measured.append({"processes": count, **figures})
                 append("scaling", {"variant": f"{count} processes", "embedding_dim": options.dim, "metrics": figures})
         show("Measured here: LightGCN, one thread a process, the same global batch", measured)
+    if "columns" in options.parts:
+        show(
+            "Measured here: a process that holds its columns of the tables",
+            measure_columns(options.nodes, 2 * options.dim),
+        )
+    if "prediction" not in options.parts:
+        return
     problems = (
         Problem("amazon-book", 11_000, 9_332, 120_464),
         Problem("1M users", 1_000_000, 300_000, 30_000_000),

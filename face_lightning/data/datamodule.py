@@ -130,9 +130,15 @@ class InteractionDataModule(L.LightningDataModule):
             popularity_power=self.popularity_power,
             seed=self.seed,
             epoch=lambda: trainer.current_epoch if trainer else 0,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            **self._share(),
         )
+
+    def _share(self) -> dict[str, int]:
+        """Which part of the rows this process works on: all where processes share the tables' columns instead."""
+        trainer = self.trainer
+        if trainer is None or getattr(trainer.strategy, "shares_columns", False):
+            return {"rank": 0, "world_size": 1}
+        return {"rank": trainer.global_rank, "world_size": trainer.world_size}
 
     def val_dataloader(self) -> EvaluationLoader:
         """Users with validation items; training items are masked."""
@@ -150,11 +156,9 @@ class InteractionDataModule(L.LightningDataModule):
         return self._evaluation_loader(self.interactions.train, self.interactions.train)
 
     def _evaluation_loader(self, seen: sp.csr_array, relevant: sp.csr_array) -> EvaluationLoader:
-        trainer = self.trainer
         return EvaluationLoader(
             seen,
             relevant,
             batch_size=self.eval_batch_size,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
+            **self._share(),
         )

@@ -21,6 +21,7 @@ from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.metrics import RankingMetric, ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.seeds import counter_seed
+from face_lightning.stages.columns import ColumnRanker, keep_own_columns, own_users, shares_columns, sum_of_columns
 from face_lightning.stages.means import EpochMeans
 from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
 
@@ -77,7 +78,8 @@ class Stage(L.LightningModule, ABC):
         self.means = EpochMeans()
         self._graph: InteractionGraph | None = None
         self._final: Embeddings | None = None
-        self._ranker: Ranker | None = None
+        self._ranker: Ranker | ColumnRanker | None = None
+        self._shares_columns = False
 
     @property
     def graph(self) -> InteractionGraph:
@@ -89,6 +91,26 @@ class Stage(L.LightningModule, ABC):
     @graph.setter
     def graph(self, graph: InteractionGraph) -> None:
         self._graph = graph
+
+    def configure_model(self) -> None:
+        """Keep this process's columns of the tables alone, where the strategy shares them."""
+        self._shares_columns = shares_columns(self.trainer)
+        if self._shares_columns:
+            self.check_columns()
+            self._ddp_params_and_buffers_to_ignore = [
+                f"backbone.{keep_own_columns(self.backbone)}"
+            ]  # never the first's
+
+    def check_columns(self) -> None:
+        """Refuse to share columns where the losses need whole embeddings.
+
+        Raises:
+            ConfigurationError: If they do, as those of every stage but the first.
+        """
+        raise ConfigurationError(
+            f"trainer.strategy: expected ddp, got column_parallel, which is for stage 1; {self.name} needs whole "
+            "embeddings, and can start from the checkpoint of a run that shared their columns"
+        )
 
     def setup(self, stage: str) -> None:
         """Bring the graph to the device and let the backbone prepare itself.
@@ -116,22 +138,27 @@ class Stage(L.LightningModule, ABC):
         embeddings = self.embed()
         rows = _gather(embeddings, batch)
         users, positive, negative = rows
-        scores = (users * positive).sum(-1), (users * negative).sum(-1)
+        scores = self._over_columns(torch.stack([(users * positive).sum(-1), (users * negative).sum(-1)]))
         losses = {"bpr": batch.pair_share * bayesian_personalized_ranking(*scores)}
         tables = self.backbone.initial_embeddings()
         if tables is not None:
             if tables.users.data_ptr() != embeddings.users.data_ptr():  # else the rows are at hand
                 rows = _gather(tables, batch)
             norms = torch.stack([row.square().sum() for row in rows])
-            losses["l2"] = norms.sum() * (batch.pair_share / len(users))
+            losses["l2"] = self._over_columns(norms.sum()) * (batch.pair_share / len(users))
         losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
         return losses, embeddings
+
+    def _over_columns(self, partial: Tensor) -> Tensor:
+        """Sum over the columns of all processes, where they share columns."""
+        return sum_of_columns(partial) if self._shares_columns else partial
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch, step, rank), so that a resumed run repeats the undisturbed one."""
         del batch
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # set by Lightning's seed_everything
-        torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, self.global_rank))
+        rank = 0 if self._shares_columns else self.global_rank  # who shares columns drops the same edges
+        torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, rank))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Weighted sum of all loss terms, of which each one's mean over the epoch is logged as `train/<term>`."""
@@ -184,10 +211,12 @@ class Stage(L.LightningModule, ABC):
         assert self._final is not None, "evaluation starts with _start_evaluation"
         return self._final
 
-    def _rank(self, batch: EvaluationBatch) -> Tensor:
+    def _rank(self, batch: EvaluationBatch) -> tuple[EvaluationBatch, Tensor]:
+        """The users that this process counts, and their best items."""
         if self._ranker is None:
-            self._ranker = Ranker(self.final_embeddings)
-        return self._ranker.rank(batch, self.top_k[-1])
+            self._ranker = (ColumnRanker if self._shares_columns else Ranker)(self.final_embeddings)
+        ranked = self._ranker.rank(batch, self.top_k[-1])
+        return own_users(batch, ranked) if self._shares_columns else (batch, ranked)
 
     def on_validation_epoch_start(self) -> None:
         """Compute the embeddings once for the whole validation."""
@@ -196,7 +225,8 @@ class Stage(L.LightningModule, ABC):
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Rank all items for a tile of users."""
         del batch_idx
-        self.val_metrics.update(*find_hits(self._rank(batch), batch, self.backbone.num_items))
+        batch, ranked = self._rank(batch)
+        self.val_metrics.update(*find_hits(ranked, batch, self.backbone.num_items))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/recall@K` and `val/ndcg@K`."""
@@ -210,7 +240,8 @@ class Stage(L.LightningModule, ABC):
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
         """Rank all items for a tile of users, and keep every user's values."""
         del batch_idx
-        hits, num_relevant = find_hits(self._rank(batch), batch, self.backbone.num_items)
+        batch, ranked = self._rank(batch)
+        hits, num_relevant = find_hits(ranked, batch, self.backbone.num_items)
         self.test_metrics.update(hits, num_relevant)
         values = {"user": batch.user_ids.cpu()}
         for key, metric in self.test_metrics.items(keep_base=False):
@@ -238,7 +269,8 @@ class Stage(L.LightningModule, ABC):
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """User ids `(B,)` and their best unseen items `(B, K)`, best first."""
         del batch_idx
-        return batch.user_ids, self._rank(batch)
+        batch, ranked = self._rank(batch)
+        return batch.user_ids, ranked
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the stage's name, and keep nothing but plain values among the hyper-parameters."""

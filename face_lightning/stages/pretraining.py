@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from face_lightning.backbones import Backbone
+from face_lightning.errors import ConfigurationError
 from face_lightning.regularizers import TextRegularizer
 from face_lightning.stages.base import Stage
 from face_lightning.stages.texts import entity_vectors
@@ -50,6 +51,14 @@ class PretrainingStage(Stage):
             self.loss_weights[self.text.name] = self.text.weight
         self._vectors = torch.empty(0)
         self._present = torch.empty(0, dtype=torch.bool)
+
+    def check_columns(self) -> None:
+        """See `Stage`; without a text regulariser nothing but dot products is asked of the embeddings."""
+        if self.text is not None:
+            raise ConfigurationError(
+                "trainer.strategy: expected ddp with a text regulariser, which needs whole embeddings, got "
+                "column_parallel; take ddp, or leave model.text out"
+            )
 
     def setup(self, stage: str) -> None:
         """Encode the texts, where a regulariser wants them, besides what every stage sets up."""
