@@ -1,4 +1,4 @@
-import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -44,11 +44,22 @@ def test_mistakes_in_one_line(folder, tmp_path, capsys):
     assert "its SHA-256 differs; import it again" in capsys.readouterr().err
 
 
-def test_picture_needs_matplotlib(folder, tmp_path, capsys):
-    code = main(["data", "show", str(folder), "--plot", str(tmp_path / "degrees.png")])
-    if importlib.util.find_spec("matplotlib"):
-        assert (tmp_path / "degrees.png").read_bytes().startswith(b"\x89PNG")
-        assert code == 0
-    else:
-        assert code == 2
-        assert "install it with pip install matplotlib, or leave out --plot" in capsys.readouterr().err
+def test_picture_shows_the_degrees(folder, tmp_path, capsys):
+    image = pytest.importorskip("matplotlib.image")
+    path = tmp_path / "degrees.png"
+    assert main(["data", "show", str(folder), "--plot", str(path)]) == 0
+    pixels = image.imread(path)[..., :3]
+    assert pixels.shape == (400, 600, 3)
+    for colour, least in (((0.122, 0.467, 0.706), 20), ((1.0, 0.498, 0.055), 100)):  # users' curve lies below items'
+        assert (np.abs(pixels - colour).max(axis=2) < 0.02).sum() > least
+    assert main(["data", "show", str(folder), "--plot", str(tmp_path / "nowhere" / "degrees.png")]) == 2
+    assert "give a path such as degrees.png" in capsys.readouterr().err
+    assert main(["data", "show", str(folder), "--plot", str(tmp_path / "degrees.odd")]) == 2
+    assert not (tmp_path / "degrees.odd").exists()
+
+
+def test_picture_needs_matplotlib(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["data", "show", str(folder), "--plot", str(tmp_path / "degrees.png")]) == 2
+    assert "install it with pip install matplotlib, or leave out --plot" in capsys.readouterr().err
+    assert not (tmp_path / "degrees.png").exists()

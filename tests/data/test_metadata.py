@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pytest
 
 from face_lightning.cli import main
 from face_lightning.data.readers import InteractionFile, PreparedFolder
+from face_lightning.data.summarizing import summary_requests
+from face_lightning.text.writing.prompts import Prompts
 
 CLICKS = "user_id,item_id\n" + "".join(f"u{u},{i}\n" for u in range(4) for i in (u, u + 1, u + 2, 9))
 ITEMS = [
@@ -147,6 +150,30 @@ def test_users_are_told_by_training_items_alone(clicks, tmp_path):
         everybody_told |= told
         assert told <= set(train.tocsc()[:, [item]].nonzero()[0].tolist()), original
     assert everybody_told == set(range(4))
+
+
+def test_users_metadata_tell_no_item_outside_training(clicks, tmp_path):
+    """Fields of users that would name items are not believed: neither texts nor prompts change by them."""
+    films = [{"item_id": i, "title": f"film{i}", "tags": ["x"]} for i in (*range(6), 9)]
+    items, named = jsonl(tmp_path / "items.jsonl", films), [film["title"] for film in films]
+    fields = ("titles", "favourites", "items", "authors", "tags", "profile", "history", "clicked", "item_ids")
+    users = [{"user_id": f"u{u}", "occupation": "nurse", **dict.fromkeys(fields, named)} for u in range(4)]
+    out, texts = tmp_path / "mine", tmp_path / "texts.jsonl"
+    told = ["--item_metadata", str(items), "--user_metadata", str(jsonl(tmp_path / "users.jsonl", users))]
+    assert main(["data", "import", str(clicks), "--out", str(out), "--domain", "movie", "--quiet", *told]) == 0
+    reader = ["--data.reader", "PreparedFolder", "--data.reader.init_args.root", str(out)]
+    assert main(["summarize", *reader, "--out", str(texts), "--cache_dir", str(tmp_path / "cache")]) == 0
+    written = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, texts.read_text().splitlines())}
+    dataset = PreparedFolder(out).read()
+    train = dataset.interactions.train
+    prompts = Prompts("movie")
+    for user, request in enumerate(summary_requests(dataset, ["user"])):
+        names = dataset.interactions.item_ids[train.indices[train.indptr[user] : train.indptr[user + 1]]].tolist()
+        trained = {f"film{name}" for name in names}
+        for text in (written["user", request.id], dataset.profiles.user_texts[user]):
+            assert "nurse" in text
+            assert set(re.findall(r"film\d", text)) == trained, text
+        assert set(re.findall(r"film\d", prompts.facts(request))) == trained
 
 
 BAD = {
