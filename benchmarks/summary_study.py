@@ -24,10 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ttest_rel
 
+from benchmarks.loading import load_run
 from benchmarks.raw_chain import ROOT, SPACE, call
 from benchmarks.raw_form import IMPORT, write_raw
 from benchmarks.records import append, shared_data
-from benchmarks.retrieval import learnt_words, load, measure
+from benchmarks.retrieval import learnt_words, measure
 from benchmarks.smollm2 import FOLDER
 
 WRITERS = ("template", "smollm2")
@@ -98,7 +99,7 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
         fit(3, runs / writer / "stage3", runs / writer / "stage2", work, options, *given)
         metrics = json.loads((runs / writer / "stage3" / "result.json").read_text())["metrics"]
         other = work / f"{WRITERS[1 - WRITERS.index(writer)]}.jsonl"
-        words = load(runs / writer / "stage3", ["--data.summaries", str(other)])
+        words = load_run(runs / writer / "stage3", ["--data.summaries", str(other)])[0].words
         crossed = measure(words, learnt_words(words, runs / writer / "stage3"))[PICKED]
         shown = {key: metrics[key] for key in (RECALL, PICKED, "words/retrieval_users@10", "codebook/items_active")}
         results[writer] = {**shown, "picked by the other text": crossed}
