@@ -41,7 +41,7 @@ locks: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,demo,dev,bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu,demo,dev,bench,plot]'
 	touch $(READY)
 
 clean:

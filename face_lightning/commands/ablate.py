@@ -24,6 +24,7 @@ WORDS = (
     "words/retrieval_items@10",
     "words/retrieval_users@10",
 )
+_PLOTS = "plots of face ablate"
 
 
 class Step(NamedTuple):
@@ -104,10 +105,10 @@ def _slug(name: str) -> str:
 
 
 def run_variant(variant: Variant, seed: int, runs: Path, extra: Sequence[str]) -> Path:
-    """Fit what is not there yet, and return the folder of the last run."""
+    """Fit what is not there yet, go on with what was cut, and return the folder of the last run."""
     folder = runs / str(seed)
     for step in variant.steps:
-        command = ["fit", "--config", str(step.config), "--run_dir", str(folder / step.name), "--if_exists", "skip"]
+        command = ["fit", "--config", str(step.config), "--run_dir", str(folder / step.name), "--if_exists", "resume"]
         command += ["--seed_everything", str(seed)]
         if step.before is not None:
             command += ["--init_from", str(folder / step.before)]
@@ -140,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     ablation = read_set(arguments.set)
     variants = _chosen(ablation, arguments.only)
+    if arguments.plot is not None:
+        import_optional("matplotlib", extra="plot", purpose=_PLOTS)  # before hours of training
     runs = arguments.runs / arguments.set.stem
     folders = {
         variant.name: [run_variant(variant, seed, runs, arguments.extra) for seed in arguments.seeds]
@@ -150,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(comparison(folders, ablation.reference, metric))
     console.print(words(folders))
     if arguments.plot is not None:
-        for metric in METRICS:
+        for metric in (*METRICS, *WORDS):
             print(plot(folders, metric, arguments.plot))
     return 0
 
@@ -205,7 +208,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def plot(folders: Mapping[str, Sequence[Path]], metric: str, folder: Path) -> Path:
-    """Draw a metric of all variants, a point for each seed and a bar at their mean.
+    """Draw a metric of all variants that have it, a point for each seed and a bar at their mean.
 
     Returns:
         The PNG file.
@@ -213,14 +216,15 @@ def plot(folders: Mapping[str, Sequence[Path]], metric: str, folder: Path) -> Pa
     Raises:
         MissingDependencyError: If matplotlib is not installed.
     """
-    figures = import_optional("matplotlib.figure", extra="plot", purpose="plots of face ablate")
-    figure = figures.Figure(figsize=(8, 1 + 0.4 * len(folders)), layout="constrained")
+    figures = import_optional("matplotlib.figure", extra="plot", purpose=_PLOTS)
+    values = {name: [read_result(run)["metrics"].get(metric) for run in runs] for name, runs in folders.items()}
+    shown = {name: numbers for name, numbers in values.items() if None not in numbers}
+    figure = figures.Figure(figsize=(8, 1 + 0.4 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
-    for row, runs in enumerate(folders.values()):
-        values = [read_result(run)["metrics"][metric] for run in runs]
-        axes.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.6)
-        axes.plot([statistics.mean(values)], [row], "|", color="black", markersize=18)
-    axes.set_yticks(range(len(folders)), list(folders))
+    for row, numbers in enumerate(shown.values()):
+        axes.plot(numbers, [row] * len(numbers), "o", color="tab:blue", alpha=0.6)
+        axes.plot([statistics.mean(numbers)], [row], "|", color="black", markersize=18)
+    axes.set_yticks(range(len(shown)), list(shown))
     axes.invert_yaxis()
     axes.set_xlabel(metric)
     axes.grid(axis="x", alpha=0.3)

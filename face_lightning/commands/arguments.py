@@ -44,9 +44,10 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument(
         "--if_exists",
-        type=Literal["fail", "skip", "overwrite"],
+        type=Literal["fail", "skip", "resume", "overwrite"],
         default="fail",
-        help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished.",
+        help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished, resume "
+        "does so too, but goes on with the same run where it was cut.",
     )
     parser.add_argument(
         "--every_n_minutes",

@@ -30,7 +30,7 @@ from face_lightning.errors import CheckpointError, ConfigurationError, check_ran
 from face_lightning.stages import Stage
 from face_lightning.stages.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.stages.export import descriptors_of, has_words, write_descriptors, write_predictions
-from face_lightning.stages.folder import RunFolder, finished, holds_run
+from face_lightning.stages.folder import RunFolder, finished, holds_run, unfinished
 from face_lightning.stages.interruption import LastCheckpoint
 from face_lightning.stages.recorder import (
     RunRecorder,
@@ -106,7 +106,11 @@ class FaceCLI(LightningCLI):
         if self.subcommand == "fit" and config["ckpt_path"] is None:
             if config["init_from"] is not None:
                 locate_checkpoint(Path(config["init_from"]))
-            self.skipped = self._meet_earlier_run()
+            if self.option("if_exists") == "resume" and unfinished(self.run_dir, self.fingerprint()):
+                config["ckpt_path"] = str(self.run_dir / "checkpoints" / "last.ckpt")
+                print(f"{self.run_dir}: unfinished with the same configuration, resumed")
+            else:
+                self.skipped = self._meet_earlier_run()
             return
         self._refuse_two_sources()
         path = str(config["ckpt_path"] or "best")
@@ -136,7 +140,7 @@ class FaceCLI(LightningCLI):
             raise ConfigurationError(f"run_dir: expected a folder, but {self.run_dir} is a file; give another one")
         if not holds_run(self.run_dir):
             return False
-        if self.option("if_exists") == "skip" and finished(self.run_dir, self.fingerprint()):
+        if self.option("if_exists") in ("skip", "resume") and finished(self.run_dir, self.fingerprint()):
             return True
         if self.option("if_exists") == "fail":
             raise ConfigurationError(
@@ -223,7 +227,8 @@ class FaceCLI(LightningCLI):
             folder.set_aside()
         self._dump_config()
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
-        surroundings = {**environment(), "data": self.datamodule.interactions.summary()}
+        surroundings = {**environment(), "fingerprint": self.fingerprint()}
+        surroundings["data"] = self.datamodule.interactions.summary()
         write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
 
     def after_fit(self) -> None:

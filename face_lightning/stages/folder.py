@@ -91,10 +91,22 @@ def holds_run(path: Path) -> bool:
 
 def finished(run_dir: Path, fingerprint: str) -> bool:
     """Whether a run folder holds the result of a run with this fingerprint."""
+    return _fingerprint(run_dir / "result.json") == fingerprint
+
+
+def unfinished(run_dir: Path, fingerprint: str) -> bool:
+    """Whether a run with this fingerprint was begun in the folder, came to a checkpoint, and has no result yet."""
+    begun = (run_dir / "checkpoints" / "last.ckpt").is_file() and not (run_dir / "result.json").exists()
+    return begun and _fingerprint(run_dir / "environment.json") == fingerprint
+
+
+def _fingerprint(path: Path) -> str | None:
+    """What a file of a run says of what it was made by."""
     try:
-        return bool(json.loads((run_dir / "result.json").read_text())["fingerprint"] == fingerprint)
-    except (OSError, ValueError, KeyError):
-        return False
+        fingerprint = json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def clear_run(run_dir: Path) -> None:

@@ -192,7 +192,11 @@ BACKBONE = "model.init_args.backbone"
         ("data", {"reader": {"class_path": "No"}}, r"data.reader: expected the name of a class, got 'No'; correct it"),
         ("trainer.max_epochs", "many", r"trainer.max_epochs: expected int or null, got many; correct the value"),
         ("model.init_args.l2_weight", "x", r"model.l2_weight: expected float, got x; correct the value"),
-        ("if_exists", "maybe", r"if_exists: expected Literal\['fail', 'skip', 'overwrite'\], got maybe; correct"),
+        (
+            "if_exists",
+            "maybe",
+            r"if_exists: expected Literal\['fail', 'skip', 'resume', 'overwrite'\], got maybe; correct",
+        ),
         ("checkpoint.monitor", "val/recall@7", r".*could not find the monitored key .*'val/recall@20'"),
     ],
 )

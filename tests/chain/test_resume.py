@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from face_lightning.stages import Stage
 from tests.chain.tiny import QUIET, World, assert_same_weights, checkpoint, fit, process, result, rows
 
 LAST = ["--ckpt_path", "last"]
@@ -76,6 +77,44 @@ def test_killed_run_goes_on_as_if_it_had_not_been(chain: World, killed: Path, st
     assert not list(run.rglob("*.tmp"))
     assert fit(chain.config(stage), "--run_dir", run, *LAST) == 0
     assert_same_run(run, chain.run(stage))
+
+
+def cut(config: str, run: Path) -> None:
+    """A fit that breaks off in the validation of its second epoch."""
+    start = Stage.on_validation_epoch_start
+
+    def failing(self: Stage) -> None:
+        start(self)
+        if self.current_epoch == 1:
+            raise RuntimeError("the power went out")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "on_validation_epoch_start", failing)
+        with pytest.raises(RuntimeError, match="the power went out"):
+            fit(config, "--run_dir", run, "--if_exists", "resume")
+    assert checkpoint(run)["epoch"] == 0
+    assert not (run / "result.json").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage2", "stage3"])
+def test_the_same_command_resumes_a_run_that_was_cut_and_skips_it_then(
+    chain: World, tmp_path: Path, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut(chain.config(stage), tmp_path)
+    assert fit(chain.config(stage), "--run_dir", tmp_path, "--if_exists", "resume") == 0
+    assert "unfinished with the same configuration, resumed" in capsys.readouterr().out
+    assert_same_run(tmp_path, chain.run(stage))
+    assert fit(chain.config(stage), "--run_dir", tmp_path, "--if_exists", "resume") == 0
+    assert "finished with the same configuration, skipped" in capsys.readouterr().out
+
+
+def test_another_configuration_does_not_go_on_with_a_run_that_was_cut(
+    chain: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut(chain.config("stage1"), tmp_path)
+    assert fit(chain.config("stage1"), "--run_dir", tmp_path, "--if_exists", "resume", "--data.batch_size", "32") == 0
+    assert "resumed" not in capsys.readouterr().out
+    assert [row["epoch"] for row in rows(tmp_path)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])

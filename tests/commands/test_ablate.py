@@ -1,13 +1,20 @@
 """`face ablate`: shared runs, one line for mistakes, and a table that compares users."""
 
+import json
 import re
+import statistics
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
+from scipy.stats import t
 
 from face_lightning.cli import main
-from face_lightning.commands.ablate import read_set
+from face_lightning.commands.ablate import METRICS, WORDS, _slug, comparison, read_set
 from tests.chain.tiny import QUIET, World, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +47,9 @@ def write_set(world: World, **changes: object) -> str:
 
 
 def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["ablate", "--set", write_set(world), "--seeds", "0", "1", "--runs", str(tmp_path), "--", *QUIET]
+    plots = tmp_path / "plots"
+    command = ["ablate", "--set", write_set(world), "--seeds", "0", "1", "--runs", str(tmp_path)]
+    command += ["--plot", str(plots), "--", *QUIET]
     assert main(command) == 0
     out = capsys.readouterr().out
     for seed in ("0", "1"):
@@ -52,6 +61,9 @@ def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: py
         config = yaml.safe_load((tmp_path / "ablations" / seed / "stage3/no-alignment/config.yaml").read_text())
         assert config["model"]["init_args"]["alignment_weight"] == 0
         assert config["seed_everything"] == int(seed)
+    assert {path.name for path in plots.iterdir()} == {f"{_slug(metric)}.png" for metric in (*METRICS, *WORDS)}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in plots.iterdir())
+    assert out.count("p (Holm)") == len(METRICS)
     assert re.search(r"full\s+│ 0\.\d{4} ± 0\.\d{4}\s+│\s+│", out)
     assert re.search(r"no alignment\s+│ 0\.\d{4} ± 0\.\d{4}\s+│ [+-]0\.\d{4}", out)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
@@ -59,6 +71,39 @@ def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: py
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")} == before, "nothing ran again"
     again = capsys.readouterr().out
     assert out[out.index("┏") :] == again[again.index("┏") :]
+
+
+def test_holm_and_significance_are_those_of_the_users(tmp_path: Path) -> None:
+    """Three variants of two seeds by hand: users' means over seeds are compared, p grows by Holm's factors."""
+    values = {"full": [[1, 0, 1, 0], [1, 0, 1, 1]], "same": [[1, 0, 1, 0], [1, 0, 1, 1]], "less": [[0, 0, 1, 0]] * 2}
+    folders = {}
+    for name, seeds in values.items():
+        folders[name] = [tmp_path / name / str(seed) for seed in range(len(seeds))]
+        for folder, users in zip(folders[name], seeds, strict=True):
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(json.dumps({"metrics": {"test/recall@20": sum(users) / 4}}))
+            pq.write_table(pa.table({"user_id": list("abcd"), "test/recall@20": users}), folder / "test_users.parquet")
+    table = comparison(folders, "full", "test/recall@20")
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[0] == ["full", "same", "less"]
+    assert cells[1] == ["0.6250 ± 0.1768", "0.6250 ± 0.1768", "0.2500 ± 0.0000"]
+    differences = [-1.0, 0.0, 0.0, -0.5]  # of users' means over seeds
+    statistic = statistics.mean(differences) / (statistics.stdev(differences) / 2)
+    assert cells[2][1:] == ["+0.0000 (+0.0%)", "-0.3750 (-60.0%)"]
+    assert cells[3][2] == f"{statistic:.2f}"
+    probability = 2 * t.cdf(statistic, df=3)
+    assert cells[4][2] == f"{probability:.3g}"
+    assert cells[5][1:] == ["1", f"{2 * probability:.3g}"]
+
+
+def test_plots_without_matplotlib_are_refused_before_anything_runs(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    runs = ["--runs", str(tmp_path / "runs"), "--plot", str(tmp_path / "plots")]
+    assert main(["ablate", "--set", write_set(world), *runs]) == 2
+    assert "face-lightning[plot]" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -94,3 +139,61 @@ def test_shipped_sets_name_what_is_there(path: Path) -> None:
     for variant in ablation.variants:
         for step in variant.steps:
             assert step.config.is_file()
+
+
+WANTED = {
+    "full": "full",
+    "w/o alignment": "without alignment",
+    "w/o anchoring": "without anchoring",
+    "w/o reconstruction": "without reconstruction",
+    "w/o transformer": "without transformer",
+    "w/o disentangling": "one shared projection",
+    "H = 2": "two levels",
+    "H = 3": "three levels",
+    "random frozen codebook": "random codebook",
+    "learned codebook": "learned codebook",
+    "L2 search": "search by distance",
+    "projected instead of true tokens": "projected tokens",
+    "fine-tune-only control": "control (fine-tuning only)",
+}
+
+
+@pytest.mark.slow
+def test_every_shipped_variant_starts(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = yaml.safe_load((ROOT / "configs/ml-100k/ablations.yaml").read_text())
+    assert set(WANTED.values()) <= shipped["variants"].keys()
+    path = write_set(world, variants=shipped["variants"], reference=shipped["reference"])
+    step = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    assert main(["ablate", "--set", path, "--seeds", "0", "--runs", str(tmp_path), "--", *QUIET, *step]) == 0
+    out = capsys.readouterr().out
+    for name in shipped["variants"]:
+        assert len(re.findall(rf"^│ {re.escape(name)} ", out, re.MULTILINE)) >= len(METRICS), name
+    weights = {}
+    for name, variant in zip(shipped["variants"], read_set(Path(path)).variants, strict=True):
+        run = tmp_path / "ablations" / "0" / variant.steps[-1].name
+        weights[name] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    of_full = weights.pop("full")
+    for name, other in weights.items():  # each of them is another training
+        equal = other.keys() == of_full.keys() and all(
+            value.shape == of_full[key].shape and torch.equal(value, of_full[key]) for key, value in other.items()
+        )
+        assert not equal, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["paper", "paper-rq3"])
+def test_the_papers_forms_start(world: World, tmp_path: Path, preset: str) -> None:
+    step = [*QUIET, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    before = tmp_path / "stage1"
+    assert main(["fit", "--config", world.config("stage1"), "--run_dir", str(before), *step]) == 0
+    for stage in ("stage2", "stage3"):
+        shipped = yaml.safe_load((ROOT / f"configs/ml-100k/{preset}/{stage}.yaml").read_text())
+        arguments = shipped["model"]["init_args"]
+        arguments["mapper"] = str((ROOT / f"configs/ml-100k/{preset}" / arguments["mapper"]).resolve())
+        arguments |= {"words": "parts/words.yaml", "backbone": "parts/backbone.yaml"}
+        shipped |= {"data": "parts/data.yaml", "run_dir": str(tmp_path / stage), "init_from": str(before)}
+        path = world.write(f"{preset}-{stage}", shipped)
+        assert main(["fit", "--config", path, *step]) == 0
+        before = tmp_path / stage
+        config = yaml.safe_load((before / "config.yaml").read_text())
+        assert config["model"]["init_args"]["mapper"]["init_args"]["num_levels"] == (3 if preset == "paper-rq3" else 1)

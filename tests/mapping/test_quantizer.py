@@ -76,6 +76,25 @@ def test_quantizer_equals_the_reference(
         assert all(len(set(row)) == num_slots for row in level.tolist()), "no token twice in an entity and level"
 
 
+@pytest.mark.parametrize("backend", ["torch", "faiss", "bfloat16"])
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
+@given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
+@settings(max_examples=25)
+def test_ties_are_broken_as_in_the_reference(
+    similarity: str, backend: str, num_levels: int, num_rows: int, num_slots: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.eye(3)[torch.randint(0, 3, (9,), generator=generator)]  # products with axes are exact
+    table = table * torch.randint(0, 2, (9, 1), generator=generator).mul(2).sub(1)
+    inputs = torch.randint(-2, 3, (num_rows, num_slots, 3), generator=generator).float()
+    quantizer = ResidualQuantizer(table, 3, num_levels, similarity, backend=backend)
+    scales = [torch.tensor(1.0), *([torch.tensor(0.5 if similarity == "cosine" else 1.0)] * (num_levels - 1))]
+    if similarity == "cosine" and num_levels > 1:
+        torch.testing.assert_close(quantizer.log_scales.exp(), torch.stack(scales[1:]))
+    expected = reference(inputs, table, torch.eye(3), scales, similarity)[0]
+    assert torch.equal(quantizer(inputs).indices, expected)
+
+
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
 def test_of_equal_codes_the_lowest_token_is_chosen(similarity: str, backend: str) -> None:
