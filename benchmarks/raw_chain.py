@@ -2,12 +2,14 @@
 
 Makes clicks.csv and items.jsonl (`benchmarks.raw_form`), then runs `face data import`, `face summarize`, `face vocab
 build` and the three stages of configs/own, each in a process of its own, and appends quality and time of all of it to
-results/raw_chain.jsonl. `--model smollm2` takes SmolLM2-135M (`python -m benchmarks.smollm2`) as codebook and encoder
-in place of all-MiniLM-L6-v2. `--table` prints what is recorded.
+results/raw_chain.jsonl; `processor_seconds` are those that its own work took where other work shares the processor.
+`--model smollm2` takes SmolLM2-135M (`python -m benchmarks.smollm2`) as codebook and encoder in place of
+all-MiniLM-L6-v2. `--table` prints what is recorded.
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -34,26 +36,31 @@ SHOWN = {
 }
 
 
-def call(*arguments: object) -> float:
-    """Run a face command in a process of its own, and return its seconds."""
-    started = time.perf_counter()
+def call(*arguments: object) -> tuple[float, float]:
+    """Run a face command in a process of its own; its seconds, and those that processors worked on it."""
+    started, worked = time.perf_counter(), _worked()
     subprocess.run([sys.executable, "-m", "face_lightning.cli", *map(str, arguments)], check=True)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, _worked() - worked
 
 
-def prepare(dataset: str, model: str, data: Path, work: Path) -> dict[str, float]:
-    """Raw files, prepared folder, texts and codebook; what is there is kept. Returns seconds by command."""
+def _worked() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def prepare(dataset: str, model: str, data: Path, work: Path, core: int) -> dict[str, float]:
+    """Raw files, prepared folder, texts and codebook, kept where they are there; processor seconds by command."""
     raw, mine, texts, words = (work / name for name in ("raw", "mine", "texts.jsonl", f"words-{model}"))
-    seconds = {}
+    seconds: dict[str, float] = {}
     if not mine.is_dir():
         write_raw(dataset, data, raw)
         described = ["--item_metadata", raw / "items.jsonl", "--out", mine, "--name", dataset]
-        seconds["import"] = call("data", "import", raw / "clicks.csv", *IMPORT[dataset], "--core", "5", *described)
+        seconds["import"] = call("data", "import", raw / "clicks.csv", *IMPORT[dataset], "--core", core, *described)[1]
     reader = ["--data.reader", "PreparedFolder", "--data.reader.init_args.root", mine]
     if not texts.is_file():
-        seconds["summarize"] = call("summarize", *reader, "--out", texts)
+        seconds["summarize"] = call("summarize", *reader, "--out", texts)[1]
     if not words.is_dir():
-        seconds["vocab"] = call("vocab", "build", "--model", MODELS[model], "--texts", texts, "--out", words)
+        seconds["vocab"] = call("vocab", "build", "--model", MODELS[model], "--texts", texts, "--out", words)[1]
     return seconds
 
 
@@ -77,7 +84,7 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
             command += ["--model.init_args.aligned_per_step", str(options.aligned_per_step)]
             if options.steps:
                 command += ["--trainer.limit_train_batches", str(options.steps)]
-        wall = call(*command)
+        seconds, worked = call(*command)
         result = json.loads((folder / "result.json").read_text())
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         results[stage] = {
@@ -86,7 +93,9 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
             "steps": rows[-1]["step"],
             "seconds": round(result["seconds"], 1),
             "seconds_per_step": round(step_seconds(folder), 3),
-            "wall_seconds": round(wall, 1),
+            "processor_seconds_per_step": round(step_seconds(folder) * worked / seconds, 3),
+            "wall_seconds": round(seconds, 1),
+            "processor_seconds": round(worked, 1),
             "peak_mib": result["peak_mib"],
         }
     return results
@@ -119,6 +128,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/raw_chain"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, nargs=3, default=[100, 10, 4], help="of the three stages, at most")
+    parser.add_argument("--core", type=int, default=5, help="least interactions of every user and item")
     parser.add_argument("--embedding_dim", type=int, default=64)
     parser.add_argument("--entities_per_step", type=int, default=256)
     parser.add_argument("--aligned_per_step", type=int, default=128)
@@ -131,9 +141,9 @@ def main() -> None:
         return
     usual = Path("data/ml-100k") if options.dataset == "ml-100k" else shared_data() / options.dataset
     work = options.work / options.dataset
-    seconds = prepare(options.dataset, options.model, options.data or usual, work)
+    seconds = prepare(options.dataset, options.model, options.data or usual, work, options.core)
     stages = run_stages(options, work)
-    given = ("embedding_dim", "epochs", "entities_per_step", "aligned_per_step", "steps", "retrieval_limit")
+    given = ("core", "embedding_dim", "epochs", "entities_per_step", "aligned_per_step", "steps", "retrieval_limit")
     record = {
         "dataset": options.dataset,
         "model": options.model,

@@ -90,7 +90,9 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
     """Stages of a seed with both writers; metrics of stage 3 by writer."""
     runs = work / "runs" / str(seed)
     seeded = ["--seed_everything", str(seed)]
-    fit(1, runs / "stage1", None, work, options, *seeded)
+    # A fiftieth of the interactions a batch, and time to learn from so few before it is stopped.
+    small = ["--data.batch_size", "256", "--early_stopping.patience", "30"]
+    fit(1, runs / "stage1", None, work, options, *seeded, *small)
     results = {}
     for writer in WRITERS:
         given = [*seeded, "--data.summaries", work / f"{writer}.jsonl", "--data.batch_size", str(options.batch_size)]

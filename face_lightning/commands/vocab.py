@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
-from face_lightning.errors import ConfigurationError
+from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.coverage import coverage, near_duplicates
 from face_lightning.text.models import VocabularyFiles
 from face_lightning.text.texts import read_texts
-from face_lightning.text.vocabulary import build_codebook, frequent_words, save_codebook
+from face_lightning.text.vocabulary import (
+    Codebook,
+    CodebookReport,
+    build_codebook,
+    frequent_words,
+    save_codebook,
+)
 
 _STEPS = {
     "num_tokens": "entries of the tokenizer",
@@ -40,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         ConfigurationError: If the arguments are wrong.
-        DataError: If the model has no whole words or no safetensors, or a file cannot be read.
+        DataError: If the model has no whole words or no safetensors, or a file cannot be read or written.
     """
     arguments = _parser().parse_args(argv)
     if arguments.out.exists() and not arguments.out.is_dir():
@@ -61,10 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told["fingerprint"] = codebook.fingerprint
     told["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
     told["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    _write(arguments.out / "report.json", json.dumps(told, indent=2) + "\n")
-    _write(arguments.out / "words.txt", "".join(f"{word}\n" for word in codebook.words))
-    save_codebook(arguments.out / "codebook.safetensors", codebook, report)
+    _write(arguments.out, told, codebook, report)
     show(told, Console())
     print(f"{arguments.out}: codebook.safetensors, words.txt and report.json")
     return 0
@@ -131,11 +135,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a text file at once."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def _write(out: Path, told: Mapping[str, Any], codebook: Codebook, report: CodebookReport) -> None:
+    """Write the files beside the folder first, so that a full disk leaves it as it was."""
+    temporary = out.absolute().with_name(f".{out.absolute().name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        (temporary / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        words = "".join(f"{word}\n" for word in codebook.words)
+        (temporary / "words.txt").write_text(words, encoding="utf-8")
+        save_codebook(temporary / "codebook.safetensors", codebook, report)
+        out.mkdir(exist_ok=True)
+        for path in temporary.iterdir():
+            path.replace(out / path.name)
+    except OSError as error:
+        raise DataError(f"out: cannot write {out} ({error.strerror}); make room, or give another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)

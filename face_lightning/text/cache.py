@@ -1,7 +1,9 @@
 """Results that are costly to compute, kept on disk under a name made of what they were computed from."""
 
+import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -73,6 +75,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         path: Target; its folder is made where needed.
         tensors: Tensors by name, on any device.
         metadata: Strings kept in the file's header.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -83,5 +88,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             metadata=dict(metadata),
         )
         temporary.replace(path)
+    except SafetensorError as error:  # tells the system's error in its text alone
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 import json
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,27 @@ def test_an_interruption_is_told_and_costs_nothing(
     assert not (tmp_path / "out.jsonl").exists()
     assert summarize(*common) == 0
     assert "2 from the cache" in capsys.readouterr().out
+
+
+def test_a_full_disk_keeps_the_summaries_that_were_there(
+    summarize: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process may write 64 bytes a file: neither the cache nor the result goes further."""
+    assert summarize("--limit", "1") == 0
+    before = (tmp_path / "out.jsonl").read_bytes()
+    names, limits = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for cured in ("cache_dir: cannot write", "out: cannot write"):
+        capsys.readouterr()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+        try:
+            code = summarize()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        error = capsys.readouterr().err
+        assert code == 2
+        assert cured in error
+        assert "make room" in error
+        assert error.count("\n") == 1
+        assert (tmp_path / "out.jsonl").read_bytes() == before
+        assert sorted(tmp_path.iterdir()) == names
+        assert summarize("--out", str(tmp_path / "cache" / "whole.jsonl")) == 0  # now all of it is in the cache

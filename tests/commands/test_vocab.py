@@ -1,9 +1,11 @@
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from face_lightning.cli import main
@@ -127,3 +129,42 @@ def test_bad_arguments_are_told_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_full_disk_leaves_nothing(
+    build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The process may write 64 bytes a file."""
+    before, limits = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
+    try:
+        code = build()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert code == 2
+    assert error.startswith("face: error: disk: File too large; make room")
+    assert error.count("\n") == 1
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
+
+
+def test_a_full_disk_keeps_the_old_codebook(
+    build: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert build() == 0
+    assert build("--min_length", "4") == 0  # both are in the cache
+    assert build() == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def fill(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("face_lightning.text.cache.save_file", fill)
+    capsys.readouterr()
+    assert build("--min_length", "4") == 2
+    assert "(No space left on device); make room, or give another --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "model", "out"]
