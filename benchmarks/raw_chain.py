@@ -116,7 +116,7 @@ def show(records: Sequence[dict[str, Any]]) -> None:
             cells = [f"{result[key]:,.4g}" if key in result else "" for key in SHOWN]
             times = f"{result['seconds_per_step']:.3g}", f"{result['wall_seconds']:.0f}"
             table.add_row(record["dataset"], record["model"], str(record["seed"]), stage, *cells, *times)
-    Console().print(table)
+    Console(width=150).print(table)
 
 
 def main() -> None:
