@@ -187,6 +187,11 @@ BAD = {
     "core": (csv_text(), ["--core", "50"], "the largest core that leaves something is --core 2"),
     "no time": (csv_text(), ["--split", "temporal"], "add --time COLUMN, or take --split random"),
     "wrong time": (csv_text([("a", "b", 1, "noon")]), ["--split", "last", "--time", "timestamp"], "row 1 has 'noon'"),
+    "blank time": (
+        csv_text([*ROWS, ("a", "b", 1, "")]),
+        ["--split", "temporal", "--time", "timestamp"],
+        "row 25 has ''",
+    ),
     "ragged": (csv_text() + "a,b,1,2,3\n", [], "row 25: expected 4 columns as in line 1, but came 5"),
     "encodings": (
         csv_text().encode() + "é,".encode() + "é,1,2\n".encode("latin-1"),
