@@ -41,11 +41,11 @@ class TorchSearch:
 
     def refresh(self, codes: Tensor) -> None:
         """See `TokenSearch`."""
-        self._codes = codes.detach()
+        self._codes = codes.detach() if codes.dtype == torch.float64 else codes.detach().float()
 
     def search(self, queries: Tensor, top_k: int) -> Tensor:
         """See `TokenSearch`."""
-        queries, on_cpu = queries.detach(), queries.device.type == "cpu"
+        queries, on_cpu = queries.detach().to(self._codes.dtype), queries.device.type == "cpu"
         tile_size = self._tile_size or (2**21 if on_cpu else 2**26)
         num_columns = min(_COLUMNS if on_cpu else 16 * _COLUMNS, len(self._codes), tile_size)
         # One buffer for all tiles: where results lie between buffers, an allocator cannot use their room again.

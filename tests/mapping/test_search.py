@@ -146,6 +146,10 @@ def test_autocast_rounds_no_score(search, top_k: int) -> None:
     expected = search.search(queries, top_k)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(search.search(queries, top_k), expected)
+        search.refresh(codes.bfloat16())  # as a linear map gives them there; queries stay in float32
+        rounded = search.search(queries, top_k)
+    search.refresh(codes.bfloat16().float())
+    assert torch.equal(rounded, search.search(queries, top_k))
     scores = (queries.double() @ codes.double().T).gather(1, expected)
     best = (queries.double() @ codes.double().T).topk(top_k, dim=1).values
     torch.testing.assert_close(scores, best, rtol=0, atol=1e-5)

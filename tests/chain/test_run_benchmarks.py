@@ -1,0 +1,60 @@
+"""Benchmarks that look into a finished run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import alignment, records, retrieval
+from tests.chain.tiny import World
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of the results of a test."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def test_parts_do_not_count_what_is_inside_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0])
+    monkeypatch.setattr(alignment.Parts, "now", staticmethod(lambda: next(times)))
+    parts = alignment.Parts()
+    with parts.part("outer"):
+        with parts.part("inner"):
+            pass
+        parts.become("rest")
+    assert parts.seconds == {"outer": 2 + 4, "inner": 3, "rest": 5}
+
+
+def test_a_step_is_told_apart_in_every_form(chain: World) -> None:
+    found = alignment.measure(chain.run("stage3"), 1, [])
+    assert found.keys() == alignment.FORMS.keys()
+    expected = {"search", "encoder", "anchoring", "grounding", "mapper: decoder", "contrast", "optimizer"}
+    expected |= {f"backward: {part}" for part in ("contrast", "encoder", "mapper, anchoring", "backbone")}
+    for parts in found.values():
+        assert expected <= parts.keys()
+        assert parts["step"] == pytest.approx(sum(taken for part, taken in parts.items() if part != "step"))
+
+
+def test_the_profile_is_written_with_what_it_was_made_by(results: Path) -> None:
+    forms = {name: {"search": 10.0 + row, "step": 40.0 + row} for row, name in enumerate(alignment.FORMS)}
+    about = {"dataset": "d", "backbone": "GMF", "seed": 3, "threads": 1, "clock": "wall", "steps": 9, "sizes": {"S": 4}}
+    records.append("alignment", {**about, "metrics": forms})
+    text = alignment.render()
+    for line in ("- seed: 3", "- S: 4", "| search | 10.0 | 25% |", "| search by FAISS | 11.0 | 10.0 | 41.0 | 40.0 |"):
+        assert line in text.splitlines()
+    assert f"torch {torch.__version__}".partition("+")[0] in text
+
+
+def test_words_of_a_run_are_compared_with_those_of_its_texts(chain: World, results: Path) -> None:
+    retrieval.show(chain.run("stage3"), [])
+    lines = [json.loads(line) for line in (results / "retrieval.jsonl").read_text().splitlines()]
+    shares = {line["variant"]: line["metrics"] for line in lines}
+    assert set(shares) == {"learnt", "TF-IDF of the text", "nearest to the text", "random"}
+    told = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
+    for key, share in shares["learnt"].items():
+        if key.startswith("words/"):
+            assert share == pytest.approx(told[key], abs=1e-6)
+    assert len([key for key in shares["learnt"] if key in told]) >= 4
