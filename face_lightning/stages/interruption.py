@@ -69,11 +69,11 @@ class LastCheckpoint(Checkpoint):
             self._leave(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Leave signals as they were."""
+        """Leave signals as they were; Lightning may have done so, and its own handler would keep the Trainer alive."""
         del trainer, pl_module, stage
-        if self._before is not None:
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._note:
             signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        self._before = None
 
     def _note(self, *_: object) -> None:
         self._told = True
