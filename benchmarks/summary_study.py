@@ -2,9 +2,9 @@
 
 On a part of steam-vt (the games with the most clicks, and players drawn at random), games are described by the
 template and by SmolLM2-135M (`python -m benchmarks.smollm2`); players by the template both times, and games too for
-which SmolLM2 gave nothing that passes. Stage 1 is shared; stages 2 and 3 run with each, and with each seed. Told are
-Recall@20, compared user by user, and how often the words of a game pick it out of 10: by the text that they were
-learnt from, and by the other writer's. Appends to results/summary_study.jsonl.
+which SmolLM2 gave nothing that passes. Stage 1 and the vocabulary are shared; stages 2 and 3 run with each, and with
+each seed. Told are Recall@20, compared user by user, and how often the words of a game pick it out of 10: by the text
+that they were learnt from, and by the other writer's. Appends to results/summary_study.jsonl.
 """
 
 import argparse
@@ -57,11 +57,12 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         clicks = draw(raw, options.items, options.users)
         described = ["--item_metadata", raw / "items.jsonl", "--out", mine, "--name", "steam-vt sample"]
         call("data", "import", clicks, *IMPORT["steam-vt"], "--core", "5", *described)
+    template, words = work / "template.jsonl", work / "words"
     told = work / "writer.json"
     if not told.is_file():
         common = [sys.executable, "-m", "face_lightning.cli", "summarize", "--data.reader", "PreparedFolder"]
         common += ["--data.reader.init_args.root", str(mine)]
-        subprocess.run([*common, "--out", str(work / "template.jsonl")], check=True)
+        subprocess.run([*common, "--out", str(template)], check=True)
         local = ["--writer", "local", "--model", str(FOLDER), "--kinds", '["item"]', "--dtype", options.dtype]
         local += ["--max_words", "30", "--max_tokens", "40", "--batch_size", "32", "--answer", "text"]
         started = time.perf_counter()
@@ -73,6 +74,8 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         reasons = Counter(error.split(":")[0] for error in failed)
         counts = {"written": len(lines) - len(failed), "failed": dict(reasons)}
         told.write_text(json.dumps(counts | {"seconds": round(time.perf_counter() - started, 1)}))
+    if not words.is_dir():  # one vocabulary for both: by default words that are frequent in the texts are let in
+        call("vocab", "build", "--model", "all-MiniLM-L6-v2", "--texts", template, "--out", words)
     result: dict[str, Any] = json.loads(told.read_text())
     return result
 
@@ -96,7 +99,7 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
     results = {}
     for writer in WRITERS:
         given = [*seeded, "--data.summaries", work / f"{writer}.jsonl", "--data.batch_size", str(options.batch_size)]
-        given += [f"{SPACE}.retrieval_limit", str(options.items)]
+        given += [f"{SPACE}.retrieval_limit", str(options.items), f"{SPACE}.codebook", str(work / "words")]
         fit(2, runs / writer / "stage2", runs / "stage1", work, options, *given)
         fit(3, runs / writer / "stage3", runs / writer / "stage2", work, options, *given)
         metrics = json.loads((runs / writer / "stage3" / "result.json").read_text())["metrics"]
