@@ -19,6 +19,7 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import face_lightning.backbones
 from benchmarks.records import RESULTS, processor, shared_data
@@ -65,7 +66,7 @@ def fit(trial: optuna.Trial, arguments: argparse.Namespace) -> float:
     options |= {
         key: int(options[key]) for key in ("num_layers", "rank", "contrast_layer", "max_contrasted") if key in options
     }
-    trial.set_user_attr("options", {**options, "seed": arguments.seed})
+    trial.set_user_attr("options", {**options, "seed": arguments.seed, "anneal": arguments.anneal and arguments.epochs})
     trial.set_user_attr("machine", f"{processor()}, {torch.get_num_threads()} threads")
     L.seed_everything(arguments.seed)
     data = InteractionDataModule(
@@ -76,9 +77,11 @@ def fit(trial: optuna.Trial, arguments: argparse.Namespace) -> float:
         data.num_users,
         data.num_items,
         optimizer=lambda parameters: Adam(parameters, lr=drawn["lr"], fused=True),
+        scheduler=(lambda optimizer: CosineAnnealingLR(optimizer, arguments.epochs)) if arguments.anneal else None,
         l2_weight=drawn["l2"],
     )
-    watch = Watch(trial, arguments.patience, arguments.minutes)
+    patience = arguments.epochs if arguments.anneal else arguments.patience
+    watch = Watch(trial, patience, arguments.minutes)
     trainer = L.Trainer(
         max_epochs=arguments.epochs,
         precision=arguments.precision,
@@ -116,6 +119,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="fixed options of the backbone, as num_layers=2")
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--anneal", action="store_true", help="let lr fall to 0 by a cosine; nothing stops early")
     parser.add_argument("--every", type=int, default=2, help="epochs between validations")
     parser.add_argument("--patience", type=int, default=10, help="epochs without a better validation")
     parser.add_argument("--minutes", type=float, default=10, help="longest time of a trial")

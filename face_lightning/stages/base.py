@@ -39,11 +39,14 @@ class Stage(L.LightningModule, ABC):
         optimizer: Builds the optimizer from parameter groups.
         scheduler: Builds a learning-rate schedule, stepped once an epoch.
         backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
+        warm_start_scale: Factor on the tables that `init_from` brings. Tables that fit their interactions give
+            the ranking loss no gradient and are slow to take up anything new; made smaller, they rank as before
+            and learn again (shrinking, as Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020).
         l2_weight: Weight of the squared norm of the trainable embeddings of a batch.
         top_k: Values of K for Recall and NDCG; the largest is the one that training watches.
 
     Raises:
-        ConfigurationError: If `top_k` is empty or not positive, or the factor is negative.
+        ConfigurationError: If `top_k` is empty or not positive, or a factor is out of range.
     """
 
     name: ClassVar[str]
@@ -56,6 +59,7 @@ class Stage(L.LightningModule, ABC):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
         scheduler: LRSchedulerCallable | None = None,
         backbone_lr_factor: float = 1.0,
+        warm_start_scale: float = 1.0,
         l2_weight: float = 1e-6,
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
@@ -71,6 +75,8 @@ class Stage(L.LightningModule, ABC):
                 f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
             )
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
+        check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
+        self.warm_start_scale = warm_start_scale
         self.top_k = sorted(set(top_k))
         self.val_metrics = ranking_metrics(self.top_k, "val/")
         self.test_metrics = ranking_metrics(self.top_k, "test/")
@@ -91,6 +97,12 @@ class Stage(L.LightningModule, ABC):
     @graph.setter
     def graph(self, graph: InteractionGraph) -> None:
         self._graph = graph
+
+    @torch.no_grad()
+    def warm_start(self) -> None:
+        """Scale the backbone's tables, which an earlier stage has given."""
+        for table in self.backbone.initial_embeddings() or ():
+            table.mul_(self.warm_start_scale)
 
     def configure_model(self) -> None:
         """Keep this process's columns of the tables alone, where the strategy shares them."""

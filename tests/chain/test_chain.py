@@ -184,3 +184,13 @@ def test_same_seed_same_run_and_another_seed_another(chain: World, tmp_path: Pat
     assert fit(chain.config("stage1"), "--run_dir", tmp_path / "other", "--seed_everything", "1") == 0
     assert result(tmp_path / "same")["metrics"] == result(chain.run("stage1"))["metrics"]
     assert result(tmp_path / "other")["metrics"] != result(chain.run("stage1"))["metrics"]
+
+
+def test_warm_start_scales_the_tables_that_init_from_brings(chain: World, tmp_path: Path) -> None:
+    still = ["--model.init_args.backbone_lr_factor", "0", "--trainer.max_epochs", "1"]
+    assert (
+        fit(chain.config("control"), "--run_dir", tmp_path, "--model.init_args.warm_start_scale", "0.25", *still) == 0
+    )
+    key = "backbone.tables.weight"
+    before, after = checkpoint(chain.run("stage1"), "best")["state_dict"][key], checkpoint(tmp_path)["state_dict"][key]
+    torch.testing.assert_close(after, before / 4, rtol=0, atol=0)
