@@ -13,7 +13,7 @@ from face_lightning.errors import CheckpointError, ConfigurationError, check_ran
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
-from face_lightning.mapping.whitening import whiten
+from face_lightning.mapping.whitening import InputWhitening, whiten
 
 
 class Mapped(NamedTuple):
@@ -41,12 +41,13 @@ class TokenMapper(nn.Module):
         FACE (NeurIPS 2025), arXiv 2510.15729.
 
     Note:
-        Three defaults differ from the paper, whose plain form (`normalize_input=False,
+        Four defaults differ from the paper, whose plain form (`normalize_input=False, whiten_input=False,
         normalize_codebook=False, similarity="l2"`) collapses to a handful of words:
-        embeddings are normalised (layer norm without parameters) and reconstructed in that space; the
-        token embeddings are centred, whitened to `concept_dim` dimensions and brought to unit length;
-        search is by cosine. Besides, the hidden layer has 512 instead of 2048 units and no dropout: every
-        entity is trained on, so there is nothing to generalise to, and a step takes half the time.
+        embeddings are normalised (layer norm without parameters), whitened as `fit_input` found them, and
+        reconstructed in that space; the token embeddings are centred, whitened to `concept_dim` dimensions
+        and brought to unit length; search is by cosine. Besides, the hidden layer has 512 instead of 2048
+        units and no dropout: every entity is trained on, so there is nothing to generalise to, and a step
+        takes half the time.
 
     Args:
         token_embeddings: Frozen input embeddings of the vocabulary, `(V, T)`.
@@ -60,6 +61,7 @@ class TokenMapper(nn.Module):
         dropout: Dropout in the transformers.
         shared_projection: Whether all slots share one projection (an ablation).
         normalize_input: Whether embeddings are layer-normalised.
+        whiten_input: Whether they are whitened then, and normalised again; see `InputWhitening`.
         normalize_codebook: Whether token embeddings are centred, whitened and brought to unit length.
         similarity: "cosine" or "l2".
         gradient: "straight_through" or "rotation".
@@ -85,6 +87,7 @@ class TokenMapper(nn.Module):
         dropout: float = 0.0,
         shared_projection: bool = False,
         normalize_input: bool = True,
+        whiten_input: bool = True,
         normalize_codebook: bool = True,
         similarity: Literal["cosine", "l2"] = "cosine",
         gradient: Literal["straight_through", "rotation"] = "straight_through",
@@ -113,6 +116,7 @@ class TokenMapper(nn.Module):
             )
         self.num_descriptors = num_descriptors
         self.normalize_input = normalize_input
+        self.whitening = InputWhitening(embedding_dim) if whiten_input else None
         table = token_embeddings
         if codebook == "random":
             table = torch.randn(table.shape, generator=torch.Generator().manual_seed(1))
@@ -129,6 +133,14 @@ class TokenMapper(nn.Module):
         self.codebook_digest: Tensor
         self.register_buffer("codebook_digest", _digest(token_embeddings))
         self.register_load_state_dict_pre_hook(_check_digest)  # type: ignore[no-untyped-call]
+
+    def fit_input(self, embeddings: Tensor) -> None:
+        """Measure the embeddings of all entities `(N, D)` once; they are seen in that light ever after.
+
+        Layer norm comes first, so that words do not change with the scale of embeddings.
+        """
+        if self.whitening is not None and not self.whitening.fitted:
+            self.whitening.fit(self._layer_norm(embeddings))
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
@@ -163,6 +175,10 @@ class TokenMapper(nn.Module):
         return described[places.argsort().to(described.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
+        normal = self._layer_norm(embeddings)
+        return normal if self.whitening is None else self._layer_norm(self.whitening(normal))
+
+    def _layer_norm(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings
 
 

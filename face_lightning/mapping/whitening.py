@@ -1,8 +1,8 @@
-"""Whitening of token embeddings, so that every direction counts alike in a search."""
+"""Whitening, so that every direction counts alike: of token embeddings in a search, of embeddings for the mapper."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from face_lightning.errors import ConfigurationError
 
@@ -39,3 +39,50 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
     varied = variances > variances[0] * 1e-12
     scales = torch.where(varied, variances.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
     return F.normalize(centred @ (directions * scales), dim=1).float()
+
+
+class InputWhitening(nn.Module):
+    """Takes away what embeddings have in common and evens out their directions, as measured once.
+
+    Embeddings of graph backbones crowd around a common mean and vary along a few directions; what tells
+    entities apart lies in the others, too faint for a mapper to read. `y = (x - mean) C^(-1/2)` with
+    `C = covariance + ridge * mean variance * identity` (ZCA: the rotation-free whitening). Until it is
+    fitted it changes nothing.
+
+    Reference:
+        Kessy, Lewin & Strimmer, "Optimal Whitening and Decorrelation", The American Statistician 72(4), 2018.
+
+    Args:
+        dim: D.
+        ridge: Share of the mean variance that is added to every direction, so that those that hold rounding
+            errors only are not blown up.
+    """
+
+    def __init__(self, dim: int, ridge: float = 0.02) -> None:
+        super().__init__()
+        self.ridge = ridge
+        self.mean: Tensor
+        self.matrix: Tensor
+        self.fitted: Tensor
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("matrix", torch.eye(dim))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor) -> None:
+        """Measure mean and covariance of embeddings `(N, D)`, in float64."""
+        rows = embeddings.double()
+        mean = rows.mean(0)
+        centred = rows - mean
+        variances, directions = torch.linalg.eigh(centred.T @ centred / len(rows))
+        damped = variances.clamp_min(0) + self.ridge * variances.mean()
+        scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # entities that are all alike stay so
+        self.mean.copy_(mean)
+        self.matrix.copy_(directions * scales @ directions.T)
+        self.fitted.fill_(True)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Whitened embeddings `(B, D)`, in float32 under any autocast."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            white: Tensor = (embeddings.float() - self.mean) @ self.matrix
+        return white

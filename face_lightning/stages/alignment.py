@@ -1,6 +1,6 @@
 """Stage 3: align words with texts through the frozen encoder, jointly with the recommender."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -9,18 +9,16 @@ from torch import Tensor
 from face_lightning.distributed import gather_rows, world_size
 from face_lightning.errors import check_range
 from face_lightning.losses import info_nce
-from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
 from face_lightning.regularizers import ContrastiveText
-from face_lightning.stages.base import Stage
-from face_lightning.stages.health import WordWatch
-from face_lightning.stages.words import WordSpace, gather_entities
+from face_lightning.stages.describing import DescribingStage
+from face_lightning.stages.words import gather_entities
 from face_lightning.types import TrainingBatch
 
 _SHIFT = "alignment/shift"  # mean of words' vectors minus that of texts'
 
 
-class AlignmentStage(Stage):
+class AlignmentStage(DescribingStage):
     """All losses jointly: recommendation, mapping, and the contrast of words with texts.
 
     Reference:
@@ -35,15 +33,8 @@ class AlignmentStage(Stage):
         mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts.
 
     Args:
-        mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
-        words: Builds the word space from extra words.
-        extra_words: Words of the catalogue's own texts to let into the vocabulary.
         aligned_per_step: Entities of a step that go through the encoder, at most; null for all.
         mapping_weight: Factor on the weights of all mapping terms, mu.
-        reconstruction_weight: Weight of the reconstruction.
-        codebook_weight: Weight of the quantizer's codebook term.
-        commitment_weight: Weight of the quantizer's commitment term.
-        anchoring_weight: Weight of lexical anchoring.
         alignment_weight: Weight of the contrast, lambda.
         temperature: Temperature of the contrast, tau.
         symmetric: Whether to contrast texts with words as well.
@@ -53,7 +44,7 @@ class AlignmentStage(Stage):
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
         mapper_moves_backbone: Whether the gradient of the mapper's losses reaches the backbone, as in the
             paper; if not, the backbone hears of words by grounding alone.
-        **kwargs: Arguments of `Stage`.
+        **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
         ConfigurationError: If the temperature or the number of entities is not positive.
@@ -64,15 +55,8 @@ class AlignmentStage(Stage):
     def __init__(
         self,
         *,
-        mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
-        words: Callable[[Sequence[str]], WordSpace] = WordSpace,
-        extra_words: Sequence[str] = (),
         aligned_per_step: int | None = 128,
         mapping_weight: float = 1.0,
-        reconstruction_weight: float = 1.0,
-        codebook_weight: float = 0.1875,
-        commitment_weight: float = 0.0625,
-        anchoring_weight: float = 1.0,
         alignment_weight: float = 0.02,
         temperature: float = 0.05,
         symmetric: bool = False,
@@ -86,9 +70,6 @@ class AlignmentStage(Stage):
         if aligned_per_step is not None:
             check_range("aligned_per_step", aligned_per_step, least=1, usual="128")
         super().__init__(**kwargs)
-        self.words = words(extra_words)
-        self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
-        self._watch = WordWatch(self.words, self.mapper)
         self.mapper_lr_factor = mapper_lr_factor
         self.mapper_moves_backbone = mapper_moves_backbone
         self._meanings = torch.empty(0)
@@ -97,18 +78,17 @@ class AlignmentStage(Stage):
         self.temperature = temperature
         self.symmetric = symmetric
         self.token_gradient = token_gradient
+        self.loss_weights = {
+            name: weight * (1.0 if name == "l2" else mapping_weight) for name, weight in self.loss_weights.items()
+        }
         self.loss_weights |= {
-            "reconstruction": mapping_weight * reconstruction_weight,
-            "codebook": mapping_weight * codebook_weight,
-            "commitment": mapping_weight * commitment_weight,
-            "anchoring": mapping_weight * anchoring_weight,
             "alignment": alignment_weight,
             "grounding": self.grounding.weight if self.grounding else 0.0,
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The mapper, the backbone, and the grounding where there is one."""
-        groups = [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
+        groups = super().parameter_groups()
         if self.grounding is not None:
             groups.append({"params": list(self.grounding.parameters()), "name": "grounding"})
         return groups
@@ -117,20 +97,14 @@ class AlignmentStage(Stage):
         """Learning rates of parameter groups as shares of the optimizer's."""
         return super().lr_factors() | {"mapper": self.mapper_lr_factor}
 
-    def setup(self, stage: str) -> None:
-        """Read the texts of all entities besides what every stage sets up."""
-        super().setup(stage)
-        self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
-
     def on_train_start(self) -> None:
         """Let the embeddings be grounded in the words that they start with, or were at the last validation."""
-        if self.grounding is not None and self._watch.descriptors is None:
-            training = self.mapper.training, self.backbone.training
-            self.eval()
-            with torch.no_grad():
-                self._watch.descriptors = self.mapper.describe(torch.cat(self.backbone(self.graph)))
-            self.mapper.train(training[0])
-            self.backbone.train(training[1])
+        super().on_train_start()
+        if self.grounding is not None and self.watch.descriptors is None:
+            training = self.mapper.training
+            self.mapper.eval()
+            self.watch.descriptors = self.mapper.describe(self.resting_embeddings())
+            self.mapper.train(training)
         self._look_up_meanings()  # a resume in mid-epoch starts no epoch
 
     def on_train_epoch_start(self) -> None:
@@ -139,8 +113,8 @@ class AlignmentStage(Stage):
         self._look_up_meanings()
 
     def _look_up_meanings(self) -> None:
-        if self.grounding is not None and self._watch.descriptors is not None:
-            self._meanings = self.words.meanings(self._watch.descriptors)
+        if self.grounding is not None and self.watch.descriptors is not None:
+            self._meanings = self.words.meanings(self.watch.descriptors)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """All loss terms of the step; `alignment/accuracy` and `alignment/modality_gap` are logged besides."""
@@ -211,24 +185,3 @@ class AlignmentStage(Stage):
         if _SHIFT in values:
             values["alignment/modality_gap"] = values.pop(_SHIFT).norm()
         return values
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the health of the words besides the ranking metrics."""
-        self._watch.log(self)
-        super().on_validation_epoch_end()
-
-    def on_test_epoch_end(self) -> None:
-        """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
-        self._watch.log(self, retrieval=True)
-        super().on_test_epoch_end()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the health of words is compared with, besides what every stage keeps."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["words"] = self._watch.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
-        super().on_load_checkpoint(checkpoint)
-        if "words" in checkpoint:
-            self._watch.load_state_dict(checkpoint["words"])

@@ -12,12 +12,13 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from face_lightning.stages.base import Stage
+from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import WordSpace
 
 
 def has_words(stage: Stage) -> bool:
-    """Whether a stage gives words to entities: it holds a mapper and a word space."""
-    return hasattr(stage, "mapper") and hasattr(stage, "words")
+    """Whether a stage gives words to entities."""
+    return isinstance(stage, DescribingStage)
 
 
 def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words

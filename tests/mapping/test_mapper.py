@@ -24,9 +24,16 @@ def small(**options) -> TokenMapper:
         {"num_layers": 0},
         {"shared_projection": True},
         {"gradient": "rotation"},
-        {"normalize_input": False, "normalize_codebook": False, "similarity": "l2", "dropout": 0.1},
+        {"whiten_input": False},
+        {
+            "normalize_input": False,
+            "whiten_input": False,
+            "normalize_codebook": False,
+            "similarity": "l2",
+            "dropout": 0.1,
+        },
     ],
-    ids=["ours", "levels", "no transformer", "shared", "rotation", "paper"],
+    ids=["ours", "levels", "no transformer", "shared", "rotation", "unwhitened", "paper"],
 )
 def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
     mapper = small(**options)
@@ -49,7 +56,32 @@ def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
     mapped = small().eval()(embeddings.requires_grad_())
     torch.testing.assert_close(mapped.target, normal, rtol=1e-4, atol=1e-4)
     assert not mapped.target.requires_grad, "the backbone is not to flee to where it is easily reconstructed"
-    assert torch.equal(small(normalize_input=False).eval()(embeddings).target, embeddings)
+    raw = small(normalize_input=False, whiten_input=False).eval()
+    assert torch.equal(raw(embeddings).target, embeddings)
+
+
+def crowded(num: int = 200) -> torch.Tensor:
+    """Embeddings as graph backbones make them: around a common mean, along few directions."""
+    spread = torch.diag(torch.logspace(0, -4, 10))
+    return torch.randn(num, 10, generator=torch.Generator().manual_seed(0)) @ spread + 3 * torch.ones(10).cumsum(0)
+
+
+def test_the_input_is_whitened_once_and_the_same_at_every_scale() -> None:
+    mapper, embeddings = small().eval(), crowded()
+    before = mapper(embeddings).target
+    mapper.fit_input(embeddings)
+    white = mapper(embeddings).target
+    strength = [torch.linalg.svdvals(rows - rows.mean(0)) for rows in (before, white)]
+    assert strength[0][7] / strength[0][0] < 0.01
+    assert strength[1][7] / strength[1][0] > 10 * strength[0][7] / strength[0][0]
+    # Rounding aside: the layer norm before it knows no scale.
+    torch.testing.assert_close(mapper(0.2 * embeddings).target, white, rtol=1e-2, atol=1e-2)
+    mapper.fit_input(torch.randn(50, 10))
+    assert torch.equal(mapper(embeddings).target, white), "what words rest on does not move"
+    again = small().eval()
+    again.load_state_dict(mapper.state_dict())
+    again.fit_input(torch.randn(50, 10))
+    assert torch.equal(again(embeddings).target, white), "nor after a checkpoint"
 
 
 def test_the_parts_make_the_whole() -> None:

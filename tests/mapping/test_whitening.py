@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.mapping.whitening import whiten
+from face_lightning.mapping.whitening import InputWhitening, whiten
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -46,3 +46,29 @@ def test_directions_without_variance_stay_zero() -> None:
 def test_impossible_sizes_are_told(dim: int) -> None:
     with pytest.raises(ConfigurationError, match=f"dim: expected 1 to 5 .* got {dim}"):
         whiten(random(0, 9, 5), dim)
+
+
+@given(SEEDS, st.sampled_from([0.0, 0.02, 1.0]))
+@settings(max_examples=25)
+def test_whitened_input_has_the_covariance_that_the_ridge_leaves(seed: int, ridge: float) -> None:
+    rows = (random(seed, 40, 5) @ random(seed + 1, 5, 5) + 3).double()
+    whitening = InputWhitening(5, ridge).double()
+    whitening.fit(rows)
+    white = (rows - whitening.mean) @ whitening.matrix
+    variances = np.linalg.eigvalsh(np.cov(rows.numpy().T, bias=True))
+    left = variances / (variances + ridge * variances.mean())
+    found = np.linalg.eigvalsh(np.cov(white.numpy().T, bias=True))
+    np.testing.assert_allclose(found, left, atol=1e-6)
+    np.testing.assert_allclose(white.mean(0), 0, atol=1e-6)
+    torch.testing.assert_close(whitening.matrix, whitening.matrix.T, msg="no direction is turned")
+
+
+def test_input_that_does_not_vary_stays_finite() -> None:
+    whitening = InputWhitening(4)
+    whitening.fit(torch.ones(6, 4))
+    assert torch.equal(whitening(torch.ones(2, 4)), torch.zeros(2, 4))
+
+
+def test_an_unfitted_whitening_changes_nothing() -> None:
+    rows = random(0, 6, 4)
+    torch.testing.assert_close(InputWhitening(4)(rows), rows)

@@ -93,7 +93,7 @@ def train(mapper: TokenMapper, embeddings: torch.Tensor, num_steps: int) -> None
         optimizer.step()
 
 
-PAPER = {"normalize_input": False, "normalize_codebook": False, "similarity": "l2"}
+PAPER = {"normalize_input": False, "whiten_input": False, "normalize_codebook": False, "similarity": "l2"}
 
 
 @pytest.mark.parametrize(("form", "collapses"), [(PAPER, True), ({}, False)], ids=["paper", "default"])

@@ -1,0 +1,93 @@
+"""What the stages share that give words to entities: mapping and alignment."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.stages.base import Stage
+from face_lightning.stages.health import WordWatch
+from face_lightning.stages.words import WordSpace
+
+
+class DescribingStage(Stage):
+    """A stage with a mapper and a word space, which it reads, watches and keeps in checkpoints.
+
+    Args:
+        mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
+        words: Builds the word space from extra words.
+        extra_words: Words of the catalogue's own texts to let into the vocabulary.
+        reconstruction_weight: Weight of the reconstruction.
+        codebook_weight: Weight of the quantizer's codebook term.
+        commitment_weight: Weight of the quantizer's commitment term.
+        anchoring_weight: Weight of lexical anchoring; 0 leaves texts out, as the paper does.
+        **kwargs: Arguments of `Stage`.
+    """
+
+    def __init__(
+        self,
+        *,
+        mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
+        words: Callable[[Sequence[str]], WordSpace] = WordSpace,
+        extra_words: Sequence[str] = (),
+        reconstruction_weight: float = 1.0,
+        codebook_weight: float = 0.1875,
+        commitment_weight: float = 0.0625,
+        anchoring_weight: float = 1.0,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.words = words(extra_words)
+        self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
+        self.watch = WordWatch(self.words, self.mapper)
+        self.loss_weights |= {
+            "reconstruction": reconstruction_weight,
+            "codebook": codebook_weight,
+            "commitment": commitment_weight,
+            "anchoring": anchoring_weight,
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The mapper and the backbone."""
+        return [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
+
+    def setup(self, stage: str) -> None:
+        """Read the texts of all entities besides what every stage sets up."""
+        super().setup(stage)
+        self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
+
+    def on_train_start(self) -> None:
+        """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
+        self.mapper.fit_input(self.resting_embeddings())
+
+    @torch.no_grad()
+    def resting_embeddings(self) -> Tensor:
+        """Embeddings of all entities `(U + I, D)` as evaluation sees them, with training as it was."""
+        training = self.backbone.training
+        self.backbone.eval()
+        embeddings = torch.cat(self.backbone(self.graph))
+        self.backbone.train(training)
+        return embeddings
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the health of the words besides the ranking metrics."""
+        self.watch.log(self)
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
+        self.watch.log(self, retrieval=True)
+        super().on_test_epoch_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the health of words is compared with, besides what every stage keeps."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["words"] = self.watch.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        super().on_load_checkpoint(checkpoint)
+        if "words" in checkpoint:
+            self.watch.load_state_dict(checkpoint["words"])
