@@ -42,12 +42,13 @@ class AlignmentStage(DescribingStage):
         grounding: Builds the contrast of embeddings with the meaning of their words, from the widths of
             embeddings and word vectors; null for none, as the paper. Words are those of the last validation.
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
-        mapper_moves_backbone: Whether the gradient of the mapper's losses reaches the backbone, as in the
-            paper; if not, the backbone hears of words by grounding alone.
+        backbone_gradient: Share of the gradient of the mapper's losses that reaches the backbone: all of it, as
+            in the paper, or less, as those losses are many times the recommender's and would rule it; at 0 the
+            backbone hears of words by grounding alone.
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
-        ConfigurationError: If the temperature or the number of entities is not positive.
+        ConfigurationError: If the temperature or the number of entities is not positive, or a share is none.
     """
 
     name: ClassVar[str] = "alignment"
@@ -63,15 +64,16 @@ class AlignmentStage(DescribingStage):
         token_gradient: TokenGradient = "soft",
         grounding: Callable[[int, int], ContrastiveText] | None = None,
         mapper_lr_factor: float = 1.0,
-        mapper_moves_backbone: bool = True,
+        backbone_gradient: float = 1.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         check_range("temperature", temperature, above=0, usual="0.05")
         if aligned_per_step is not None:
             check_range("aligned_per_step", aligned_per_step, least=1, usual="128")
+        check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="1, or 0.1 to go gently,")
         super().__init__(**kwargs)
         self.mapper_lr_factor = mapper_lr_factor
-        self.mapper_moves_backbone = mapper_moves_backbone
+        self.backbone_gradient = backbone_gradient
         self._meanings = torch.empty(0)
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
         self.aligned_per_step = aligned_per_step
@@ -121,7 +123,9 @@ class AlignmentStage(DescribingStage):
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
         entities = gather_entities(embeddings, entity_ids)
-        mapped = self.mapper(entities if self.mapper_moves_backbone else entities.detach())
+        if entities.requires_grad:
+            entities.register_hook(lambda gradient: self.backbone_gradient * gradient)
+        mapped = self.mapper(entities)
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         losses |= {name: batch.entity_share * loss for name, loss in own.items()}
         if self.grounding is not None:

@@ -194,3 +194,20 @@ def test_warm_start_scales_the_tables_that_init_from_brings(chain: World, tmp_pa
     key = "backbone.tables.weight"
     before, after = checkpoint(chain.run("stage1"), "best")["state_dict"][key], checkpoint(tmp_path)["state_dict"][key]
     torch.testing.assert_close(after, before / 4, rtol=0, atol=0)
+
+
+def test_a_share_of_the_mappers_gradient_reaches_the_backbone(chain: World, tmp_path: Path) -> None:
+    optimizer = "--model.init_args.optimizer=torch.optim.SGD", "--model.init_args.optimizer.init_args.lr=0.1"
+    moved = []
+    for share in ("0", "0.5", "1"):
+        step = [
+            *optimizer,
+            "--trainer.max_epochs=1",
+            "--trainer.limit_train_batches=1",
+            f"--model.init_args.backbone_gradient={share}",
+        ]
+        assert fit(chain.config("stage3"), "--run_dir", tmp_path / share, *step) == 0
+        moved.append(checkpoint(tmp_path / share)["state_dict"]["backbone.tables.weight"])
+    none, half, whole = moved
+    assert (whole - none).abs().max() > 1e-5, "at 0 the recommender and the grounding are all that moves it"
+    torch.testing.assert_close(half - none, (whole - none) / 2, rtol=1e-2, atol=1e-7)
