@@ -6,13 +6,12 @@ import pytest
 import yaml
 
 from face_lightning.cli import main
+from face_lightning.commands.ablate import read_set
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RUNS = sorted(
-    path
-    for path in CONFIGS.rglob("*.yaml")
-    if "parts" not in path.relative_to(CONFIGS).parts and path.stem != "ablations"
-)
+FILES = sorted(path for path in CONFIGS.rglob("*.yaml") if "parts" not in path.relative_to(CONFIGS).parts)
+SETS = [path for path in FILES if "chain" in yaml.safe_load(path.read_text())]
+RUNS = [path for path in FILES if path not in SETS]
 
 
 def test_there_are_runs() -> None:
@@ -41,3 +40,12 @@ def test_run_starts_from_a_run_that_is_configured(path: Path) -> None:
     others = {yaml.safe_load(other.read_text())["run_dir"] for other in RUNS if other != path}
     assert given["run_dir"] not in others
     assert given.get("init_from") is None or given["init_from"] in others
+
+
+@pytest.mark.parametrize("path", SETS, ids=lambda path: path.relative_to(CONFIGS).as_posix())
+def test_a_set_of_variants_follows_the_chain_of_its_runs(path: Path) -> None:
+    for variant in read_set(path).variants:
+        for step in variant.steps:
+            start = yaml.safe_load(step.config.read_text()).get("init_from")
+            before = next((run.config for run in variant.steps if run.name == step.before), None)
+            assert start == (before and yaml.safe_load(before.read_text())["run_dir"])
