@@ -64,13 +64,13 @@ class AlignmentStage(DescribingStage):
         token_gradient: TokenGradient = "soft",
         grounding: Callable[[int, int], ContrastiveText] | None = None,
         mapper_lr_factor: float = 1.0,
-        backbone_gradient: float = 1.0,
+        backbone_gradient: float = 0.03,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         check_range("temperature", temperature, above=0, usual="0.05")
         if aligned_per_step is not None:
             check_range("aligned_per_step", aligned_per_step, least=1, usual="128")
-        check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="1, or 0.1 to go gently,")
+        check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="0.03, or 1 as in the paper,")
         super().__init__(**kwargs)
         self.mapper_lr_factor = mapper_lr_factor
         self.backbone_gradient = backbone_gradient
