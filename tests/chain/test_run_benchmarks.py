@@ -1,12 +1,14 @@
 """Benchmarks that look into a finished run."""
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import alignment, records, retrieval
+from benchmarks import ablations, alignment, records, retrieval
 from tests.chain.tiny import World
 
 
@@ -58,3 +60,26 @@ def test_words_of_a_run_are_compared_with_those_of_its_texts(chain: World, resul
         if key.startswith("words/"):
             assert share == pytest.approx(told[key], abs=1e-6)
     assert len([key for key in shares["learnt"] if key in told]) >= 4
+
+
+def test_runs_of_a_set_are_kept_once(
+    chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("stage1", "stage3"):
+        place = tmp_path / "mine" / "0" / stage / "common"
+        place.mkdir(parents=True)
+        shutil.copy(chain.run(stage) / "result.json", place)
+    monkeypatch.setattr(sys, "argv", ["ablations", str(tmp_path / "mine")])
+    ablations.main()
+    ablations.main()
+    assert capsys.readouterr().out.splitlines() == [f"{tmp_path}/mine: 2 runs, {new} of them new" for new in (2, 0)]
+    lines = [json.loads(line) for line in (results / "ablations.jsonl").read_text().splitlines()]
+    assert [(line["set"], line["run"], line["stage"]) for line in lines] == [
+        ("mine", "stage1", "pretraining"),
+        ("mine", "stage3", "alignment"),
+    ]
+    told = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
+    assert lines[1]["metrics"]["test/recall@20"] == told["test/recall@20"]
+    monkeypatch.setattr(sys, "argv", ["ablations", str(tmp_path)])
+    with pytest.raises(SystemExit, match="expected runs of face ablate"):
+        ablations.main()
