@@ -226,7 +226,7 @@ def measure(run_dir: Path, num_steps: int, extra: list[str]) -> dict[str, dict[s
     """Median milliseconds of every part, and of the whole step, by form."""
     stage, datamodule = load_run(run_dir, extra)
     stage.train()
-    stage.watch.descriptors = stage.mapper.describe(torch.cat(stage.embed()).detach())
+    stage.watch.descriptors = stage.describe(stage.resting_embeddings())
     stage._look_up_meanings()
     configured = stage.configure_optimizers()
     optimizer = configured["optimizer"] if isinstance(configured, dict) else configured

@@ -41,7 +41,7 @@ def describe() -> Tensor:
     """Words of 11 entities in tiles of 2."""
     torch.manual_seed(0)
     mapper = TokenMapper(torch.randn(20, 8), 6, num_descriptors=3, concept_dim=4, feedforward_dim=8, search="torch")
-    return mapper.eval().describe(torch.randn(11, 6), batch_size=2)
+    return mapper.eval().describe(torch.randn(11, 6).split(2))
 
 
 def gather_and_contrast(sizes: Sequence[int]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The mapper: embeddings to descriptors and back."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -134,13 +135,13 @@ class TokenMapper(nn.Module):
         self.register_buffer("codebook_digest", _digest(token_embeddings))
         self.register_load_state_dict_pre_hook(_check_digest)  # type: ignore[no-untyped-call]
 
-    def fit_input(self, embeddings: Tensor) -> None:
-        """Measure the embeddings of all entities `(N, D)` once; they are seen in that light ever after.
+    def fit_input(self, embeddings: Iterable[Tensor]) -> None:
+        """Measure the embeddings of all entities, in tiles `(N, D)`, once; they are seen in that light ever after.
 
         Layer norm comes first, so that words do not change with the scale of embeddings.
         """
         if self.whitening is not None and not self.whitening.fitted:
-            self.whitening.fit(self._layer_norm(embeddings))
+            self.whitening.fit(self._layer_norm(tile) for tile in embeddings)
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
@@ -161,16 +162,19 @@ class TokenMapper(nn.Module):
         return Mapped(concepts, codes, quantized, target, self.decode(quantized.quantized))
 
     @torch.no_grad()
-    def describe(self, embeddings: Tensor, batch_size: int = 1024) -> Tensor:
-        """Descriptors `(B, S)`, rows of the codebook, of embeddings `(B, D)`.
+    def describe(self, embeddings: Iterable[Tensor]) -> Tensor:
+        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`.
 
-        Processes share the work tile by tile, so that all of them must ask.
+        Processes share the work tile by tile, so that all of them must ask, for the same tiles.
         """
-        codes, tiles = self.quantizer.codes(), torch.arange(len(embeddings)).split(batch_size)
-        own = [embeddings[rows.to(embeddings.device)] for rows in tiles[rank() :: world_size()]]
-        parts = [self.quantizer(self.encode(rows), codes).indices[0] for rows in own]
-        nothing = torch.empty(0, self.num_descriptors, dtype=torch.long, device=embeddings.device)
-        described = gather_rows(torch.cat([nothing, *parts]))
+        codes = self.quantizer.codes()
+        parts, counts = [torch.empty(0, self.num_descriptors, dtype=torch.long, device=codes.device)], []
+        for number, tile in enumerate(embeddings):
+            counts.append(len(tile))
+            if number % world_size() == rank():
+                parts.append(self.quantizer(self.encode(tile), codes).indices[0])
+        described = gather_rows(torch.cat(parts))
+        tiles = torch.arange(sum(counts)).split(counts)
         places = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
         return described[places.argsort().to(described.device)]
 

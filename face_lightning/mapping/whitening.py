@@ -1,5 +1,7 @@
 """Whitening, so that every direction counts alike: of token embeddings in a search, of embeddings for the mapper."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -69,12 +71,15 @@ class InputWhitening(nn.Module):
         self.register_buffer("fitted", torch.tensor(False))
 
     @torch.no_grad()
-    def fit(self, embeddings: Tensor) -> None:
-        """Measure mean and covariance of embeddings `(N, D)`, in float64."""
-        rows = embeddings.double()
-        mean = rows.mean(0)
-        centred = rows - mean
-        variances, directions = torch.linalg.eigh(centred.T @ centred / len(rows))
+    def fit(self, tiles: Iterable[Tensor]) -> None:
+        """Measure mean and covariance of embeddings that come in tiles `(N, D)`, in float64."""
+        mean, moment = torch.zeros_like(self.mean).double(), torch.zeros_like(self.matrix).double()
+        count = 0
+        for tile in tiles:
+            rows = tile.double()
+            mean, moment, count = mean + rows.sum(0), moment + rows.T @ rows, count + len(rows)
+        mean = mean / count
+        variances, directions = torch.linalg.eigh(moment / count - mean.outer(mean))
         damped = variances.clamp_min(0) + self.ridge * variances.mean()
         scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # entities that are all alike stay so
         self.mean.copy_(mean)

@@ -105,7 +105,7 @@ class AlignmentStage(DescribingStage):
         if self.grounding is not None and self.watch.descriptors is None:
             training = self.mapper.training
             self.mapper.eval()
-            self.watch.descriptors = self.mapper.describe(self.resting_embeddings())
+            self.watch.descriptors = self.describe(self.resting_embeddings())
             self.mapper.train(training)
         self._look_up_meanings()  # a resume in mid-epoch starts no epoch
 

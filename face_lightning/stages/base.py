@@ -21,7 +21,14 @@ from face_lightning.losses import bayesian_personalized_ranking
 from face_lightning.metrics import RankingMetric, ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.seeds import counter_seed
-from face_lightning.stages.columns import ColumnRanker, keep_own_columns, own_users, shares_columns, sum_of_columns
+from face_lightning.stages.columns import (
+    ColumnRanker,
+    gather_columns,
+    keep_own_columns,
+    own_users,
+    shares_columns,
+    sum_of_columns,
+)
 from face_lightning.stages.means import EpochMeans
 from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
 
@@ -117,11 +124,11 @@ class Stage(L.LightningModule, ABC):
         """Refuse to share columns where the losses need whole embeddings.
 
         Raises:
-            ConfigurationError: If they do, as those of every stage but the first.
+            ConfigurationError: If they do, as where texts or words move the tables.
         """
         raise ConfigurationError(
-            f"trainer.strategy: expected ddp, got column_parallel, which is for stage 1; {self.name} needs whole "
-            "embeddings, and can start from the checkpoint of a run that shared their columns"
+            f"trainer.strategy: expected ddp, got column_parallel, which is for stages whose tables rest or only rank; "
+            f"{self.name} needs whole embeddings, and can start from the checkpoint of a run that shared their columns"
         )
 
     def setup(self, stage: str) -> None:
@@ -160,6 +167,10 @@ class Stage(L.LightningModule, ABC):
             losses["l2"] = self._over_columns(norms.sum()) * (batch.pair_share / len(users))
         losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
         return losses, embeddings
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Whole rows `(N, D)` of embeddings, of which this process may hold its columns only; without gradient then."""
+        return gather_columns(rows) if self._shares_columns else rows
 
     def _over_columns(self, partial: Tensor) -> Tensor:
         """Sum over the columns of all processes, where they share columns."""

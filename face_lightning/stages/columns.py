@@ -25,7 +25,7 @@ _TABLE = "tables.weight"  # of a backbone: the parameter whose columns are share
 
 
 class ColumnParallelStrategy(DDPStrategy):
-    """`--trainer.strategy column_parallel`: stage 1 with the tables' columns spread over processes.
+    """`--trainer.strategy column_parallel`: stages 1 and 2 with the tables' columns spread over processes.
 
     Checkpoints hold whole tables, and are the same as those of one process.
     """
@@ -33,7 +33,7 @@ class ColumnParallelStrategy(DDPStrategy):
     shares_columns = True
 
     def configure_ddp(self) -> None:
-        """Leave the module as it is: no gradient is shared, because no parameter is."""
+        """Leave the module as it is: tables share no gradient, and of other parameters the stage sees to it."""
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """State with whole tables on the first process; the others' is not written."""
@@ -46,12 +46,22 @@ class ColumnParallelStrategy(DDPStrategy):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """State of whole tables on the first process."""
-        return _of_tables(super().optimizer_state(optimizer), whole_columns)
+        return _changed(super().optimizer_state(optimizer), self._places(optimizer), whole_columns)
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:  # noqa: ANN401
         """Load this process's columns of the optimizer's state."""
-        states = [_of_tables(state, own_columns) for state in checkpoint["optimizer_states"]]
+        states = [
+            _changed(state, self._places(optimizer), own_columns)
+            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
+        ]
         super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
+
+    def _places(self, optimizer: Optimizer) -> set[int]:
+        """Numbers of the tables among an optimizer's parameters."""
+        assert self.lightning_module is not None
+        tables = {id(value) for name, value in self.lightning_module.named_parameters() if name.endswith(_TABLE)}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return {number for number, parameter in enumerate(parameters) if id(parameter) in tables}
 
     @staticmethod
     def _whole(name: str, value: Tensor) -> Tensor:
@@ -108,14 +118,22 @@ def whole_columns(own: Tensor) -> Tensor:
     return own if parts is None else torch.cat([part.cpu() for part in parts], dim=1)
 
 
-def _of_tables(state: dict[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """An optimizer's state with all matrices, which are those of the tables, changed."""
+def gather_columns(own: Tensor) -> Tensor:
+    """Whole rows `(N, D)` of which every process holds its columns `(N, D / W)`, on all of them; without gradient."""
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own.detach().contiguous())
+    return torch.cat(parts, dim=1)
 
-    def changed(value: Any) -> Any:  # noqa: ANN401
-        return change(value) if isinstance(value, Tensor) and value.dim() == 2 else value
 
-    own = {number: {key: changed(value) for key, value in values.items()} for number, values in state["state"].items()}
-    return {**state, "state": own}
+def _changed(state: dict[str, Any], places: set[int], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """An optimizer's state with the matrices that belong to the parameters at `places` changed."""
+    moments = dict(state["state"])
+    for number in places & moments.keys():
+        values = moments[number].items()
+        moments[number] = {
+            key: change(value) if isinstance(value, Tensor) and value.dim() == 2 else value for key, value in values
+        }
+    return {**state, "state": moments}
 
 
 def sum_of_columns(partial: Tensor) -> Tensor:

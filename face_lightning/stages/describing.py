@@ -1,6 +1,6 @@
 """What the stages share that give words to entities: mapping and alignment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.base import Stage
 from face_lightning.stages.health import WordWatch
 from face_lightning.stages.words import WordSpace
+from face_lightning.types import Embeddings
 
 
 class DescribingStage(Stage):
@@ -60,25 +61,35 @@ class DescribingStage(Stage):
 
     def on_train_start(self) -> None:
         """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
-        self.mapper.fit_input(self.resting_embeddings())
+        self.mapper.fit_input(self.tiles(self.resting_embeddings()))
 
     @torch.no_grad()
-    def resting_embeddings(self) -> Tensor:
-        """Embeddings of all entities `(U + I, D)` as evaluation sees them, with training as it was."""
+    def resting_embeddings(self) -> Embeddings:
+        """The backbone's embeddings as evaluation sees them, with training as it was."""
         training = self.backbone.training
         self.backbone.eval()
-        embeddings = torch.cat(self.backbone(self.graph))
+        embeddings: Embeddings = self.backbone(self.graph)
         self.backbone.train(training)
         return embeddings
 
+    def tiles(self, embeddings: Embeddings, size: int = 1024) -> Iterator[Tensor]:
+        """Whole embeddings of all entities, users first, tile by tile `(N, D)`; all processes must ask."""
+        for table in embeddings:
+            for tile in table.split(size):
+                yield self.whole(tile)
+
+    def describe(self, embeddings: Embeddings) -> Tensor:
+        """Descriptors of all entities `(U + I, S)`, users first; all processes must ask."""
+        return self.mapper.describe(self.tiles(embeddings))
+
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
-        self.watch.log(self)
+        self.watch.log(self, self.describe(self.final_embeddings))
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:
         """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
-        self.watch.log(self, retrieval=True)
+        self.watch.log(self, self.describe(self.final_embeddings), retrieval=True)
         super().on_test_epoch_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

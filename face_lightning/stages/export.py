@@ -25,8 +25,7 @@ def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words
     """Descriptors of all entities, users first, `(U + I, S)`, from a stage in evaluation mode."""
     stage.eval()
     with torch.no_grad():
-        embeddings = stage.backbone(stage.graph)
-        descriptors: Tensor = stage.mapper.describe(torch.cat(embeddings))
+        descriptors: Tensor = stage.describe(stage.backbone(stage.graph))
     return descriptors
 
 

@@ -65,16 +65,16 @@ class WordWatch:
         self.descriptors: Tensor | None = None
         self._best_perplexity = 0.0
 
-    def log(self, stage: Stage, retrieval: bool = False) -> None:
+    def log(self, stage: Stage, descriptors: Tensor, retrieval: bool = False) -> None:
         """Log the health of all entities' words as `codebook/...`, and a sample of them as text.
 
         Warns, with the cure, where the codebook starts to collapse.
 
         Args:
             stage: Stage in the middle of an evaluation.
+            descriptors: Descriptors of all entities `(U + I, S)`, as it finds them.
             retrieval: Whether to log `words/retrieval_...` as well, which encodes all descriptors.
         """
-        descriptors = self._mapper.describe(torch.cat(stage.final_embeddings))
         num_codes = self._mapper.quantizer.num_codes
         health = codebook_health(descriptors, num_codes)
         items = codebook_health(descriptors[self._words.num_users :], num_codes)

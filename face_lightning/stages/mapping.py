@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from face_lightning.distributed import average, own_rows
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
 from face_lightning.types import TrainingBatch
@@ -57,8 +58,22 @@ class MappingStage(DescribingStage):
             embeddings = self.final_embeddings
         else:
             losses, embeddings = self.recommendation_losses(batch)
-        entity_ids = batch.entity_ids.sort().values
-        mapped = self.mapper(gather_entities(embeddings, entity_ids))
-        anchor = self.loss_weights["anchoring"] > 0
-        own = self.words.losses(mapped, entity_ids, anchor)
-        return losses | {name: batch.entity_share * loss for name, loss in own.items()}
+        entity_ids, share = batch.entity_ids.sort().values, batch.entity_share
+        entities = self.whole(gather_entities(embeddings, entity_ids))
+        if self._shares_columns:  # all processes have drawn the same entities: each maps its part of them
+            entity_ids, share = own_rows(entity_ids)
+            entities, _ = own_rows(entities)
+        own = self.words.losses(self.mapper(entities), entity_ids, self.loss_weights["anchoring"] > 0)
+        return losses | {name: share * loss for name, loss in own.items()}
+
+    def on_after_backward(self) -> None:
+        """Average the mapper's gradient, where the strategy leaves that to the stage."""
+        if self._shares_columns:
+            for parameter in self.mapper.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = average(parameter.grad)
+
+    def check_columns(self) -> None:
+        """Share columns as long as the tables rest."""
+        if not self.freeze_backbone:
+            super().check_columns()

@@ -69,18 +69,18 @@ def crowded(num: int = 200) -> torch.Tensor:
 def test_the_input_is_whitened_once_and_the_same_at_every_scale() -> None:
     mapper, embeddings = small().eval(), crowded()
     before = mapper(embeddings).target
-    mapper.fit_input(embeddings)
+    mapper.fit_input(embeddings.split(64))
     white = mapper(embeddings).target
     strength = [torch.linalg.svdvals(rows - rows.mean(0)) for rows in (before, white)]
     assert strength[0][7] / strength[0][0] < 0.01
     assert strength[1][7] / strength[1][0] > 10 * strength[0][7] / strength[0][0]
     # Rounding aside: the layer norm before it knows no scale.
     torch.testing.assert_close(mapper(0.2 * embeddings).target, white, rtol=1e-2, atol=1e-2)
-    mapper.fit_input(torch.randn(50, 10))
+    mapper.fit_input([torch.randn(50, 10)])
     assert torch.equal(mapper(embeddings).target, white), "what words rest on does not move"
     again = small().eval()
     again.load_state_dict(mapper.state_dict())
-    again.fit_input(torch.randn(50, 10))
+    again.fit_input([torch.randn(50, 10)])
     assert torch.equal(again(embeddings).target, white), "nor after a checkpoint"
 
 
@@ -90,12 +90,12 @@ def test_the_parts_make_the_whole() -> None:
     torch.testing.assert_close(mapped.concepts, mapper.encode(embeddings))
     torch.testing.assert_close(mapped.concepts.norm(dim=-1), torch.ones(6, 4))
     torch.testing.assert_close(mapped.reconstruction, mapper.decode(mapped.quantized.quantized))
-    assert torch.equal(mapper.describe(embeddings), mapped.quantized.indices[0]), "descriptors are of the first level"
+    assert torch.equal(mapper.describe([embeddings]), mapped.quantized.indices[0]), "descriptors are of the first level"
 
 
 def test_describing_is_deterministic_and_free_of_batches() -> None:
     mapper, embeddings = small().eval(), torch.randn(9, 10)
-    assert torch.equal(mapper.describe(embeddings), mapper.describe(embeddings, batch_size=2))
+    assert torch.equal(mapper.describe([embeddings]), mapper.describe(embeddings.split(2)))
 
 
 def test_training_reconstructs_and_keeps_words_in_use() -> None:
@@ -110,7 +110,7 @@ def test_training_reconstructs_and_keeps_words_in_use() -> None:
         optimizer.step()
         first, last = (loss.item() if step == 0 else first), loss.item()
     assert last < 0.5 * first
-    assert len(mapper.eval().describe(embeddings).unique()) > 30, "half of the words are in use: no collapse"
+    assert len(mapper.eval().describe([embeddings]).unique()) > 30, "half of the words are in use: no collapse"
 
 
 def test_more_descriptors_than_words_are_refused() -> None:

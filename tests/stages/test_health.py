@@ -14,7 +14,6 @@ from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.stages.health import WordWatch, churn, codebook_health
 from face_lightning.stages.means import EpochMeans
-from face_lightning.types import Embeddings
 
 
 def test_health_of_words_spread_evenly() -> None:
@@ -72,8 +71,7 @@ def test_churn_equals_sets(num_rows: int, num_slots: int, seed: int) -> None:
 class Recorder:
     """What a stage offers to the watch in an evaluation."""
 
-    def __init__(self, embeddings: torch.Tensor) -> None:
-        self.final_embeddings = Embeddings(embeddings[:60], embeddings[60:])
+    def __init__(self) -> None:
         self.trainer = SimpleNamespace(state=SimpleNamespace(fn="fit"))
         self.loggers: list[object] = []
         self.logged: dict[str, torch.Tensor] = {}
@@ -102,12 +100,12 @@ def test_the_papers_plain_form_collapses_and_the_watch_tells_it(form: dict[str, 
     tokens = 1 + 0.2 * torch.randn(400, 24)  # token embeddings share a large mean
     embeddings = 0.05 * torch.randn(120, 16)  # and those of a recommender are small
     mapper = TokenMapper(tokens, 16, num_descriptors=4, concept_dim=16, feedforward_dim=16, search="torch", **form)
-    watch, stage = WordWatch(SimpleNamespace(num_users=60), mapper), Recorder(embeddings)  # type: ignore[arg-type]
+    watch, stage = WordWatch(SimpleNamespace(num_users=60), mapper), Recorder()  # type: ignore[arg-type]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(3):
             train(mapper, embeddings, 20)
-            watch.log(stage)  # type: ignore[arg-type]
+            watch.log(stage, mapper.describe([embeddings]))  # type: ignore[arg-type]
     collapsed = [str(warning.message) for warning in told if "the words collapse" in str(warning.message)]
     assert bool(collapsed) == collapses, stage.logged
     if collapses:
