@@ -226,8 +226,7 @@ def measure(run_dir: Path, num_steps: int, extra: list[str]) -> dict[str, dict[s
     """Median milliseconds of every part, and of the whole step, by form."""
     stage, datamodule = load_run(run_dir, extra)
     stage.train()
-    stage.watch.descriptors = stage.describe(stage.resting_embeddings())
-    stage._look_up_meanings()
+    stage.on_train_start()
     configured = stage.configure_optimizers()
     optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
     batches = itertools.chain.from_iterable(itertools.repeat(datamodule.train_dataloader()))

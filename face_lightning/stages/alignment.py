@@ -13,7 +13,7 @@ from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_g
 from face_lightning.regularizers import ContrastiveText
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
-from face_lightning.types import TrainingBatch
+from face_lightning.types import Embeddings, TrainingBatch
 
 _SHIFT = "alignment/shift"  # mean of words' vectors minus that of texts'
 
@@ -48,7 +48,8 @@ class AlignmentStage(DescribingStage):
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
-        ConfigurationError: If the temperature or the number of entities is not positive, or a share is none.
+        ConfigurationError: If the temperature or the number of entities is not positive, or `backbone_gradient`
+            is not in 0..1.
     """
 
     name: ClassVar[str] = "alignment"
@@ -99,14 +100,11 @@ class AlignmentStage(DescribingStage):
         """Learning rates of parameter groups as shares of the optimizer's."""
         return super().lr_factors() | {"mapper": self.mapper_lr_factor}
 
-    def on_train_start(self) -> None:
+    def begin(self, embeddings: Embeddings) -> None:
         """Let the embeddings be grounded in the words that they start with, or were at the last validation."""
-        super().on_train_start()
+        super().begin(embeddings)
         if self.grounding is not None and self.watch.descriptors is None:
-            training = self.mapper.training
-            self.mapper.eval()
-            self.watch.descriptors = self.describe(self.resting_embeddings())
-            self.mapper.train(training)
+            self.watch.descriptors = self.describe(embeddings)
         self._look_up_meanings()  # a resume in mid-epoch starts no epoch
 
     def on_train_epoch_start(self) -> None:

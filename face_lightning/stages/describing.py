@@ -59,18 +59,17 @@ class DescribingStage(Stage):
         super().setup(stage)
         self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
 
-    def on_train_start(self) -> None:
-        """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
-        self.mapper.fit_input(self.tiles(self.resting_embeddings()))
-
     @torch.no_grad()
-    def resting_embeddings(self) -> Embeddings:
-        """The backbone's embeddings as evaluation sees them, with training as it was."""
-        training = self.backbone.training
-        self.backbone.eval()
-        embeddings: Embeddings = self.backbone(self.graph)
-        self.backbone.train(training)
-        return embeddings
+    def on_train_start(self) -> None:
+        """Begin, with the backbone's embeddings as evaluation sees them; a resume in mid-epoch does so too."""
+        training = self.training
+        self.eval()
+        self.begin(self.backbone(self.graph))
+        self.train(training)
+
+    def begin(self, embeddings: Embeddings) -> None:
+        """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
+        self.mapper.fit_input(self.tiles(embeddings))
 
     def tiles(self, embeddings: Embeddings, size: int = 1024) -> Iterator[Tensor]:
         """Whole embeddings of all entities, users first, tile by tile `(N, D)`; all processes must ask."""

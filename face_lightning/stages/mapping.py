@@ -2,13 +2,12 @@
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from face_lightning.distributed import average, own_rows
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
-from face_lightning.types import TrainingBatch
+from face_lightning.types import Embeddings, TrainingBatch
 
 
 class MappingStage(DescribingStage):
@@ -43,13 +42,11 @@ class MappingStage(DescribingStage):
         groups = super().parameter_groups()
         return [group for group in groups if group["name"] != "backbone"] if self.freeze_backbone else groups
 
-    def on_train_start(self) -> None:
-        """Compute the resting backbone's embeddings; a resume in mid-epoch starts no epoch, but starts here too."""
-        super().on_train_start()
+    def begin(self, embeddings: Embeddings) -> None:
+        """Keep what the backbone gives while it rests, besides what every stage with words does."""
+        super().begin(embeddings)
         if self.freeze_backbone:
-            self.backbone.eval()
-            with torch.no_grad():
-                self._start_evaluation()
+            self._final = embeddings
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Mapping losses, and the backbone's own unless it rests."""
