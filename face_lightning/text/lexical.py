@@ -54,24 +54,29 @@ def lexical_targets(
         if value <= 0:
             raise ConfigurationError(f"{name}: expected a positive number, got {value}; take the default")
     words = F.normalize(word_vectors - word_vectors.mean(0), dim=1)
-    present = text_vectors.isfinite().all(dim=1)
-    mean = text_vectors[present].mean(0) if bool(present.any()) else 0.0
-    texts = F.normalize(torch.where(present[:, None], text_vectors - mean, 0.0), dim=1)
-    indices = torch.empty(len(texts), top_k, dtype=torch.long, device=texts.device)
-    probabilities = torch.empty(len(texts), top_k, dtype=torch.float32, device=texts.device)
+    texts, present = _centred_texts(text_vectors)
     pool = top_k if max_similarity >= 1 else min(2 * top_k, len(words))
     step = max(1, _TILE // max(len(words), pool * words.shape[1]))
-    for start in range(0, len(texts), step):
-        rows = slice(start, start + step)
-        cosine, nearest = (texts[rows] @ words.T).topk(pool, dim=1)
-        if pool > top_k:
-            repeated = _repeated(words[nearest], max_similarity)
-            order = torch.argsort(repeated.long(), dim=1, stable=True)[:, :top_k]
-            nearest = nearest.gather(1, order)
-            cosine = cosine.masked_fill(repeated, -torch.inf).gather(1, order)
-        indices[rows] = nearest
-        probabilities[rows] = torch.softmax(cosine / temperature, dim=1)
-    return indices, probabilities * present[:, None]
+    tiles = [_nearest(tile, words, top_k, pool, max_similarity) for tile in texts.split(step)]
+    indices, cosine = (torch.cat(parts) for parts in zip(*tiles, strict=True))
+    return indices, torch.softmax(cosine / temperature, dim=1, dtype=torch.float32) * present[:, None]
+
+
+def _centred_texts(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return unit vectors of texts around their mean, zeros for the missing ones, and which are there, `(N,)`."""
+    present = vectors.isfinite().all(dim=1)
+    mean = vectors[present].mean(0) if bool(present.any()) else 0.0
+    return F.normalize(torch.where(present[:, None], vectors - mean, 0.0), dim=1), present
+
+
+def _nearest(texts: Tensor, words: Tensor, top_k: int, pool: int, max_similarity: float) -> tuple[Tensor, Tensor]:
+    """Return the words of a tile of texts and their cosines, `(N, K)`; that of a repeated word is -infinity."""
+    cosine, nearest = (texts @ words.T).topk(pool, dim=1)
+    if pool == top_k:
+        return nearest, cosine
+    repeated = _repeated(words[nearest], max_similarity)
+    order = torch.argsort(repeated.long(), dim=1, stable=True)[:, :top_k]
+    return nearest.gather(1, order), cosine.masked_fill(repeated, -torch.inf).gather(1, order)
 
 
 def _repeated(words: Tensor, max_similarity: float) -> Tensor:

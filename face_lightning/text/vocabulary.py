@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -133,15 +133,32 @@ def build_codebook(
         if word_list is None
         else read_word_list(word_list, num_frequent, min_length)
     )
+    tokens, report = _filter_words(encoder, set(listed), extra, blocked, min_length, base_forms)
+    token_ids = torch.tensor(list(tokens.values()), dtype=torch.long)
+    embeddings = encoder.token_embeddings(token_ids)
+    codebook = Codebook(tuple(tokens), token_ids, embeddings, _fingerprint(tokens, embeddings))
+    save_codebook(path, codebook, report)
+    return codebook, report
+
+
+def _filter_words(
+    encoder: TokenSource,
+    listed: Set[str],
+    extra: Set[str],
+    blocked: Set[str],
+    min_length: int,
+    base_forms: bool,
+) -> tuple[dict[str, int], CodebookReport]:
+    """Return the words that `build_codebook` wants with their tokens, by token, and what each filter left."""
     vocabulary: dict[str, int] = encoder.tokenizer.get_vocab()
     tokens = {word: token for word, token in whole_words(vocabulary).items() if len(word) >= min_length}
     if not tokens:
         raise DataError(_no_whole_words(encoder.model, vocabulary, min_length))
-    common = tokens.keys() & set(listed)
+    common = tokens.keys() & listed
     wanted = common | (tokens.keys() & extra)
     decent = wanted - blocked
     basic = {word for word in decent if is_base_form(word)} if base_forms else decent
-    words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(basic, key=lambda word: tokens[word])})
+    words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(basic, key=tokens.__getitem__)})
     if not words:
         raise DataError(
             f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a "
@@ -159,11 +176,7 @@ def build_codebook(
         num_unreachable=len(basic) - len(words),
         num_words=len(words),
     )
-    token_ids = torch.tensor([tokens[word] for word in words], dtype=torch.long)
-    embeddings = encoder.token_embeddings(token_ids)
-    codebook = Codebook(tuple(words), token_ids, embeddings, _fingerprint(words, embeddings))
-    save_codebook(path, codebook, report)
-    return codebook, report
+    return {word: tokens[word] for word in words}, report
 
 
 def load_codebook(path: Path, encoder: TokenSource | None = None) -> tuple[Codebook, CodebookReport]:

@@ -197,14 +197,18 @@ def _message(error: urllib.error.HTTPError) -> str:
         text = error.read(10_000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
+    text = " ".join((_told(text) or text).split())
+    return f": {text:.120}" if text else ""
+
+
+def _told(text: str) -> str | None:
+    """Return the message of an error in the usual JSON form, None where it has another."""
     try:
         value = json.loads(text)
         found = value["error"]["message"] if isinstance(value.get("error"), dict) else value.get("error")
-        text = found if isinstance(found, str) else text
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    text = " ".join(text.split())
-    return f": {text:.120}" if text else ""
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _seconds(retry_after: str | None, status: int) -> float | None:
