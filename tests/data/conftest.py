@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.sparse import coo_matrix
 
+from tests.data.importing import csv_text
+
 # Three viewers, four films; film 3 is the one MovieLens does not know.
 RATINGS = [(2, 1, 3), (1, 2, 5), (1, 1, 4), (10, 4, 5), (2, 2, 4), (1, 3, 1)]
 FLAGS = {1: "0" * 19, 2: "0" * 19, 3: "1" + "0" * 18, 4: "0" * 19}
@@ -82,3 +84,10 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}; name their folder in FACE_SHARED_DATA")
     return folder
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    path = tmp_path / "clicks.csv"
+    path.write_text(csv_text())
+    return path

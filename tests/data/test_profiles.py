@@ -6,11 +6,16 @@ from face_lightning.data.profiles import Profiles
 from face_lightning.errors import DataError
 
 
+def clicks(*item_ids):
+    """Interactions of two users with these items."""
+    one, none = (np.array([0]), np.array([0])), (np.array([], int), np.array([], int))
+    return Interactions.from_coordinates(one, none, none, name="small", user_ids=["a", "b"], item_ids=item_ids)
+
+
 @pytest.fixture
 def interactions():
     """Two users, three items."""
-    one, none = (np.array([0]), np.array([0])), (np.array([], int), np.array([], int))
-    return Interactions.from_coordinates(one, none, none, name="small", user_ids=["a", "b"], item_ids=["x", "y", "z"])
+    return clicks("x", "y", "z")
 
 
 def profiles(**changes):
@@ -23,11 +28,23 @@ def profiles(**changes):
     return Profiles(**arguments)
 
 
-def test_what_fits_passes(interactions):
-    profiles().check(interactions)
-    profiles(user_vectors=np.zeros((2, 5), np.float32), item_vectors=np.zeros((3, 5), np.float32), domain="book").check(
-        interactions
-    )
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "user_vectors": np.zeros((2, 5), np.float32),
+            "item_vectors": np.zeros((3, 5), np.float32),
+            "domain": "book",
+        },
+    ],
+    ids=["texts", "vectors"],
+)
+def test_what_fits_these_interactions_passes_and_fits_no_others(interactions, changes):
+    fitting = profiles(**changes)
+    fitting.check(interactions)
+    with pytest.raises(DataError, match="must hold 4"):
+        fitting.check(clicks("x", "y", "z", "w"))
 
 
 @pytest.mark.parametrize(

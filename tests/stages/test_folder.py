@@ -36,7 +36,10 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch
         raise OSError(95, os.strerror(95))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    RunFolder(tmp_path).lock()
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.lock()
+    second.lock()
+    assert list((tmp_path / "run").iterdir()) == [], "the folder is there for both, and nothing else"
 
 
 OLD = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.jsonl", "result.json")

@@ -1,0 +1,29 @@
+"""Clicks to import, and the import by the real command."""
+
+from face_lightning.cli import main
+
+HEADER = "user_id,item_id,rating,timestamp\n"
+# Six users; user u likes items u, u + 1, u + 2 and u + 3 of eight, the later the higher.
+ROWS = [(f"u{u}", f"i{(u + k) % 8}", 2 + k % 4, 1000 * u + k) for u in range(6) for k in range(4)]
+
+
+def csv_text(rows=ROWS, separator=","):
+    return HEADER.replace(",", separator) + "".join(separator.join(map(str, row)) + "\n" for row in rows)
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = main(["data", "import", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(capsys, tmp_path, *arguments) -> str:
+    """The one line that a refused import prints; nothing may be left of it."""
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = run(capsys, *arguments, "--out", tmp_path / "mine")
+    assert (code, out) == (2, "")
+    assert err.startswith("face: error: ")
+    assert err.count("\n") == 1
+    assert "; " in err  # the cure
+    assert sorted(tmp_path.rglob("*")) == before
+    return err
