@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.records import append, read, shared_data
+from benchmarks.records import append_new, of_run, shared_data
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
 
@@ -49,21 +49,9 @@ def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
 
 def record(config: Path, dataset: str, seed: int, result: dict[str, Any]) -> dict[str, Any]:
     """Append what a run gave, unless it is there already."""
-    line = {
-        "dataset": dataset,
-        "backbone": result["backbone"],
-        "embedding_dim": result["embedding_dim"],
-        "stage": result["stage"],
-        "variant": config.stem,
-        "seed": seed,
-        "fingerprint": result["fingerprint"],
-        "metrics": {key: value for key, value in result["metrics"].items() if key != "last_epoch"},
-        "epochs": result["epochs"],
-        "seconds": result["seconds"],
-        "peak_mib": result["peak_mib"],
-    }
-    if result["fingerprint"] not in {old["fingerprint"] for old in read("backbones")}:
-        append("backbones", line)
+    told = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": config.stem, "seed": seed}
+    line = {**of_run(result), **told}
+    append_new("backbones", line)
     return line
 
 

@@ -29,10 +29,25 @@ def processor() -> str:
     return " ".join([named[1] if named else platform.machine(), *formats])
 
 
+def of_run(result: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a finished run, from its result.json."""
+    kept = ("dataset", "backbone", "stage", "seed", "fingerprint", "epochs", "seconds", "peak_mib")
+    metrics = {key: value for key, value in result["metrics"].items() if key != "last_epoch"}
+    return {**{key: result[key] for key in kept}, "metrics": metrics}
+
+
+def append_new(name: str, record: dict[str, Any]) -> bool:
+    """Append the record of a run unless results/NAME.jsonl holds that run; whether it was new."""
+    new = record["fingerprint"] not in {line["fingerprint"] for line in read(name)}
+    if new:
+        append(name, record)
+    return new
+
+
 def append(name: str, record: dict[str, Any]) -> None:
     """Add a measurement to results/NAME.jsonl with the command, versions and commit it was made with."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    arguments = " ".join(sys.argv[1:])
+    arguments = " ".join(map(_shown, sys.argv[1:]))
     surroundings = environment()
     line = {
         "benchmark": name,
@@ -45,6 +60,14 @@ def append(name: str, record: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def _shown(argument: str) -> str:
+    """An argument without the folders of this machine."""
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def read(name: str) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ttest_rel
 
-from benchmarks.records import append, read, shared_data
+from benchmarks.records import append_new, of_run, shared_data
 from face_lightning.commands import stage as stage_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,31 +47,13 @@ def run_stage(stage: str, seed: int, data: Path, runs: Path) -> dict[str, Any]:
 
 def record_chain(seed: int, data: Path, runs: Path, stages: list[str]) -> dict[str, dict[str, Any]]:
     """Run the stages of a seed, and append what they gave."""
-    recorded = {record["fingerprint"] for record in read("stages")}
     results = {}
     for stage in stages:
         result = run_stage(stage, seed, data, runs)
-        metrics = {key: value for key, value in result["metrics"].items() if key != "last_epoch"}
-        seconds = result["seconds"] / result["epochs"]
-        results[stage] = {**metrics, "seconds": result["seconds"], "seconds_per_epoch": seconds}
-        if result["fingerprint"] in recorded:
-            continue
-        append(
-            "stages",
-            {
-                "dataset": "ml-100k-split",
-                "backbone": result["backbone"],
-                "embedding_dim": 256,
-                "stage": result["stage"],
-                "variant": stage,
-                "seed": seed,
-                "fingerprint": result["fingerprint"],
-                "metrics": metrics,
-                "epochs": result["epochs"],
-                "seconds": result["seconds"],
-                "peak_mib": result["peak_mib"],
-            },
-        )
+        record = {**of_run(result), "dataset": "ml-100k-split", "embedding_dim": 256, "variant": stage, "seed": seed}
+        append_new("stages", record)
+        times = {"seconds": result["seconds"], "seconds_per_epoch": result["seconds"] / result["epochs"]}
+        results[stage] = record["metrics"] | times
     if "stage3" in stages and "control" in stages:
         face, control = (
             pq.read_table(runs / str(seed) / stage / "test_users.parquet").sort_by("user_id")["test/recall@20"]
