@@ -25,8 +25,8 @@ class InteractionDataModule(L.LightningDataModule):
     Args:
         reader: Where the data come from.
         batch_size: Training interactions per step and process, B.
-        entities_per_step: Users and items to map per step and process; all are visited before any is
-            visited again.
+        entities_per_step: Users and items to map per step and process, at least half of them items; all of a
+            kind are visited before any is visited again.
         eval_batch_size: Users ranked at once; scores take `eval_batch_size x I` numbers.
         mask_seen: What is masked when test items are ranked: training items, as in the paper, or training
             and validation items. Validation always masks training items.

@@ -1,6 +1,7 @@
 """Batches straight from memory: every draw is a function of (seed, epoch, step, rank), not of history."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -102,13 +103,15 @@ class TrainingLoader:
     Interactions are permuted in every epoch and cut into global batches; each rank takes its own part of
     each, so that ranks never share a pair. Negatives are drawn for the global batch too: ranks draw
     differently, and where the global batch is the same, any number of ranks trains on the same triples.
-    Entities come from permutations of their own: all of them are visited before any is visited again. The
-    loader can be stopped and resumed at any step.
+    Entities come from permutations of their own: all users are visited before any is visited again, and so
+    are items. Items take their part of a step, and at least half of it: where users are many, few items would
+    hardly be seen otherwise. The loader can be stopped and resumed at any step.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form with sorted column indices.
         batch_size: Interactions per step and rank, B.
-        entities_per_step: Entities per step and rank, at most; 0 for none.
+        entities_per_step: Entities per step and rank, at most, though one user and one item over all ranks at
+            least; 0 for none.
         seed: First counter of every draw.
         epoch: Tells the current epoch when an iteration starts.
         rank: Index of this process.
@@ -138,9 +141,8 @@ class TrainingLoader:
                 f"train has {len(self._users)} interactions with a possible negative item, expected at least "
                 f"{world_size}; check the interactions, or lower the number of processes"
             )
-        self._num_entities = train.shape[0] + train.shape[1]
         self._global_batch = batch_size * world_size
-        self._entities_per_step = entities_per_step * world_size
+        self._rounds = _entity_rounds(*train.shape, entities_per_step * world_size, seed)
         self._seed, self._epoch = seed, epoch
         self._rank, self._world_size = rank, world_size
         self._first_step = 0
@@ -178,12 +180,8 @@ class TrainingLoader:
 
     def _entities(self, epoch: int, step: int) -> Tensor:
         """Entities of the step for all ranks."""
-        if not self._entities_per_step:
-            return torch.empty(0, dtype=torch.long)
-        num_windows = -(-self._num_entities // self._entities_per_step)
-        permutation, window = divmod(epoch * self._num_steps + step, num_windows)
-        order = torch.randperm(self._num_entities, generator=generator(self._seed, 2, permutation))
-        return order.tensor_split(num_windows)[window]
+        parts = [rounds.part(epoch * self._num_steps + step) for rounds in self._rounds]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
     def state_dict(self) -> dict[str, int]:
         """Where the current epoch stands, for a resume in the middle of it."""
@@ -192,6 +190,30 @@ class TrainingLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Let the next iteration start where `state` was taken."""
         self._first_step = self._next_step = state["next_step"]
+
+
+class _Rounds(NamedTuple):
+    """Entities `first` to `first + size`, all of them visited, `per_step` a step, before any is visited again."""
+
+    first: int
+    size: int
+    per_step: int
+    seed: int
+
+    def part(self, step: int) -> Tensor:
+        """Entities of a step, counted over all epochs."""
+        num_parts = -(-self.size // self.per_step)
+        permutation, part = divmod(step, num_parts)
+        order = torch.randperm(self.size, generator=generator(self.seed, 2, self.first, permutation))
+        return self.first + order.tensor_split(num_parts)[part]
+
+
+def _entity_rounds(num_users: int, num_items: int, per_step: int, seed: int) -> tuple[_Rounds, ...]:
+    if not per_step:
+        return ()
+    items = max(per_step / 2, per_step * num_items / (num_users + num_items))
+    num = min(max(1, round(items)), max(1, per_step - 1))
+    return _Rounds(0, num_users, max(1, per_step - num), seed), _Rounds(num_users, num_items, num, seed)
 
 
 class EvaluationLoader:

@@ -121,7 +121,9 @@ class AlignmentStage(DescribingStage):
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
         entities = gather_entities(embeddings, entity_ids)
-        if entities.requires_grad:
+        if self.backbone_gradient == 0:
+            entities = entities.detach()
+        elif entities.requires_grad:
             entities.register_hook(lambda gradient: self.backbone_gradient * gradient)
         mapped = self.mapper(entities)
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)

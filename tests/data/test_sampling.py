@@ -152,8 +152,9 @@ def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
 
 
 @pytest.mark.parametrize(("world_size", "entities_per_step"), [(1, 12), (1, 50), (1, 80), (2, 7), (3, 1)])
-def test_all_entities_are_visited_before_any_is_visited_again(world_size: int, entities_per_step: int) -> None:
+def test_all_of_a_kind_are_visited_before_any_is_visited_again(world_size: int, entities_per_step: int) -> None:
     train, epoch = random_matrix(), [0]
+    num_users, num_entities = train.shape[0], sum(train.shape)
     loaders = [
         TrainingLoader(
             train,
@@ -171,10 +172,25 @@ def test_all_entities_are_visited_before_any_is_visited_again(world_size: int, e
             ids = [batch.entity_ids.tolist() for batch in batches if batch.entity_share]
             assert max(len(part) for part in ids) <= entities_per_step
             seen += itertools.chain(*ids)
-    rounds = [seen[begin : begin + 50] for begin in range(0, len(seen) - 49, 50)]
-    assert len(rounds) > 1
-    assert all(sorted(round_) == list(range(50)) for round_ in rounds)
-    assert rounds[0] != rounds[1], "in another order"
+    for kind in (range(num_users), range(num_users, num_entities)):
+        own, size = [entity for entity in seen if entity in kind], len(kind)
+        rounds = [own[begin : begin + size] for begin in range(0, len(own) - size + 1, size)]
+        assert len(rounds) > 1
+        assert all(sorted(round_) == list(kind) for round_ in rounds)
+        assert rounds[0] != rounds[1], "in another order"
+
+
+@pytest.mark.parametrize(
+    ("num_users", "num_items", "per_step", "items"), [(60, 20, 16, 8), (20, 60, 16, 12), (60, 20, 1, 1), (9, 9, 3, 2)]
+)
+def test_items_take_their_part_and_half_of_a_step_at_least(
+    num_users: int, num_items: int, per_step: int, items: int
+) -> None:
+    train = sp.csr_array(sp.random(num_users, num_items, density=0.3, random_state=0))
+    batch = next(iter(TrainingLoader(train, batch_size=8, entities_per_step=per_step)))
+    assert int((batch.entity_ids >= num_users).sum()) <= items
+    assert int((batch.entity_ids >= num_users).sum()) >= items - 1  # parts are of one size, or one less
+    assert 1 <= int((batch.entity_ids < num_users).sum()) <= max(1, per_step - items)
 
 
 def test_no_entities_where_nothing_is_mapped() -> None:
