@@ -1,11 +1,13 @@
-"""How fast training and evaluation are: python -m benchmarks.training [steps evaluation target scaling].
+"""How fast training and evaluation are: `python -m benchmarks.training steps`, or other parts.
 
 - steps: a training step beside the usual form (`benchmarks.reference`), at equal batch size, in one run
+- compile: the same step under torch.compile, beside itself without
 - evaluation: a full-ranking validation beside the usual form, and its bits for several tiles of users
 - target: time from the start of training to a given validation Recall@20
+- batches: validation Recall@20 over time for several batch sizes, each with a rate in proportion to its root
 - scaling: a LightGCN epoch on generated graphs of 10^5 to 10^7 interactions
 
-steps, evaluation and target take a folder of RLMRec's form (--data, by default that of Amazon-book).
+all but scaling take a folder of RLMRec's form (--data, by default that of Amazon-book).
 """
 
 import argparse
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +46,7 @@ from face_lightning.stages import PretrainingStage
 from face_lightning.types import Embeddings, TrainingBatch
 
 L2_WEIGHT = 0.01
+RATE = 4e-3  # learning rate at a batch of 4,096
 
 
 def build(
@@ -140,6 +144,39 @@ def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
     Console().print(table)
 
 
+def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
+    """Times a step of every backbone with and without torch.compile, alternating, in one process."""
+    graph = build_graph(interactions.train)
+    table = Table("backbone", "batch", "eager, ms", "compiled, ms", "ratio", "first call, s", title=f"a step, {dim}-d")
+    for kind in BACKBONES:
+        for batch_size in batch_sizes:
+            batch = next(iter(TrainingLoader(interactions.train, batch_size=batch_size)))
+            stage, backbone = build(kind, graph, dim)
+            optimizer = Adam(backbone.parameters(), lr=1e-3, fused=True)
+            torch.compiler.reset()
+            forms: list[Callable[[], object]] = [
+                partial(step, partial(loss, stage, batch), optimizer)
+                for loss in (total_loss, torch.compile(total_loss))
+            ]
+            start = time.perf_counter()
+            forms[1]()
+            first = time.perf_counter() - start
+            eager, fast = (
+                min(times) for times in zip(*([seconds(form, 5) for form in forms] for _ in range(3)), strict=True)
+            )
+            figures = {
+                "eager_ms": 1e3 * eager,
+                "compiled_ms": 1e3 * fast,
+                "ratio": eager / fast,
+                "first_seconds": first,
+            }
+            about = {"dataset": interactions.name, "backbone": kind.__name__, "embedding_dim": dim}
+            append("training", {"part": "compile", **about, "batch_size": batch_size, "metrics": figures})
+            row = f"{1e3 * eager:.1f}", f"{1e3 * fast:.1f}", f"{eager / fast:.2f}", f"{first:.0f}"
+            table.add_row(kind.__name__, str(batch_size), *row)
+    Console().print(table)
+
+
 def validate(embeddings: Embeddings, interactions: Interactions, tile: int) -> tuple[dict[str, float], str]:
     """Metrics of a full-ranking validation, and the bits of them."""
     metrics = ranking_metrics([20], "")
@@ -182,21 +219,46 @@ def evaluation(interactions: Interactions, dim: int) -> None:
     print(f"{num_users / fast:,.0f} users/s; the same bits for tiles of {sorted(bits)} users")
 
 
+def fit(config: Path, data: Path, seed: int, run: Path, *options: object) -> float:
+    """Fit a configuration in a process of its own, and return its seconds from start to end."""
+    command = [sys.executable, "-m", "face_lightning.cli", "fit", "--config", config, "--run_dir", run, *options]
+    command += ["--data.reader.init_args.root", data, "--if_exists", "overwrite", "--seed_everything", seed]
+    command += ["--trainer.enable_progress_bar", "false"]
+    start = time.perf_counter()
+    subprocess.run([str(part) for part in command], check=True)
+    return time.perf_counter() - start
+
+
 def target(config: Path, data: Path, recall: float, seed: int) -> None:
     """Time from the start of the command to a validation Recall@20, and what the test says of that epoch."""
     run = Path("runs/benchmarks/training") / f"{config.parent.name}-{config.stem}-{seed}"
-    command = [sys.executable, "-m", "face_lightning.cli", "fit", "--config", str(config), "--run_dir", str(run)]
-    command += ["--data.reader.init_args.root", str(data), "--if_exists", "overwrite", "--seed_everything", str(seed)]
-    command += ["--trainer.enable_progress_bar", "false"]
-    command += ["--early_stopping.stopping_threshold", str(recall)]
-    start = time.perf_counter()
-    subprocess.run(command, check=True)
-    elapsed = time.perf_counter() - start
+    elapsed = fit(config, data, seed, run, "--early_stopping.stopping_threshold", recall)
     result = json.loads((run / "result.json").read_text())
     figures = {"seconds": elapsed, "test/recall@20": result["metrics"]["test/recall@20"], "epochs": result["epochs"]}
     record = {"part": "target", "config": str(config), "seed": seed, "val/recall@20": recall, "metrics": figures}
     append("training", record)
     print(f"{config}: validation Recall@20 {recall} after {elapsed:.0f} s, {figures}")
+
+
+def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, seed: int) -> None:
+    """Trains with each batch size for the same time, at a constant rate in proportion to the root of the size."""
+    moments = [60 * minutes * part for part in (0.25, 0.5, 1)]
+    table = Table("batch", "rate", "epochs", *(f"{moment:.0f} s" for moment in moments), title=f"{config}, validation")
+    for batch_size in batch_sizes:
+        run = Path("runs/benchmarks/training") / f"{config.parent.name}-{config.stem}-batch-{batch_size}-{seed}"
+        rate = RATE * math.sqrt(batch_size / 4096)
+        options = ["--data.batch_size", batch_size, "--model.init_args.optimizer.init_args.lr", rate]
+        options += ["--model.init_args.scheduler", "null", "--early_stopping.patience", 1000]
+        options += ["--trainer.max_epochs", 1000, "--trainer.check_val_every_n_epoch", max(1, batch_size // 2048)]
+        options += ["--trainer.max_time", f"00:{timedelta(minutes=minutes)}"]
+        fit(config, data, seed, run, *options)
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        curve = [(round(row["seconds"], 1), row["val/recall@20"]) for row in rows if "val/recall@20" in row]
+        best = [max((recall for second, recall in curve if second <= moment), default=0.0) for moment in moments]
+        told = {"config": str(config), "batch_size": batch_size, "lr": rate, "seed": seed, "minutes": minutes}
+        append("training", {"part": "batches", **told, "threads": torch.get_num_threads(), "curve": curve})
+        table.add_row(str(batch_size), f"{rate:.2g}", str(rows[-1]["epoch"] + 1), *(f"{value:.4f}" for value in best))
+    Console().print(table)
 
 
 def generated(num_interactions: int, seed: int = 0) -> sp.csr_array:
@@ -264,26 +326,31 @@ def main() -> None:
     parser.add_argument("--embedding_dim", type=int, default=256)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 2048])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 10**6, 10**7])
-    parser.add_argument("--config", type=Path, help="target: a stage-1 configuration")
+    parser.add_argument("--config", type=Path, help="target, batches: a stage-1 configuration")
     parser.add_argument("--recall", type=float, help="target: validation Recall@20 to reach")
+    parser.add_argument("--minutes", type=float, default=2, help="batches: time of each size")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     interactions = None
-    if {"steps", "evaluation"} & set(arguments.parts):
+    if {"steps", "compile", "evaluation"} & set(arguments.parts):
         if not arguments.data.is_dir():
             raise SystemExit(f"{arguments.data} is not there: give a folder with --data, or set FACE_SHARED_DATA")
         interactions = RLMRecFolder(arguments.data).read().interactions
     for part in arguments.parts:
         if part == "steps" and interactions is not None:
             steps(interactions, arguments.embedding_dim, arguments.batch_sizes)
+        elif part == "compile" and interactions is not None:
+            compiled(interactions, arguments.embedding_dim, arguments.batch_sizes)
         elif part == "evaluation" and interactions is not None:
             evaluation(interactions, arguments.embedding_dim)
         elif part == "target":
             target(arguments.config, arguments.data, arguments.recall, arguments.seed)
+        elif part == "batches":
+            batches(arguments.config, arguments.data, arguments.batch_sizes, arguments.minutes, arguments.seed)
         elif part == "scaling":
             scaling(arguments.sizes, 64, 50)
         else:
-            raise SystemExit(f"parts: expected steps, evaluation, target or scaling, got {part!r}")
+            raise SystemExit(f"parts: expected steps, compile, evaluation, target, batches or scaling, got {part!r}")
 
 
 if __name__ == "__main__":
