@@ -1,5 +1,7 @@
 """What a device computes fast."""
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -13,14 +15,6 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(map(_supports, ("avx512_bf16", "amx_tile")))
 
 
-def has_matrix_unit() -> bool:
-    """Tell whether the processor multiplies small matrices of bfloat16 in one instruction (AMX).
-
-    Such a product takes a fifth of the time of one in float32; with mere vector instructions it takes as long.
-    """
-    return _supports("amx_tile")
-
-
 def _supports(instructions: str) -> bool:
     probe = getattr(torch.cpu, f"_is_{instructions}_supported", None)
     return probe is not None and bool(probe())
@@ -30,3 +24,9 @@ def fast_format(vectors: Tensor) -> torch.dtype:
     """Number format in which products of float32 `vectors` are fastest where they need not be exact."""
     rounded = vectors.dtype == torch.float32 and has_bfloat16(vectors.device)
     return torch.bfloat16 if rounded else vectors.dtype
+
+
+def fast_products(vectors: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Context in which modules multiply float32 `vectors` in that format; weights and sums stay in float32."""
+    fast = fast_format(vectors)
+    return contextlib.nullcontext() if fast == vectors.dtype else torch.autocast(vectors.device.type, fast)

@@ -1,5 +1,6 @@
 """The mapper: embeddings to descriptors and back."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from face_lightning.distributed import gather_rows, rank, world_size
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
+from face_lightning.hardware import fast_products
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
@@ -145,13 +147,16 @@ class TokenMapper(nn.Module):
 
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
-        encoded: Tensor = self.encoder(self.projection(self._normalize(embeddings)))
-        return self.quantizer.queries(encoded)
+        normal = self._normalize(embeddings)
+        with self._products(normal):
+            encoded: Tensor = self.encoder(self.projection(normal))
+        return self.quantizer.queries(encoded.to(normal.dtype))
 
     def decode(self, quantized: Tensor) -> Tensor:
         """Embeddings `(B, D)`, in the normalised space, of quantized concept vectors `(B, S, d)`."""
-        output: Tensor = self.output(self.decoder(quantized).flatten(1))
-        return output
+        with self._products(quantized):
+            output: Tensor = self.output(self.decoder(quantized).flatten(1))
+        return output.to(quantized.dtype)
 
     def forward(self, embeddings: Tensor) -> Mapped:
         """Map embeddings `(B, D)` to descriptors and reconstruct them."""
@@ -181,6 +186,10 @@ class TokenMapper(nn.Module):
     def _normalize(self, embeddings: Tensor) -> Tensor:
         normal = self._layer_norm(embeddings)
         return normal if self.whitening is None else self._layer_norm(self.whitening(normal))
+
+    def _products(self, vectors: Tensor) -> contextlib.AbstractContextManager[object]:
+        """Products of training are as fast as they can be; those of evaluation are in float32 on any machine."""
+        return fast_products(vectors) if self.training else contextlib.nullcontext()
 
     def _layer_norm(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings

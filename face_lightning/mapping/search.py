@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from face_lightning.hardware import has_matrix_unit
+from face_lightning.hardware import has_bfloat16
 from face_lightning.imports import import_optional
 from face_lightning.inner_product import InnerProductSearch, rank_items
 
@@ -158,13 +158,14 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
 
     Args:
         backend: "torch", "bfloat16", "faiss", or "auto", the fastest in `python -m benchmarks.token_search`: on
-            processors that multiply matrices of bfloat16 as such (AMX) "bfloat16", on others FAISS where it is
-            installed, and torch tiles everywhere else; the answers are the same.
+            processors that multiply bfloat16 in hardware "bfloat16", on others FAISS where it is installed, and
+            torch tiles everywhere else; the answers are the same.
         device: Where codes and queries will be; the CPU if not given.
     """
     on_cpu = device is None or device.type == "cpu"
     if backend == "auto" and on_cpu:
-        backend = "bfloat16" if has_matrix_unit() else "faiss" if importlib.util.find_spec("faiss") else "torch"
+        exact: SearchBackend = "faiss" if importlib.util.find_spec("faiss") else "torch"
+        backend = "bfloat16" if has_bfloat16(torch.device("cpu")) else exact
     if backend == "bfloat16":
         return RoundedSearch()
     return FaissSearch() if backend == "faiss" else TorchSearch()

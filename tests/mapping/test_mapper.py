@@ -140,3 +140,17 @@ def test_kinds_of_codebook() -> None:
     learned(torch.randn(9, 10)).quantized.codebook_loss.backward()
     assert learned.quantizer.codebook.grad.abs().sum() > 0
     assert torch.equal(random.quantizer.codebook, small(codebook="random").quantizer.codebook), "of one seed"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_training_multiplies_in_the_fast_format_and_evaluation_in_float32(fast, monkeypatch) -> None:
+    monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: fast)
+    mapper, embeddings = small(), torch.randn(7, 10, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.dtype] = []
+    mapper.encoder.layers[0].linear1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trained, evaluated = mapper(embeddings), mapper.eval()(embeddings)
+    assert seen == [torch.bfloat16 if fast else torch.float32, torch.float32]
+    for mapped in (trained, evaluated):
+        assert {mapped.concepts.dtype, mapped.codes.dtype, mapped.reconstruction.dtype} == {torch.float32}
+    torch.testing.assert_close(trained.concepts, evaluated.concepts, rtol=0, atol=0.03 if fast else 1e-6)
+    assert torch.equal(trained.concepts, evaluated.concepts) is not fast

@@ -122,18 +122,18 @@ def test_faiss_demanded_but_missing_names_the_extra(monkeypatch: pytest.MonkeyPa
         build_search("faiss")
 
 
-@pytest.mark.parametrize(("matrix_unit", "expected"), [(True, RoundedSearch), (False, FaissSearch)])
+@pytest.mark.parametrize(("in_hardware", "expected"), [(True, RoundedSearch), (False, FaissSearch)])
 def test_auto_takes_what_is_fastest_on_the_device(
-    matrix_unit: bool, expected: type, monkeypatch: pytest.MonkeyPatch
+    in_hardware: bool, expected: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("face_lightning.mapping.search.has_matrix_unit", lambda: matrix_unit)
+    monkeypatch.setattr("face_lightning.mapping.search.has_bfloat16", lambda device: in_hardware)
     assert isinstance(build_search("auto"), expected)
     assert isinstance(build_search("auto", torch.device("cpu")), expected)
     assert isinstance(build_search("auto", torch.device("meta")), TorchSearch)
 
 
 def test_auto_does_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("face_lightning.mapping.search.has_matrix_unit", lambda: False)
+    monkeypatch.setattr("face_lightning.mapping.search.has_bfloat16", lambda device: False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert isinstance(build_search("auto"), TorchSearch)
 
