@@ -4,8 +4,11 @@ For every run of stage 2 or 3, at 10, 20, 40 and 60 candidates, users and items:
 entities, in the same sentences and of the same vocabulary
 
 - the words of highest TF-IDF in the entity's own text, as many as it has up to the same number: a ceiling
-- the words whose vectors are nearest to the text's, which anchoring aims at
+- the words that anchoring aims at, which together lie nearest to the text
 - words drawn at random: the floor
+
+And how well words tell which entities are alike: the rank correlation, over pairs, of the similarity of what their
+words mean with that of their texts.
 
 `--set OPTION VALUE` changes the run's configuration, such as the place of its data.
 """
@@ -18,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
@@ -79,7 +84,20 @@ def measure(words: WordSpace, tokens: Sequence[Sequence[int]]) -> dict[str, floa
             picked = picking_accuracy(spoken, words.vectors[members], words.classes[members])
             result |= {f"words/retrieval_{kind}@{count}": share.item() for count, share in picked.items()}
             result[f"{kind}_words"] = float(np.mean([len(tokens[member]) for member in members.tolist()]))
+            result[f"{kind}_similarity"] = similarity(words, tokens, members)
     return result
+
+
+def similarity(words: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor, num_pairs: int = 100_000) -> float:
+    """Rank correlation of what two entities' words mean with what their texts say, over random pairs."""
+    known = torch.tensor([member for member in members.tolist() if len(tokens[member])])
+    meanings = torch.stack([words.word_vectors[list(tokens[member])].mean(0) for member in known.tolist()])
+    pairs = torch.randint(len(known), (2, num_pairs), generator=torch.Generator().manual_seed(0))
+    alike = [
+        torch.linalg.vecdot(*F.normalize(vectors - vectors.mean(0), dim=1)[pairs]).numpy()
+        for vectors in (meanings, words.vectors[known])
+    ]
+    return float(spearmanr(*alike).statistic)
 
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
@@ -91,18 +109,21 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     variants: dict[str, list[list[int]]] = {
         "learnt": learnt,
         "TF-IDF of the text": frequent_words(words, num_descriptors),
-        "nearest to the text": words.targets.tokens[:, :num_descriptors].tolist(),
+        "targets of anchoring": words.targets.tokens[:, :num_descriptors].tolist(),
         "random": random_words(words, num_descriptors),
     }
     columns = [f"{kind}@{count}" for kind in ("items", "users") for count in CANDIDATES]
     name = f"{told['dataset']}, {told['backbone']}, {told['stage']}, seed {told['seed']}"
-    table = Table("words", *columns, "words an item, a user", title=name)
+    table = Table("words", *columns, "words an item, a user", "similarity of items, users", title=name)
     for variant, tokens in variants.items():
         metrics = measure(words, tokens)
         append("retrieval", {**_origin(told), "variant": variant, "metrics": metrics})
         cells = (metrics.get(f"words/retrieval_{column}") for column in columns)
-        counts = ", ".join(f"{metrics.get(f'{kind}_words', 0):.1f}" for kind in ("items", "users"))
-        table.add_row(variant, *("" if cell is None else f"{cell:.3f}" for cell in cells), counts)
+        counts, alike = (
+            ", ".join(f"{metrics.get(f'{kind}_{what}', 0):{form}}" for kind in ("items", "users"))
+            for what, form in (("words", ".1f"), ("similarity", ".2f"))
+        )
+        table.add_row(variant, *("" if cell is None else f"{cell:.3f}" for cell in cells), counts, alike)
     return table
 
 

@@ -26,3 +26,15 @@ def test_words_in_different_numbers_are_encoded_each_in_its_row() -> None:
     space = SimpleNamespace(vectors=torch.zeros(4, 2), encode_descriptors=encode)
     tokens, members = [[1, 2], [], [7], [3, 4]], torch.tensor([0, 1, 3])
     assert retrieval.encode(space, tokens, members).tolist() == [[0, 3], [1, 0], [3, 7]]  # type: ignore[arg-type]
+
+
+def test_similarity_is_whole_where_words_say_what_texts_say() -> None:
+    vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    space = SimpleNamespace(word_vectors=vectors, vectors=vectors)
+    members = torch.arange(6)
+    same = [[member] for member in range(6)]
+    assert retrieval.similarity(space, same, members) > 0.999  # type: ignore[arg-type]
+    shuffled = [[(member + 1) % 6] for member in range(6)]
+    assert retrieval.similarity(space, shuffled, members) < 0.9  # type: ignore[arg-type]
+    none = [*same[:5], []]
+    assert retrieval.similarity(space, none, members) > 0.999, "who has no words takes no part"  # type: ignore[arg-type]

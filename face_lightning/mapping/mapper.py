@@ -50,7 +50,7 @@ class TokenMapper(nn.Module):
         reconstructed in that space; the token embeddings are centred, whitened to `concept_dim` dimensions
         and brought to unit length; search is by cosine. Besides, the hidden layer has 512 instead of 2048
         units and no dropout: every entity is trained on, so there is nothing to generalise to, and a step
-        takes half the time.
+        takes half the time. Evaluation is in float32.
 
     Args:
         token_embeddings: Frozen input embeddings of the vocabulary, `(V, T)`.
@@ -69,6 +69,8 @@ class TokenMapper(nn.Module):
         similarity: "cosine" or "l2".
         gradient: "straight_through" or "rotation".
         search: Backend of the token search.
+        precision: "auto" trains the projection and the transformers in bfloat16 where the device has it; "float32"
+            never does, so that any machine and any number of processes train alike up to small rounding.
         codebook: What stands for the words in the search: their "tokens"' embeddings, frozen; "random" vectors
             of the same number, frozen; or "learned" vectors that start as the tokens' (both ablations).
 
@@ -95,6 +97,7 @@ class TokenMapper(nn.Module):
         similarity: Literal["cosine", "l2"] = "cosine",
         gradient: Literal["straight_through", "rotation"] = "straight_through",
         search: SearchBackend = "auto",
+        precision: Literal["auto", "float32"] = "auto",
         codebook: Literal["tokens", "random", "learned"] = "tokens",
     ) -> None:
         super().__init__()
@@ -118,6 +121,7 @@ class TokenMapper(nn.Module):
                 f"num_heads: expected a divisor of {concept_dim} (concept_dim), got {num_heads}; 1 always fits"
             )
         self.num_descriptors = num_descriptors
+        self.precision = precision
         self.normalize_input = normalize_input
         self.whitening = InputWhitening(embedding_dim) if whiten_input else None
         table = token_embeddings
@@ -189,7 +193,8 @@ class TokenMapper(nn.Module):
 
     def _products(self, vectors: Tensor) -> contextlib.AbstractContextManager[object]:
         """Products of training are as fast as they can be; those of evaluation are in float32 on any machine."""
-        return fast_products(vectors) if self.training else contextlib.nullcontext()
+        fast = self.training and self.precision == "auto"
+        return fast_products(vectors) if fast else contextlib.nullcontext()
 
     def _layer_norm(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings

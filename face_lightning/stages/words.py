@@ -30,9 +30,8 @@ class WordSpace:
         blocklist: File of words that are never descriptors; "default" is the package's, null blocks none.
         user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
         item_prompt: Sentence around an item's descriptors.
-        num_targets: Words near a text that serve as its targets, W.
-        target_temperature: Temperature of the softmax over them.
-        max_similarity: Words more similar than this to a better target are no targets; 1 lets all in.
+        num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
+        target_pool: Words nearest to the text among which they are chosen.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
         retrieval_limit: Users, and items, that take part in the retrieval test, at most.
@@ -49,9 +48,8 @@ class WordSpace:
         blocklist: str | None = "default",
         user_prompt: str = "A user who likes: {words}",
         item_prompt: str = "A {domain}: {words}",
-        num_targets: int = 32,
-        target_temperature: float = 0.05,
-        max_similarity: float = 1.0,
+        num_targets: int = 16,
+        target_pool: int = 64,
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
@@ -71,8 +69,7 @@ class WordSpace:
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
         self.retrieval_limit = retrieval_limit
-        self._num_targets, self._target_temperature = num_targets, target_temperature
-        self._max_similarity = max_similarity
+        self._num_targets, self._target_pool = num_targets, target_pool
         self._prompt_templates = user_prompt, item_prompt
         self.num_users = 0
         self.labels: list[str] = []
@@ -118,16 +115,7 @@ class WordSpace:
         spoken = word_vectors(self.encoder, self.codebook)
         self.word_vectors = F.normalize(spoken - spoken.mean(0), dim=1)
         kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
-        found = [
-            lexical_targets(
-                kind,
-                spoken,
-                top_k=self._num_targets,
-                temperature=self._target_temperature,
-                max_similarity=self._max_similarity,
-            )
-            for kind in kinds
-        ]
+        found = [lexical_targets(kind, spoken, self._num_targets, self._target_pool) for kind in kinds]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
     def losses(self, mapped: Mapped, entity_ids: Tensor, anchor: bool) -> dict[str, Tensor]:

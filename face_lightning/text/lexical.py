@@ -10,56 +10,49 @@ _TILE = 2**24  # numbers in one block of similarities: 64 MiB
 
 
 def lexical_targets(
-    text_vectors: Tensor,
-    word_vectors: Tensor,
-    top_k: int = 32,
-    temperature: float = 0.05,
-    max_similarity: float = 1.0,
+    text_vectors: Tensor, word_vectors: Tensor, top_k: int = 16, pool: int = 64
 ) -> tuple[Tensor, Tensor]:
-    """Find the words that each entity's text speaks of, as a distribution over words.
+    """Find the words that together say what each text says, as a distribution over words.
 
-    Texts and words are centred, each by its own mean, and brought to unit length; an entity's words are
-    the `top_k` most similar ones, with the probabilities `softmax(cosine / temperature)`. Centring is what
-    keeps a few general words from being near to every text.
+    Texts and words are centred, each by its own mean, and brought to unit length. Among the `pool` words
+    nearest to a text those are chosen one by one whose sum with the words before lies nearest to it:
+
+    `w_n = argmax_w cos(w_1 + ... + w_{n-1} + w, text)`
+
+    Centring is what keeps a few general words from being near to every text.
 
     Args:
         text_vectors: Sentence vectors of N texts, `(N, E)`; rows of missing texts are NaN.
         word_vectors: Sentence vectors of the V words, `(V, E)`.
         top_k: Number of words an entity, K.
-        temperature: Divisor of the similarities; small values favour the nearest words.
-        max_similarity: Cosine above which a word repeats a nearer word of the same entity ("crimes",
-            "criminal" beside "crime") and is passed over for the next one among the 2 K nearest; 1 keeps
-            all.
+        pool: Nearest words among which they are chosen: from as many as are chosen, which takes the nearest ones
+            themselves, to V, which adds words that a reader would not connect with the text.
 
     Returns:
-        Rows of `word_vectors`, `(N, K)` in int64, most similar first, and their probabilities `(N, K)` in
-        float32. A missing text has probability zero for every word. So have repeated words, which come
-        last where the 2 K nearest do not hold K others.
+        Rows of `word_vectors`, `(N, K)` in int64, in the order in which they were chosen, and their probabilities
+        `(N, K)` in float32: 1 / K, or 0 where the text is missing.
 
     Raises:
-        ConfigurationError: If `top_k` is not in 1..V, or `temperature` or `max_similarity` not positive.
+        ConfigurationError: If `top_k` is not in 1..V, or `pool` less than it.
 
     Note:
-        Measured on the film summaries of MovieLens-100K with 9,474 words of all-MiniLM-L6-v2: 16 words a
-        film without centring pick their film from all 1,681 in 72 % of cases and use 2,857 words, with
-        centring in 90 % and 6,812 words; 2 of the 16 are inflections of others. `max_similarity=0.6` leaves
-        none of these and picks the film in 94 %. Marginal relevance reached 99 %, but with words that
-        no reader would connect with the film.
+        The nearest words repeat each other ("car", "cars", "vehicle") and say one side of a text again and
+        again. Measured on the texts of steam-vt with 9,480 words of all-MiniLM-L6-v2: rank correlation of the
+        similarities of pairs of games with those of their texts is .53 for the 16 nearest words, .72 when
+        chosen among 64, and .78 among 256.
     """
     if not 1 <= top_k <= len(word_vectors):
         raise ConfigurationError(
             f"top_k: expected 1 to {len(word_vectors)}, the number of words, got {top_k}; take fewer words"
         )
-    for name, value in {"temperature": temperature, "max_similarity": max_similarity}.items():
-        if value <= 0:
-            raise ConfigurationError(f"{name}: expected a positive number, got {value}; take the default")
+    if pool < top_k:
+        raise ConfigurationError(f"pool: expected at least {top_k}, the words to choose, got {pool}; 64 is usual")
+    pool = min(pool, len(word_vectors))
     words = F.normalize(word_vectors - word_vectors.mean(0), dim=1)
     texts, present = _centred_texts(text_vectors)
-    pool = top_k if max_similarity >= 1 else min(2 * top_k, len(words))
     step = max(1, _TILE // max(len(words), pool * words.shape[1]))
-    tiles = [_nearest(tile, words, top_k, pool, max_similarity) for tile in texts.split(step)]
-    indices, cosine = (torch.cat(parts) for parts in zip(*tiles, strict=True))
-    return indices, torch.softmax(cosine / temperature, dim=1, dtype=torch.float32) * present[:, None]
+    indices = torch.cat([_pursue(tile, words, top_k, pool) for tile in texts.split(step)])
+    return indices, present.float()[:, None].expand(-1, top_k) / top_k
 
 
 def _centred_texts(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,20 +62,20 @@ def _centred_texts(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(torch.where(present[:, None], vectors - mean, 0.0), dim=1), present
 
 
-def _nearest(texts: Tensor, words: Tensor, top_k: int, pool: int, max_similarity: float) -> tuple[Tensor, Tensor]:
-    """Return the words of a tile of texts and their cosines, `(N, K)`; that of a repeated word is -infinity."""
-    cosine, nearest = (texts @ words.T).topk(pool, dim=1)
-    if pool == top_k:
-        return nearest, cosine
-    repeated = _repeated(words[nearest], max_similarity)
-    order = torch.argsort(repeated.long(), dim=1, stable=True)[:, :top_k]
-    return nearest.gather(1, order), cosine.masked_fill(repeated, -torch.inf).gather(1, order)
-
-
-def _repeated(words: Tensor, max_similarity: float) -> Tensor:
-    """Mark in each row of words `(N, P, E)` those too similar to an earlier one that is kept, `(N, P)`."""
-    alike = (words @ words.mT > max_similarity).tril(-1).float()
-    kept = torch.ones(words.shape[:2], device=words.device)
-    for place in range(1, words.shape[1]):
-        kept[:, place] = 1 - (alike[:, place] * kept).amax(dim=1)
-    return kept == 0
+def _pursue(texts: Tensor, words: Tensor, top_k: int, pool: int) -> Tensor:
+    """Words of a tile of texts `(N, K)`: each brings the sum of those chosen nearest to its text."""
+    agreement, nearest = (texts @ words.T).topk(pool, dim=1)
+    candidates = words[nearest]
+    likeness = candidates @ candidates.mT
+    rows = torch.arange(len(texts), device=texts.device)
+    chosen: list[Tensor] = []
+    # Of the sum so far: its product with the text, with itself, and with each candidate.
+    along, square, overlap = agreement.new_zeros(len(texts)), agreement.new_zeros(len(texts)), agreement * 0
+    for _ in range(top_k):
+        lengths = (square[:, None] + 2 * overlap + 1).clamp_min(1e-6).sqrt()
+        best = ((along[:, None] + agreement) / lengths).argmax(1)
+        chosen.append(nearest[rows, best])
+        along, square = along + agreement[rows, best], square + 2 * overlap[rows, best] + 1
+        overlap = overlap + likeness[rows, best]
+        agreement[rows, best] = -torch.inf
+    return torch.stack(chosen, dim=1)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from benchmarks import ablations, alignment, records, retrieval
+from benchmarks import ablations, alignment, grounding, records, retrieval
 from tests.chain.tiny import World
 
 
@@ -54,7 +55,7 @@ def test_words_of_a_run_are_compared_with_those_of_its_texts(chain: World, resul
     retrieval.show(chain.run("stage3"), [])
     lines = [json.loads(line) for line in (results / "retrieval.jsonl").read_text().splitlines()]
     shares = {line["variant"]: line["metrics"] for line in lines}
-    assert set(shares) == {"learnt", "TF-IDF of the text", "nearest to the text", "random"}
+    assert set(shares) == {"learnt", "TF-IDF of the text", "targets of anchoring", "random"}
     told = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
     for key, share in shares["learnt"].items():
         if key.startswith("words/"):
@@ -83,3 +84,33 @@ def test_runs_of_a_set_are_kept_once(
     monkeypatch.setattr(sys, "argv", ["ablations", str(tmp_path)])
     with pytest.raises(SystemExit, match="expected runs of face ablate"):
         ablations.main()
+
+
+def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
+    chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = grounding.load_run(chain.run("stage3"))[0].words
+    found = grounding.vectors_of(words, chain.run("stage3"))
+    users = words.num_users
+    assert torch.equal(found["words of users"][:users], found["words"][:users])
+    assert torch.equal(found["words of users"][users:], words.vectors[users:])
+    assert torch.equal(found["words of items"], torch.cat([words.vectors[:users], found["words"][users:]]))
+    config = yaml.safe_load((chain.run("stage1") / "config.yaml").read_text())
+    text = {"class_path": "ContrastiveText", "init_args": {"weight": 0.1}}
+    config["model"]["init_args"] |= {"text": text, "encoder": config_of_encoder(chain)}
+    (tmp_path / "con.yaml").write_text(yaml.safe_dump(config))
+    told = ["grounding", str(chain.run("stage3")), "--config", str(tmp_path / "con.yaml"), "--variants", "words"]
+    told += ["--init_from", str(chain.run("stage1")), "--data", str(chain.root / "data"), "--runs", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", told)
+    grounding.main()
+    grounding.main()
+    (line,) = (json.loads(line) for line in (results / "grounding.jsonl").read_text().splitlines())
+    assert (line["variant"], line["words_of"]) == ("words", "alignment")
+    assert f"{line['metrics']['val/recall@20']:.4f}" in capsys.readouterr().out
+
+
+def config_of_encoder(chain: World) -> dict[str, object]:
+    """The encoder as stage 3 has it."""
+    config = yaml.safe_load((chain.run("stage3") / "config.yaml").read_text())
+    encoder: dict[str, object] = config["model"]["init_args"]["words"]["init_args"]["encoder"]
+    return encoder

@@ -167,7 +167,7 @@ def write_world(root: Path) -> World:
         "anchoring_negatives": None,
     }
     world.write("parts/backbone", {"class_path": "GMF", "init_args": {"embedding_dim": 16}})
-    mapper = {"num_descriptors": 4, "concept_dim": 8, "feedforward_dim": 16, "search": "torch"}
+    mapper = {"num_descriptors": 4, "concept_dim": 8, "feedforward_dim": 16, "search": "torch", "precision": "float32"}
     world.write("parts/mapper", {"class_path": "TokenMapper", "init_args": mapper})
     world.write("parts/words", {"class_path": "face_lightning.stages.words.WordSpace", "init_args": words})
     reader = {"class_path": "RLMRecFolder", "init_args": {"root": str(root / "data"), "domain": "movie"}}

@@ -154,3 +154,6 @@ def test_training_multiplies_in_the_fast_format_and_evaluation_in_float32(fast, 
         assert {mapped.concepts.dtype, mapped.codes.dtype, mapped.reconstruction.dtype} == {torch.float32}
     torch.testing.assert_close(trained.concepts, evaluated.concepts, rtol=0, atol=0.03 if fast else 1e-6)
     assert torch.equal(trained.concepts, evaluated.concepts) is not fast
+    exact = small(precision="float32")
+    exact.load_state_dict(mapper.state_dict())
+    assert torch.equal(exact(embeddings).concepts, evaluated.concepts)

@@ -1,0 +1,109 @@
+"""What limits what words bring to a recommender: python -m benchmarks.grounding RUN_DIR --config CON.yaml.
+
+Fine-tunes stage 1 as CON.yaml says (RLMRec-Con), with vectors of several kinds in place of those of the texts:
+
+- texts: the encoder's vectors of the texts themselves
+- targets: what the words mean that anchoring aims at, which together lie nearest to the text
+- words: what the words of the run in RUN_DIR mean, as stage 3 grounds embeddings in them, but at rest
+- words of users, of items: those of one kind beside texts of the other
+
+All start from the same run of stage 1 (--init_from). Appends to results/grounding.jsonl; what is compared is validation
+Recall@20, and a variant that is on record is not run again.
+"""
+
+import argparse
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.loading import load_run
+from benchmarks.records import append_new, of_run
+from benchmarks.retrieval import learnt_words, similarity
+from face_lightning.allocator import keep_freed_memory
+from face_lightning.commands import stage as stage_command
+from face_lightning.stages.words import WordSpace
+
+
+def vectors_of(words: WordSpace, run_dir: Path) -> dict[str, Tensor]:
+    """Vectors of all entities `(U + I, E)`, users first, by variant."""
+    texts, users = words.vectors, words.num_users
+    learnt = words.meanings(torch.tensor(learnt_words(words, run_dir)))
+    targets = words.word_vectors[words.targets.tokens].mean(1)
+    return {
+        "texts": texts,
+        "targets": F.normalize(targets - targets.mean(0), dim=1),
+        "words": learnt,
+        "words of users": torch.cat([learnt[:users], texts[users:]]),
+        "words of items": torch.cat([texts[:users], learnt[users:]]),
+    }
+
+
+def folder_with(vectors: Tensor, num_users: int, data: Path, folder: Path) -> Path:
+    """A folder of RLMRec's form with the matrices of `data` and these vectors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl", "items.jsonl"):
+        (folder / name).write_bytes((data / name).read_bytes())
+    for name, rows in (("usr_emb_np.pkl", vectors[:num_users]), ("itm_emb_np.pkl", vectors[num_users:])):
+        (folder / name).write_bytes(pickle.dumps(rows.numpy()))
+    return folder
+
+
+def best(run_dir: Path) -> float:
+    """Validation Recall@20 of the best epoch."""
+    lines = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    return max(float(line.get("val/recall@20", 0.0)) for line in lines)
+
+
+def fine_tune(
+    vectors: Tensor, variant: str, num_users: int, told: dict[str, Any], options: argparse.Namespace
+) -> float:
+    """Fit CON.yaml with vectors of a variant unless it is there, record it, and return its validation Recall@20."""
+    slug = variant.replace(" ", "-")
+    run_dir = options.runs / told["backbone"] / told["stage"] / str(options.seed) / slug
+    folder = folder_with(vectors, num_users, options.data, options.runs / "data" / slug)
+    command = ["fit", "--config", str(options.config), "--run_dir", str(run_dir), "--if_exists", "resume"]
+    command += ["--init_from", str(options.init_from), "--seed_everything", str(options.seed)]
+    command += ["--data.reader.init_args.root", str(folder), "--data.reader.init_args.name", told["dataset"]]
+    stage_command.main([*command, "--trainer.enable_progress_bar", "false"])
+    line = of_run(json.loads((run_dir / "result.json").read_text()))
+    line["metrics"] |= {"val/recall@20": best(run_dir)}
+    append_new("grounding", {**line, "variant": variant, "words_of": told["stage"]})
+    return best(run_dir)
+
+
+def main() -> None:
+    """Fine-tune with each kind of vectors, and print what they reach."""
+    keep_freed_memory()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a finished run of stage 2 or 3")
+    parser.add_argument("--config", type=Path, required=True, help="con.yaml of the same backbone")
+    parser.add_argument("--init_from", type=Path, required=True, help="the run of stage 1")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that all of them read")
+    parser.add_argument("--variants", nargs="+", help="all if left out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/grounding"))
+    options = parser.parse_args()
+    words: WordSpace = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0].words
+    told = json.loads((options.run / "result.json").read_text())
+    found = vectors_of(words, options.run)
+    table = Table("vectors", "validation Recall@20", "of stage 1", title=f"{told['dataset']}, {told['backbone']}")
+    start = best(options.init_from)
+    for variant in options.variants or found:
+        reached = fine_tune(found[variant], variant, words.num_users, told, options)
+        table.add_row(variant, f"{reached:.4f}", f"{reached / start - 1:+.1%}")
+    Console().print(table)
+    tokens, users = learnt_words(words, options.run), torch.arange(words.num_users)
+    items = torch.arange(words.num_users, len(tokens))
+    alike = {kind: similarity(words, tokens, members) for kind, members in (("users", users), ("items", items))}
+    print(f"rank correlation of similarities by learnt words and by texts: {alike}")
+
+
+if __name__ == "__main__":
+    main()
