@@ -1,4 +1,4 @@
-"""Lexical anchoring: words near an entity's summary as soft targets for its descriptors."""
+"""Lexical anchoring: words that together say what an entity's summary says, as targets for its descriptors."""
 
 import math
 from typing import NamedTuple
