@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.errors import check_range
 from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
 from face_lightning.mapping.mapper import Mapped
 from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
@@ -37,6 +38,9 @@ class WordSpace:
         retrieval_limit: Users, and items, that take part in the retrieval test, at most.
         codebook: Codebook that `face vocab build` made of the encoder's model, to take as it is; one is built
             from the arguments above if null.
+
+    Raises:
+        ConfigurationError: If `num_targets` is not positive, or `target_pool` less than it.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class WordSpace:
         retrieval_limit: int = 4096,
         codebook: Path | None = None,
     ) -> None:
+        check_range("num_targets", num_targets, least=1, usual="16")
+        check_range("target_pool", target_pool, least=num_targets, usual="64")
         self.encoder = encoder or TextEncoder()
         if codebook is not None:
             self.codebook, self.report = load_codebook(codebook, self.encoder)

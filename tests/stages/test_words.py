@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.errors import ConfigurationError
 from face_lightning.stages.base import _plain
 from face_lightning.stages.retrieval import num_better
 from face_lightning.stages.words import WordSpace, gather_entities
@@ -131,3 +132,15 @@ def test_a_codebook_is_taken_as_it_was_built(tmp_path: Path) -> None:
     save_codebook(tmp_path / "codebook.safetensors", *build_codebook(encoder, word_list=words))
     space = WordSpace(["robot"], encoder, codebook=tmp_path)
     assert set(space.codebook.words) == {"dragon", "castle", "magic"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_targets": 0}, "num_targets: expected"),
+        ({"num_targets": 8, "target_pool": 7}, "target_pool: expected"),
+    ],
+)
+def test_impossible_targets_are_told_by_the_names_that_the_user_knows(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        WordSpace(**options)
