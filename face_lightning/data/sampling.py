@@ -104,7 +104,7 @@ class TrainingLoader:
     each, so that ranks never share a pair. Negatives are drawn for the global batch too: ranks draw
     differently, and where the global batch is the same, any number of ranks trains on the same triples.
     Entities come from permutations of their own: all users are visited before any is visited again, and so
-    are items. Items take their part of a step, and at least half of it: where users are many, few items would
+    are items. Items take their part of a step, and at least a quarter of it: where users are many, few items would
     hardly be seen otherwise. The loader can be stopped and resumed at any step.
 
     Args:
@@ -211,7 +211,7 @@ class _Rounds(NamedTuple):
 def _entity_rounds(num_users: int, num_items: int, per_step: int, seed: int) -> tuple[_Rounds, ...]:
     if not per_step:
         return ()
-    items = max(per_step / 2, per_step * num_items / (num_users + num_items))
+    items = max(per_step / 4, per_step * num_items / (num_users + num_items))
     num = min(max(1, round(items)), max(1, per_step - 1))
     return _Rounds(0, num_users, max(1, per_step - num), seed), _Rounds(num_users, num_items, num, seed)
 

@@ -30,17 +30,20 @@ class AlignmentStage(DescribingStage):
         step; lexical anchoring stays on, without which the encoder's gradient destroys the words. What the
         paper hopes the mapper's gradient will do for the recommender is done directly besides: grounding
         contrasts the backbone's embedding of each user and item of a batch with what its words mean, the
-        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts.
+        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. Its words are those that
+        the stage starts with, and rest: words that follow the embeddings that follow the words would only
+        repeat what the recommender believes already.
 
     Args:
-        aligned_per_step: Entities of a step that go through the encoder, at most; null for all.
+        aligned_per_step: Entities of a step that go through the encoder, at most, of those that are quantized; null
+            for all of them.
         mapping_weight: Factor on the weights of all mapping terms, mu.
         alignment_weight: Weight of the contrast, lambda.
         temperature: Temperature of the contrast, tau.
         symmetric: Whether to contrast texts with words as well.
         token_gradient: How the gradient reaches the concepts behind the chosen words.
         grounding: Builds the contrast of embeddings with the meaning of their words, from the widths of
-            embeddings and word vectors; null for none, as the paper. Words are those of the last validation.
+            embeddings and word vectors; null for none, as the paper.
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
         backbone_gradient: Share of the gradient of the mapper's losses that reaches the backbone: all of it, as
             in the paper, or less, as those losses are many times the recommender's and would rule it; at 0 the
@@ -57,7 +60,7 @@ class AlignmentStage(DescribingStage):
     def __init__(
         self,
         *,
-        aligned_per_step: int | None = 128,
+        aligned_per_step: int | None = 64,
         mapping_weight: float = 1.0,
         alignment_weight: float = 0.02,
         temperature: float = 0.05,
@@ -70,11 +73,12 @@ class AlignmentStage(DescribingStage):
     ) -> None:
         check_range("temperature", temperature, above=0, usual="0.05")
         if aligned_per_step is not None:
-            check_range("aligned_per_step", aligned_per_step, least=1, usual="128")
+            check_range("aligned_per_step", aligned_per_step, least=1, usual="64")
         check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="0.03, or 1 as in the paper,")
         super().__init__(**kwargs)
         self.mapper_lr_factor = mapper_lr_factor
         self.backbone_gradient = backbone_gradient
+        self._grounds: Tensor | None = None  # descriptors that embeddings are grounded in
         self._meanings = torch.empty(0)
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
         self.aligned_per_step = aligned_per_step
@@ -101,20 +105,24 @@ class AlignmentStage(DescribingStage):
         return super().lr_factors() | {"mapper": self.mapper_lr_factor}
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Let the embeddings be grounded in the words that they start with, or were at the last validation."""
+        """Let the embeddings be grounded in the words that they start with; a resume takes up the same."""
         super().begin(embeddings)
-        if self.grounding is not None and self.watch.descriptors is None:
-            self.watch.descriptors = self.describe(embeddings)
-        self._look_up_meanings()  # a resume in mid-epoch starts no epoch
+        if self.grounding is not None:
+            if self._grounds is None:
+                self._grounds = self.describe(embeddings)
+            self._meanings = self.words.meanings(self._grounds.to(self.device))
 
-    def on_train_epoch_start(self) -> None:
-        """Look up what the words of all entities mean by now."""
-        super().on_train_epoch_start()
-        self._look_up_meanings()
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the words that embeddings are grounded in, besides what every stage with words does."""
+        super().on_save_checkpoint(checkpoint)
+        if self._grounds is not None:
+            checkpoint["grounds"] = self._grounds.int().cpu()
 
-    def _look_up_meanings(self) -> None:
-        if self.grounding is not None and self.watch.descriptors is not None:
-            self._meanings = self.words.meanings(self.watch.descriptors)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up again."""
+        super().on_load_checkpoint(checkpoint)
+        if "grounds" in checkpoint:
+            self._grounds = checkpoint["grounds"].long()
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """All loss terms of the step; `alignment/accuracy` and `alignment/modality_gap` are logged besides."""
@@ -125,16 +133,17 @@ class AlignmentStage(DescribingStage):
             entities = entities.detach()
         elif entities.requires_grad:
             entities.register_hook(lambda gradient: self.backbone_gradient * gradient)
-        mapped = self.mapper(entities)
+        mapped = self.mapper(entities, self.reconstructed_rows(len(entities)))
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         losses |= {name: batch.entity_share * loss for name, loss in own.items()}
         if self.grounding is not None:
             everyone = torch.ones(len(self._meanings), dtype=torch.bool, device=self._meanings.device)
             losses["grounding"] = self.grounding.loss(batch, embeddings, self._meanings, everyone)
         if self.loss_weights["alignment"] > 0:
-            rows = self._aligned_rows(entity_ids) if batch.entity_share else entity_ids[:0]
+            quantized = self._aligned_rows(entity_ids[mapped.rows]) if batch.entity_share else entity_ids[:0]
+            rows = mapped.rows[quantized]
             losses["alignment"] = self._alignment(
-                mapped.concepts[rows], mapped.quantized.indices[0][rows], mapped.codes, entity_ids[rows]
+                mapped.concepts[rows], mapped.quantized.indices[0][quantized], mapped.codes, entity_ids[rows]
             )
         return losses
 

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam
+from torch.optim.lr_scheduler import LinearLR
 
 from face_lightning.backbones import Backbone
 from face_lightning.errors import ConfigurationError, check_range
@@ -45,6 +46,7 @@ class Stage(L.LightningModule, ABC):
         num_items: I.
         optimizer: Builds the optimizer from parameter groups.
         scheduler: Builds a learning-rate schedule, stepped once an epoch.
+        warmup_steps: Steps over which learning rates rise to where the schedule has them; 0 for none.
         backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
         warm_start_scale: Factor on the tables that `init_from` brings. Tables that fit their interactions give
             the ranking loss no gradient and are slow to take up anything new; made smaller, they rank as before
@@ -65,6 +67,7 @@ class Stage(L.LightningModule, ABC):
         num_items: int,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
         scheduler: LRSchedulerCallable | None = None,
+        warmup_steps: int = 0,
         backbone_lr_factor: float = 1.0,
         warm_start_scale: float = 1.0,
         l2_weight: float = 1e-6,
@@ -75,12 +78,14 @@ class Stage(L.LightningModule, ABC):
         self.backbone = backbone(num_users, num_items)
         self._build_optimizer = optimizer
         self._build_scheduler = scheduler
+        self._warmup_steps = warmup_steps
         self.backbone_lr_factor = backbone_lr_factor
         self.loss_weights: dict[str, float] = {"l2": l2_weight}
         if not top_k or min(top_k) < 1:
             raise ConfigurationError(
                 f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
             )
+        check_range("warmup_steps", warmup_steps, least=0, usual="0, or 30 with a mapper,")
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
         check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
         self.warm_start_scale = warm_start_scale
@@ -220,9 +225,13 @@ class Stage(L.LightningModule, ABC):
         factors = self.lr_factors()
         for group in optimizer.param_groups:
             group["lr"] *= factors.get(group["name"], 1.0)
-        if self._build_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self._build_scheduler(optimizer)}
+        schedulers: list[Any] = []
+        if self._build_scheduler is not None:
+            schedulers.append({"scheduler": self._build_scheduler(optimizer), "interval": "epoch"})
+        if self._warmup_steps:
+            warmup = LinearLR(optimizer, 1 / self._warmup_steps, total_iters=self._warmup_steps - 1)
+            schedulers.append({"scheduler": warmup, "interval": "step"})
+        return [optimizer], schedulers
 
     def _start_evaluation(self) -> None:
         self._ranker = None

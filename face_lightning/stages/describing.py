@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from face_lightning.errors import check_range
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.base import Stage
 from face_lightning.stages.health import WordWatch
@@ -20,10 +21,14 @@ class DescribingStage(Stage):
         mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
         words: Builds the word space from extra words.
         extra_words: Words of the catalogue's own texts to let into the vocabulary.
+        reconstructed_per_step: Entities of a step that are quantized and reconstructed, at most; null for all, as in
+            the paper. The others take part in lexical anchoring alone, which learns more from many entities and
+            costs a third as much.
         reconstruction_weight: Weight of the reconstruction.
         codebook_weight: Weight of the quantizer's codebook term.
         commitment_weight: Weight of the quantizer's commitment term.
         anchoring_weight: Weight of lexical anchoring; 0 leaves texts out, as the paper does.
+        warmup_steps: Steps over which learning rates rise, without which the transformers' first steps undo the words.
         **kwargs: Arguments of `Stage`.
     """
 
@@ -33,13 +38,18 @@ class DescribingStage(Stage):
         mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
         words: Callable[[Sequence[str]], WordSpace] = WordSpace,
         extra_words: Sequence[str] = (),
+        reconstructed_per_step: int | None = 64,
         reconstruction_weight: float = 1.0,
         codebook_weight: float = 0.1875,
         commitment_weight: float = 0.0625,
         anchoring_weight: float = 1.0,
+        warmup_steps: int = 30,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(warmup_steps=warmup_steps, **kwargs)
+        if reconstructed_per_step is not None:
+            check_range("reconstructed_per_step", reconstructed_per_step, least=1, usual="64")
+        self.reconstructed_per_step = reconstructed_per_step
         self.words = words(extra_words)
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
         self.watch = WordWatch(self.words, self.mapper)
@@ -49,6 +59,13 @@ class DescribingStage(Stage):
             "commitment": commitment_weight,
             "anchoring": anchoring_weight,
         }
+
+    def reconstructed_rows(self, num_entities: int) -> Tensor:
+        """Which entities of a step are quantized and reconstructed, drawn anew in each, in ascending order `(R,)`."""
+        limit = self.reconstructed_per_step
+        if limit is None or num_entities <= limit:
+            return torch.arange(num_entities, device=self.device)
+        return torch.randperm(num_entities, device=self.device)[:limit].sort().values
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The mapper and the backbone."""

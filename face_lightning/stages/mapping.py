@@ -60,7 +60,8 @@ class MappingStage(DescribingStage):
         if self._shares_columns:  # all processes have drawn the same entities: each maps its part of them
             entity_ids, share = own_rows(entity_ids)
             entities, _ = own_rows(entities)
-        own = self.words.losses(self.mapper(entities), entity_ids, self.loss_weights["anchoring"] > 0)
+        mapped = self.mapper(entities, self.reconstructed_rows(len(entities)))
+        own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         return losses | {name: share * loss for name, loss in own.items()}
 
     def on_after_backward(self) -> None:

@@ -169,6 +169,14 @@ def test_stage3_takes_over_the_mapper(chain: World, tmp_path: Path) -> None:
         torch.testing.assert_close(after[key], value)
 
 
+def test_stage3_is_grounded_in_the_words_of_stage2_from_first_to_last(chain: World) -> None:
+    words = pq.read_table(chain.run("stage2") / "descriptors.parquet").column("words").to_pylist()
+    grounds = checkpoint(chain.run("stage3"))["grounds"].tolist()
+    pairs = {pair for row in zip(grounds, words, strict=True) for pair in zip(*row, strict=True)}
+    tokens, names = map(set, zip(*pairs, strict=True))
+    assert len(pairs) == len(tokens) == len(names) > 1, "a token for a word, a word for a token"
+
+
 def test_init_from_on_the_command_line_beats_the_file(chain: World, tmp_path: Path) -> None:
     still = ["--model.init_args.optimizer.init_args.lr", "1e-30", "--trainer.max_epochs", "1"]
     file = chain.run("control") / "checkpoints" / "last.ckpt"

@@ -167,7 +167,8 @@ def write_world(root: Path) -> World:
         "anchoring_negatives": None,
     }
     world.write("parts/backbone", {"class_path": "GMF", "init_args": {"embedding_dim": 16}})
-    mapper = {"num_descriptors": 4, "concept_dim": 8, "feedforward_dim": 16, "search": "torch", "precision": "float32"}
+    mapper = {"num_descriptors": 4, "concept_dim": 8, "hidden_dim": 32, "feedforward_dim": 16}
+    mapper |= {"search": "torch", "precision": "float32"}
     world.write("parts/mapper", {"class_path": "TokenMapper", "init_args": mapper})
     world.write("parts/words", {"class_path": "face_lightning.stages.words.WordSpace", "init_args": words})
     reader = {"class_path": "RLMRecFolder", "init_args": {"root": str(root / "data"), "domain": "movie"}}
@@ -179,7 +180,7 @@ def write_world(root: Path) -> World:
 def write_runs(world: World) -> None:
     """One YAML file for each run, each starting from the run before."""
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}
-    spoken = {"mapper": "parts/mapper.yaml", "words": "parts/words.yaml"}
+    spoken = {"mapper": "parts/mapper.yaml", "words": "parts/words.yaml", "warmup_steps": 3}
     grounded = {**spoken, "grounding": {"class_path": "ContrastiveText"}, "mapper_lr_factor": 0.5}
     resting = {"monitor": "train/loss", "mode": "min"}
     runs: dict[str, tuple[str, str | None, int, dict[str, Any], dict[str, Any]]] = {

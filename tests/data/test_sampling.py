@@ -181,9 +181,9 @@ def test_all_of_a_kind_are_visited_before_any_is_visited_again(world_size: int, 
 
 
 @pytest.mark.parametrize(
-    ("num_users", "num_items", "per_step", "items"), [(60, 20, 16, 8), (20, 60, 16, 12), (60, 20, 1, 1), (9, 9, 3, 2)]
+    ("num_users", "num_items", "per_step", "items"), [(60, 4, 16, 4), (20, 60, 16, 12), (60, 20, 1, 1), (9, 9, 3, 2)]
 )
-def test_items_take_their_part_and_half_of_a_step_at_least(
+def test_items_take_their_part_and_a_quarter_of_a_step_at_least(
     num_users: int, num_items: int, per_step: int, items: int
 ) -> None:
     train = sp.csr_array(sp.random(num_users, num_items, density=0.3, random_state=0))

@@ -13,7 +13,8 @@ def table(num_words: int = 60, seed: int = 0) -> torch.Tensor:
 
 def small(**options) -> TokenMapper:
     torch.manual_seed(0)
-    return TokenMapper(table(), 10, **{"num_descriptors": 4, "concept_dim": 16, "feedforward_dim": 32, **options})
+    sizes = {"num_descriptors": 4, "concept_dim": 16, "hidden_dim": 48, "feedforward_dim": 32}
+    return TokenMapper(table(), 10, **{**sizes, **options})
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def small(**options) -> TokenMapper:
         {},
         {"num_levels": 3},
         {"num_layers": 0},
+        {"hidden_dim": 0},
         {"shared_projection": True},
         {"gradient": "rotation"},
         {"whiten_input": False},
@@ -30,10 +32,11 @@ def small(**options) -> TokenMapper:
             "whiten_input": False,
             "normalize_codebook": False,
             "similarity": "l2",
+            "hidden_dim": 0,
             "dropout": 0.1,
         },
     ],
-    ids=["ours", "levels", "no transformer", "shared", "rotation", "unwhitened", "paper"],
+    ids=["ours", "levels", "no transformer", "no hidden layer", "shared", "rotation", "unwhitened", "paper"],
 )
 def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
     mapper = small(**options)
@@ -47,6 +50,16 @@ def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
     for name, parameter in mapper.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_some_of_a_batch_are_quantized_as_they_are_among_all() -> None:
+    mapper, embeddings, rows = small().eval(), torch.randn(7, 10), torch.tensor([1, 4, 5])
+    every, some = mapper(embeddings), mapper(embeddings, rows)
+    torch.testing.assert_close(some.concepts, every.concepts)
+    assert torch.equal(some.rows, rows)
+    assert torch.equal(some.quantized.indices, every.quantized.indices[:, rows])
+    torch.testing.assert_close(some.target, every.target[rows])
+    torch.testing.assert_close(some.reconstruction, every.reconstruction[rows], rtol=1e-4, atol=1e-5)
 
 
 def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
@@ -124,7 +137,7 @@ def test_more_dimensions_than_the_codebook_has_are_refused() -> None:
 
 
 def test_a_map_learnt_for_other_words_is_refused() -> None:
-    other = TokenMapper(table(seed=1), 10, num_descriptors=4, concept_dim=16, feedforward_dim=32)
+    other = TokenMapper(table(seed=1), 10, num_descriptors=4, concept_dim=16, hidden_dim=48, feedforward_dim=32)
     with pytest.raises(CheckpointError, match="another vocabulary"):
         small().load_state_dict(other.state_dict())
     small().load_state_dict(small().state_dict())
