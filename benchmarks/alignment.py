@@ -195,8 +195,12 @@ FORMS: dict[str, tuple[Form, tuple[str, ...]]] = {
     "anchoring over all words": (lambda stage: _with(stage.words, anchoring_negatives=None), ("anchoring",)),
     "encoder in float32": (encoder_in("float32"), ("encoder", "backward: encoder")),
     "all entities through the encoder": (
-        lambda stage: _with(stage, aligned_per_step=None),
+        lambda stage: _with(stage, aligned_per_step=None, reconstructed_per_step=None),
         ("encoder", "backward: encoder"),
+    ),
+    "all entities quantized": (
+        lambda stage: _with(stage, reconstructed_per_step=None),
+        ("search", "mapper: decoder", "mapper: quantizer's losses"),
     ),
     "all in bfloat16 (--trainer.precision bf16-mixed)": (
         lambda _: torch.autocast("cpu", torch.bfloat16),
@@ -227,8 +231,7 @@ def measure(run_dir: Path, num_steps: int, extra: list[str]) -> dict[str, dict[s
     stage, datamodule = load_run(run_dir, extra)
     stage.train()
     stage.on_train_start()
-    configured = stage.configure_optimizers()
-    optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+    (optimizer,), _ = stage.configure_optimizers()
     batches = itertools.chain.from_iterable(itertools.repeat(datamodule.train_dataloader()))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in FORMS}
     for number in range(num_steps + 1):  # the first step prepares code and buffers
@@ -290,6 +293,7 @@ def main() -> None:
             "sizes": {
                 "pairs a step": config["data"]["batch_size"],
                 "entities mapped a step": config["data"]["entities_per_step"],
+                "of them quantized": config["model"]["init_args"]["reconstructed_per_step"],
                 "of them through the encoder": config["model"]["init_args"]["aligned_per_step"],
                 "descriptors": config["model"]["init_args"]["mapper"]["init_args"]["num_descriptors"],
             },

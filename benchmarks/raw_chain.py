@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=5, help="least interactions of every user and item")
     parser.add_argument("--embedding_dim", type=int, default=64)
     parser.add_argument("--entities_per_step", type=int, default=256)
-    parser.add_argument("--aligned_per_step", type=int, default=128)
+    parser.add_argument("--aligned_per_step", type=int, default=64)
     parser.add_argument("--steps", type=int, help="steps of an epoch of stage 3; all by default")
     parser.add_argument("--retrieval_limit", type=int, default=1024, help="users, and items, that retrieval is told of")
     parser.add_argument("--table", action="store_true", help="print what is recorded, and run nothing")

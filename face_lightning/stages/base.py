@@ -10,9 +10,8 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
 from face_lightning.backbones import Backbone
@@ -219,8 +218,8 @@ class Stage(L.LightningModule, ABC):
         """Learning rates of parameter groups as shares of the optimizer's; 1 where none is named."""
         return {"backbone": self.backbone_lr_factor}
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimizer over the parameter groups, with their learning rates scaled."""
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
+        """Optimizer over the parameter groups, with their learning rates scaled, and what changes these."""
         optimizer = self._build_optimizer(self.parameter_groups())
         factors = self.lr_factors()
         for group in optimizer.param_groups:
