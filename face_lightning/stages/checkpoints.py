@@ -77,8 +77,12 @@ class RunCheckpoint(ModelCheckpoint):
     """ModelCheckpoint of the best epoch, whose state names files relative to its folder: a run can be moved."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judge the epoch, unless it was cut: the resumed run will judge the whole of it."""
-        if epoch_is_whole(trainer) or not self.best_model_path:
+        """Judge the epoch, unless it was cut: the resumed run will judge the whole of it.
+
+        An epoch without validation has nothing to be judged by, where that is what the run watches.
+        """
+        told = not str(self.monitor).startswith("val/") or validates(trainer)
+        if told and (epoch_is_whole(trainer) or not self.best_model_path):
             super().on_train_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,6 +129,11 @@ class RunEarlyStopping(EarlyStopping):
 def batches_left(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether the epoch has batches after this one."""
     return not trainer.is_last_batch and batch_idx + 1 < trainer.num_training_batches
+
+
+def validates(trainer: L.Trainer) -> bool:
+    """Whether the current epoch is one that ends with a validation."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 def epoch_is_whole(trainer: L.Trainer) -> bool:

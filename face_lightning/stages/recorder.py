@@ -16,7 +16,9 @@ import torch
 
 from face_lightning.distributed import gather_rows
 from face_lightning.stages.base import Stage
+from face_lightning.stages.checkpoints import validates
 
+_OF_VALIDATION = ("val/", "codebook/")
 _PACKAGES = (
     "face-lightning",
     "torch",
@@ -58,7 +60,8 @@ class RunRecorder(L.Callback):
             return
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row["seconds"] = round(self.seconds + time.perf_counter() - self._started, 3)
-        row |= {key: float(value) for key, value in trainer.callback_metrics.items()}
+        old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps them until they are new
+        row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
         with (self.run_dir / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 

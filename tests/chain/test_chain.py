@@ -1,6 +1,7 @@
 """Stage 1, its control, stage 2 and stage 3 by the real command, and what they leave."""
 
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -185,6 +186,16 @@ def test_init_from_on_the_command_line_beats_the_file(chain: World, tmp_path: Pa
     assert torch.equal(started, checkpoint(chain.run("control"))["state_dict"]["backbone.tables.weight"])
     assert not torch.equal(started, checkpoint(chain.run("stage1"), "best")["state_dict"]["backbone.tables.weight"])
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["init_from"] == str(file)
+
+
+def test_epochs_without_validation_are_neither_judged_nor_warned_of(chain: World, tmp_path: Path) -> None:
+    every = ["--trainer.check_val_every_n_epoch", "2", "--trainer.max_epochs", "4"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*could not find the monitored key")
+        assert fit(chain.config("stage3"), "--run_dir", tmp_path, *every) == 0
+    scores = {row["epoch"]: row["val/recall@20"] for row in rows(tmp_path) if "val/recall@20" in row}
+    assert list(scores) == [1, 3]
+    assert result(tmp_path)["best"]["score"] == pytest.approx(max(scores.values()))
 
 
 def test_same_seed_same_run_and_another_seed_another(chain: World, tmp_path: Path) -> None:
