@@ -32,7 +32,8 @@ class WordSpace:
         user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
         item_prompt: Sentence around an item's descriptors.
         num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
-        target_pool: Words nearest to the text among which they are chosen.
+        target_pool: Words nearest to the text among which they are chosen: the more, the better they say together
+            which entities are alike, and the more of them read as far-fetched.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
         retrieval_limit: Users, and items, that take part in the retrieval test, at most.
@@ -53,14 +54,14 @@ class WordSpace:
         user_prompt: str = "A user who likes: {words}",
         item_prompt: str = "A {domain}: {words}",
         num_targets: int = 16,
-        target_pool: int = 64,
+        target_pool: int = 32,
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
         codebook: Path | None = None,
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
-        check_range("target_pool", target_pool, least=num_targets, usual="64")
+        check_range("target_pool", target_pool, least=num_targets, usual="32")
         self.encoder = encoder or TextEncoder()
         if codebook is not None:
             self.codebook, self.report = load_codebook(codebook, self.encoder)
