@@ -205,6 +205,13 @@ class FaceCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Start from an earlier stage, and make the run folder."""
+        watched = [str(callback.monitor) for callback in self.trainer.checkpoint_callbacks if callback.monitor]  # type: ignore[attr-defined]
+        every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 0
+        if 0 < epochs < every and any(name.startswith("val/") for name in watched):
+            raise ConfigurationError(
+                f"trainer: expected a validation within {epochs} epochs, to choose the best by, got none; lower "
+                f"trainer.check_val_every_n_epoch ({every}), or raise trainer.max_epochs"
+            )
         if has_words(self.model):
             self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
             check_range("data.entities_per_step", self.datamodule.entities_per_step, least=1, usual="256")
