@@ -51,8 +51,8 @@ class TokenMapper(nn.Module):
         embeddings are normalised (layer norm without parameters), whitened as `fit_input` found them, and
         reconstructed in that space; the token embeddings are centred, whitened to `concept_dim` dimensions
         and brought to unit length; search is by cosine. Besides, every entity is trained on, so there is nothing
-        to generalise to, but much to keep in mind: a wide hidden layer before the projection does so at less
-        cost than the transformers' own, which have 512 instead of 2048 units, and nothing drops out.
+        to generalise to, but much to keep in mind: a wide hidden layer before the projection does that, the
+        transformers' own have 512 instead of 2048 units, and nothing drops out.
         Evaluation is in float32.
 
     Args:

@@ -11,7 +11,7 @@ from face_lightning.errors import check_range
 from face_lightning.losses import info_nce
 from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
 from face_lightning.regularizers import ContrastiveText
-from face_lightning.stages.describing import DescribingStage
+from face_lightning.stages.describing import DescribingStage, draw_rows
 from face_lightning.stages.words import gather_entities
 from face_lightning.types import Embeddings, TrainingBatch
 
@@ -148,11 +148,7 @@ class AlignmentStage(DescribingStage):
         return losses
 
     def _aligned_rows(self, entity_ids: Tensor) -> Tensor:
-        rows = self.words.present[entity_ids].nonzero().squeeze(1)
-        if self.aligned_per_step is not None and len(rows) > self.aligned_per_step:
-            chosen = torch.randperm(len(rows), device=rows.device)[: self.aligned_per_step]
-            rows = rows[chosen.sort().values]
-        return rows
+        return draw_rows(self.words.present[entity_ids].nonzero().squeeze(1), self.aligned_per_step)
 
     def _alignment(self, concepts: Tensor, tokens: Tensor, codes: Tensor, entity_ids: Tensor) -> Tensor:
         """Contrast of this process's words with the texts of all processes."""

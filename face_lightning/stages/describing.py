@@ -23,7 +23,7 @@ class DescribingStage(Stage):
         extra_words: Words of the catalogue's own texts to let into the vocabulary.
         reconstructed_per_step: Entities of a step that are quantized and reconstructed, at most; null for all, as in
             the paper. The others take part in lexical anchoring alone, which learns more from many entities and
-            costs a third as much.
+            costs much less.
         reconstruction_weight: Weight of the reconstruction.
         codebook_weight: Weight of the quantizer's codebook term.
         commitment_weight: Weight of the quantizer's commitment term.
@@ -62,10 +62,7 @@ class DescribingStage(Stage):
 
     def reconstructed_rows(self, num_entities: int) -> Tensor:
         """Which entities of a step are quantized and reconstructed, drawn anew in each, in ascending order `(R,)`."""
-        limit = self.reconstructed_per_step
-        if limit is None or num_entities <= limit:
-            return torch.arange(num_entities, device=self.device)
-        return torch.randperm(num_entities, device=self.device)[:limit].sort().values
+        return draw_rows(torch.arange(num_entities, device=self.device), self.reconstructed_per_step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The mapper and the backbone."""
@@ -118,3 +115,10 @@ class DescribingStage(Stage):
         super().on_load_checkpoint(checkpoint)
         if "words" in checkpoint:
             self.watch.load_state_dict(checkpoint["words"])
+
+
+def draw_rows(rows: Tensor, limit: int | None) -> Tensor:
+    """As many of `rows` `(N,)` at random as the limit allows, in their order; all of them if it is None."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    return rows[torch.randperm(len(rows), device=rows.device)[:limit].sort().values]
