@@ -120,7 +120,7 @@ class ResidualQuantizer(nn.Module):
         indices, codebook_loss, commitment_loss = [], inputs.new_zeros(()), inputs.new_zeros(())
         for level in range(self.num_levels):
             chosen = search_distinct(self._search, self._query(residual))
-            scaled = codes[chosen] * self._scale(level)
+            scaled = F.embedding(chosen, codes) * self._scale(level)
             codebook_loss = codebook_loss + (residual.detach() - scaled).square().sum(-1).mean()
             commitment_loss = commitment_loss + (residual - scaled.detach()).square().sum(-1).mean()
             indices.append(chosen)

@@ -183,6 +183,25 @@ def test_rotation_onto_the_opposite_side_is_finite() -> None:
     assert inputs.grad.isfinite().all()
 
 
+def test_gradients_repeat_to_the_last_bit_on_several_threads() -> None:
+    # Many slots choose the same few codes: a sum that threads add to in the order they come in would differ.
+    torch.manual_seed(0)
+    quantizer, inputs = ResidualQuantizer(torch.randn(50, 256), 256), torch.randn(64, 16, 256)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        gradients = set()
+        for _ in range(10):
+            quantizer.zero_grad()
+            quantizer(inputs).codebook_loss.backward()
+            gradient = quantizer.code_transform.weight.grad
+            assert gradient is not None
+            gradients.add(gradient.numpy().tobytes())
+        assert len(gradients) == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_frozen_table_is_no_parameter_and_not_saved() -> None:
     quantizer = ResidualQuantizer(torch.randn(9, 4), 4)
     assert set(quantizer.state_dict()) == {"code_transform.weight"}
