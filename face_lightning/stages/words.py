@@ -13,7 +13,7 @@ from face_lightning.mapping.mapper import Mapped
 from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
 from face_lightning.stages.texts import EntityProfiles, entity_vectors
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.text.lexical import lexical_targets
+from face_lightning.text.lexical import around_the_middle, crowd, lexical_targets
 from face_lightning.text.vocabulary import build_codebook, load_codebook, word_vectors
 from face_lightning.types import Embeddings
 
@@ -39,6 +39,9 @@ class WordSpace:
         retrieval_limit: Users, and items, that take part in the retrieval test, at most.
         codebook: Codebook that `face vocab build` made of the encoder's model, to take as it is; one is built
             from the arguments above if null.
+        centre: Whether sentence vectors are seen from the middle of their kind (texts of users, of items, sentences of
+            words); null does so where texts crowd, their mean similarity being above 0.7, as those of a model
+            that was never trained to tell sentences apart.
 
     Raises:
         ConfigurationError: If `num_targets` is not positive, or `target_pool` less than it.
@@ -59,6 +62,7 @@ class WordSpace:
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
         codebook: Path | None = None,
+        centre: bool | None = None,
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
         check_range("target_pool", target_pool, least=num_targets, usual="32")
@@ -78,6 +82,7 @@ class WordSpace:
         self.retrieval_limit = retrieval_limit
         self._num_targets, self._target_pool = num_targets, target_pool
         self._prompt_templates = user_prompt, item_prompt
+        self._centre = centre
         self.num_users = 0
         self.labels: list[str] = []
         self.texts: list[str | None] = []
@@ -85,6 +90,7 @@ class WordSpace:
         self.present = torch.empty(0, dtype=torch.bool)
         self.classes = torch.empty(0, dtype=torch.long)
         self.word_vectors = torch.empty(0, self.encoder.width)
+        self.middles: Tensor | None = None  # of the sentences of users' and items' words
         self.targets = LexicalTargets(torch.empty(0, 0, dtype=torch.long), torch.empty(0, 0))
 
     def read(
@@ -113,9 +119,14 @@ class WordSpace:
         self.targets = LexicalTargets(*(tensor.to(device) for tensor in targets))
         self.word_vectors = self.word_vectors.to(device)
         self.present = (~vectors.isnan().any(1)).to(device)
+        self.token_embeddings = self.codebook.token_embeddings.to(device)
+        kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
+        self.middles = None
+        if self._centre or (self._centre is None and any(crowd(kind) for kind in kinds)):
+            vectors = torch.cat([around_the_middle(kind) for kind in kinds])
+            self.middles = self._middles()
         self.vectors = vectors.nan_to_num().to(device)
         self.classes = torch.unique(self.vectors, dim=0, return_inverse=True)[1]
-        self.token_embeddings = self.codebook.token_embeddings.to(device)
 
     def _find_targets(self, vectors: Tensor) -> list[Tensor]:
         """Target words, users apart from items: each kind's texts share a sentence pattern of their own."""
@@ -124,6 +135,15 @@ class WordSpace:
         kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
         found = [lexical_targets(kind, spoken, self._num_targets, self._target_pool) for kind in kinds]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    @torch.no_grad()
+    def _middles(self, num_sentences: int = 128) -> Tensor:
+        """Mean vectors of the sentences of random words, of users and of items `(2, E)`, the same at every call."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randint(len(self.token_embeddings), (num_sentences, self._num_targets), generator=generator)
+        words = self.token_embeddings[drawn.to(self.token_embeddings.device)]
+        kinds = (words.new_full((num_sentences,), kind, dtype=torch.long) for kind in range(len(self.prompts)))
+        return torch.stack([self.encoder.encode_descriptors(words, self.prompts, kind).mean(0) for kind in kinds])
 
     def losses(self, mapped: Mapped, entity_ids: Tensor, anchor: bool) -> dict[str, Tensor]:
         """Reconstruction, quantization and anchoring losses of mapped entities, unweighted.
@@ -162,7 +182,9 @@ class WordSpace:
 
     def encode_words(self, words: Tensor, entity_ids: Tensor) -> Tensor:
         """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, each in the prompt of its entity."""
-        return self.encoder.encode_descriptors(words, self.prompts, (entity_ids >= self.num_users).long())
+        kinds = (entity_ids >= self.num_users).long()
+        spoken = self.encoder.encode_descriptors(words, self.prompts, kinds)
+        return spoken if self.middles is None else F.normalize(spoken - self.middles[kinds], dim=1)
 
     @torch.no_grad()
     def encode_descriptors(self, descriptors: Tensor, entity_ids: Tensor, batch_size: int = 256) -> Tensor:

@@ -26,8 +26,8 @@ class TextEncoder:
     """A frozen language model as sentence encoder, which loads itself when it is first needed.
 
     Models of sentence-transformers come with their pooling (modules.json). Of any other model the hidden
-    states are pooled here: those of a decoder-only model by the last token, which alone has read the whole
-    sentence, and others by the mean.
+    states are pooled by their mean, decoder-only ones as well: the last token alone has read the whole sentence,
+    but what it holds is mostly what might come next.
 
     It is no `nn.Module` on purpose: as an attribute of a `LightningModule` it is neither trained, nor
     set to training mode, nor saved. Whoever holds it moves it with `to`.
@@ -87,7 +87,9 @@ class TextEncoder:
         if self._files.identity is None:
             self._sentence_transformer()  # fetches the files
         identity = self._files.identity or f"hub:{self._files.source}"
-        return identity if self.pooling == "auto" else content_key([identity, self.pooling])
+        if self.pooling == "auto" and self._files.settings("modules.json") is not None:
+            return identity
+        return content_key([identity, "mean" if self.pooling == "auto" else self.pooling])
 
     @property
     def width(self) -> int:

@@ -22,16 +22,14 @@ def load_sentence_transformer(
         device: Where it computes.
         dtype: Number format of the weights.
         attention: Attention kernel, as transformers names them.
-        pooling: "auto" takes the pooling of modules.json; where there is none, the last token of a
-            decoder-only model and the mean of others.
+        pooling: "auto" takes the pooling of modules.json, and the mean where there is none.
     """
     with _quiet(isinstance(source, Path)):
         model = _load(source, device, dtype, attention)
-        plain = isinstance(source, Path) and not (source / "modules.json").is_file()
         # A sentence is no message to an assistant: without this, chat models would read it inside their template.
         model[0].modality_config.pop("message", None)
-        if pooling == "auto" and plain and _is_causal(model[0].auto_model):
-            pooling = "lasttoken"
+        if pooling == "auto" and isinstance(source, Path) and not (source / "modules.json").is_file():
+            pooling = "mean"
         if pooling != "auto":
             model = _with_pooling(model, pooling)
     model = model.to(device).eval().requires_grad_(False)
@@ -86,17 +84,6 @@ def _with_pooling(model: Any, pooling: str) -> Any:  # noqa: ANN401
     size = modules[places[0]].embedding_dimension
     modules[places[0]] = PoolingModule(size, pooling)
     return SentenceTransformer(modules=modules, device=str(model.device))
-
-
-@torch.no_grad()
-def _is_causal(model: Any) -> bool:  # noqa: ANN401
-    """Tell whether a token's hidden state is the same whatever follows it."""
-    table = model.get_input_embeddings().weight
-    first, second = table[:1], table[1:2]
-    pairs = torch.stack([torch.cat([first, first]), torch.cat([first, second])])
-    model.eval()
-    hidden = model(inputs_embeds=pairs).last_hidden_state[:, 0]
-    return torch.allclose(hidden[0], hidden[1], rtol=1e-3, atol=1e-5)
 
 
 @contextmanager

