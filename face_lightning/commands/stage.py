@@ -249,7 +249,7 @@ class FaceCLI(LightningCLI):
                 "trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
             )
         validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        epochs = self.trainer.current_epoch
+        epochs, seconds = self.trainer.current_epoch, self.recorder.seconds  # of all epochs: testing loads the best one
         (tested,) = self.trainer.test(
             self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
         )
@@ -275,14 +275,14 @@ class FaceCLI(LightningCLI):
             "seed": self.option("seed_everything"),
             "fingerprint": self.fingerprint(),
             "epochs": epochs,
-            "seconds": round(self.recorder.seconds, 1),
+            "seconds": round(seconds, 1),
             "peak_mib": peak_mib(),
             "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
             "metrics": {**tested, "last_epoch": validated},
         }
         write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
         recall = f"test/recall@{self.model.top_k[-1]}"
-        print(f"{self.run_dir}: {epochs} epochs in {self.recorder.seconds:.0f} s, {recall} {tested[recall]:.4f}")
+        print(f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {recall} {tested[recall]:.4f}")
 
     def after_predict(self) -> None:
         """Leave predictions.parquet; where several processes predict, each leaves a file of its own."""
