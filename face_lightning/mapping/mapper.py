@@ -106,26 +106,12 @@ class TokenMapper(nn.Module):
         codebook: Literal["tokens", "random", "learned"] = "tokens",
     ) -> None:
         super().__init__()
-        num_codes, token_dim = token_embeddings.shape
-        if not 1 <= num_descriptors <= num_codes:
-            raise ConfigurationError(
-                f"num_descriptors: expected 1 to {num_codes} (the vocabulary's size, as words do not repeat), "
-                f"got {num_descriptors}; choose fewer descriptors or a larger vocabulary"
-            )
-        if normalize_codebook and concept_dim > min(num_codes, token_dim):
-            raise ConfigurationError(
-                f"concept_dim: expected at most {min(num_codes, token_dim)} (rank of the {num_codes} x {token_dim} "
-                f"codebook), got {concept_dim}; lower it, or set normalize_codebook to false"
-            )
+        most = min(token_embeddings.shape) if normalize_codebook else None
+        _check_sizes(len(token_embeddings), most, num_descriptors, concept_dim, num_heads)
         check_range("num_layers", num_layers, least=0, usual="1")
         check_range("hidden_dim", hidden_dim, least=0, usual="2048, or 0 for none,")
         check_range("num_levels", num_levels, least=1, usual="1")
         check_range("dropout", dropout, least=0, most=1, usual="0")
-        check_range("concept_dim", concept_dim, least=1, usual="128 to 256")
-        if num_heads < 1 or concept_dim % num_heads:
-            raise ConfigurationError(
-                f"num_heads: expected a divisor of {concept_dim} (concept_dim), got {num_heads}; 1 always fits"
-            )
         self.num_descriptors = num_descriptors
         self.precision = precision
         self.normalize_input = normalize_input
@@ -209,6 +195,25 @@ class TokenMapper(nn.Module):
 
     def _layer_norm(self, embeddings: Tensor) -> Tensor:
         return F.layer_norm(embeddings, embeddings.shape[-1:]) if self.normalize_input else embeddings
+
+
+def _check_sizes(num_codes: int, max_dim: int | None, num_descriptors: int, concept_dim: int, num_heads: int) -> None:
+    """Refuse more descriptors than words, and a width that neither the codebook's rank nor the heads allow."""
+    if not 1 <= num_descriptors <= num_codes:
+        raise ConfigurationError(
+            f"num_descriptors: expected 1 to {num_codes} (the vocabulary's size, as words do not repeat), "
+            f"got {num_descriptors}; choose fewer descriptors or a larger vocabulary"
+        )
+    if max_dim is not None and concept_dim > max_dim:
+        raise ConfigurationError(
+            f"concept_dim: expected at most {max_dim} (rank of the codebook), got {concept_dim}; lower it, or set "
+            "normalize_codebook to false"
+        )
+    check_range("concept_dim", concept_dim, least=1, usual="128 to 256")
+    if num_heads < 1 or concept_dim % num_heads:
+        raise ConfigurationError(
+            f"num_heads: expected a divisor of {concept_dim} (concept_dim), got {num_heads}; 1 always fits"
+        )
 
 
 def _digest(token_embeddings: Tensor) -> Tensor:

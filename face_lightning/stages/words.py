@@ -111,7 +111,8 @@ class WordSpace:
         self.labels = [*profiles.user_labels, *profiles.item_labels]
         self.texts = [*profiles.user_texts, *profiles.item_texts]
         vectors = entity_vectors(self.encoder, profiles)
-        targets = self._find_targets(vectors)
+        kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
+        targets = self._find_targets(kinds)
         self.encoder.to(device)
         self.prompts = [
             self.encoder.prompt(template.replace("{domain}", profiles.domain)) for template in self._prompt_templates
@@ -120,7 +121,6 @@ class WordSpace:
         self.word_vectors = self.word_vectors.to(device)
         self.present = (~vectors.isnan().any(1)).to(device)
         self.token_embeddings = self.codebook.token_embeddings.to(device)
-        kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
         self.middles = None
         if self._centre or (self._centre is None and any(crowd(kind) for kind in kinds)):
             vectors = torch.cat([around_the_middle(kind) for kind in kinds])
@@ -128,11 +128,10 @@ class WordSpace:
         self.vectors = vectors.nan_to_num().to(device)
         self.classes = torch.unique(self.vectors, dim=0, return_inverse=True)[1]
 
-    def _find_targets(self, vectors: Tensor) -> list[Tensor]:
+    def _find_targets(self, kinds: Sequence[Tensor]) -> list[Tensor]:
         """Target words, users apart from items: each kind's texts share a sentence pattern of their own."""
         spoken = word_vectors(self.encoder, self.codebook)
         self.word_vectors = F.normalize(spoken - spoken.mean(0), dim=1)
-        kinds = vectors.split([self.num_users, len(vectors) - self.num_users])
         found = [lexical_targets(kind, spoken, self._num_targets, self._target_pool) for kind in kinds]
         return [torch.cat(parts) for parts in zip(*found, strict=True)]
 
