@@ -24,11 +24,14 @@ def load_sentence_transformer(
         attention: Attention kernel, as transformers names them.
         pooling: "auto" takes the pooling of modules.json, and the mean where there is none.
     """
-    with _quiet(isinstance(source, Path)):
+    from sentence_transformers.util import is_sentence_transformer_model
+
+    local = isinstance(source, Path)
+    with _quiet(local):
         model = _load(source, device, dtype, attention)
         # A sentence is no message to an assistant: without this, chat models would read it inside their template.
         model[0].modality_config.pop("message", None)
-        if pooling == "auto" and isinstance(source, Path) and not (source / "modules.json").is_file():
+        if pooling == "auto" and not is_sentence_transformer_model(str(source), local_files_only=local):
             pooling = "mean"
         if pooling != "auto":
             model = _with_pooling(model, pooling)
