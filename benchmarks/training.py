@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -158,8 +157,16 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
                 partial(step, partial(loss, stage, batch), optimizer)
                 for loss in (total_loss, torch.compile(total_loss))
             ]
+            about = {"dataset": interactions.name, "backbone": kind.__name__, "embedding_dim": dim}
+            about |= {"part": "compile", "batch_size": batch_size}
             start = time.perf_counter()
-            forms[1]()
+            try:
+                forms[1]()
+            except RuntimeError as error:  # the compiler's own
+                told = f"{type(error).__name__}: {error}".splitlines()[0]
+                append("training", {**about, "error": told})
+                table.add_row(kind.__name__, str(batch_size), "", told)
+                continue
             first = time.perf_counter() - start
             eager, fast = (
                 min(times) for times in zip(*([seconds(form, 5) for form in forms] for _ in range(3)), strict=True)
@@ -170,8 +177,7 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
                 "ratio": eager / fast,
                 "first_seconds": first,
             }
-            about = {"dataset": interactions.name, "backbone": kind.__name__, "embedding_dim": dim}
-            append("training", {"part": "compile", **about, "batch_size": batch_size, "metrics": figures})
+            append("training", {**about, "metrics": figures})
             row = f"{1e3 * eager:.1f}", f"{1e3 * fast:.1f}", f"{eager / fast:.2f}", f"{first:.0f}"
             table.add_row(kind.__name__, str(batch_size), *row)
     Console().print(table)
@@ -240,6 +246,12 @@ def target(config: Path, data: Path, recall: float, seed: int) -> None:
     print(f"{config}: validation Recall@20 {recall} after {elapsed:.0f} s, {figures}")
 
 
+def duration(minutes: float) -> str:
+    """Minutes as Lightning's timer reads them: days, hours, minutes and seconds."""
+    whole = round(60 * minutes)
+    return f"{whole // 86400:02}:{whole // 3600 % 24:02}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
 def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, seed: int) -> None:
     """Trains with each batch size for the same time, at a constant rate in proportion to the root of the size."""
     moments = [60 * minutes * part for part in (0.25, 0.5, 1)]
@@ -250,7 +262,7 @@ def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, se
         options = ["--data.batch_size", batch_size, "--model.init_args.optimizer.init_args.lr", rate]
         options += ["--model.init_args.scheduler", "null", "--early_stopping.patience", 1000]
         options += ["--trainer.max_epochs", 1000, "--trainer.check_val_every_n_epoch", max(1, batch_size // 2048)]
-        options += ["--trainer.max_time", f"00:{timedelta(minutes=minutes)}"]
+        options += ["--trainer.max_time", duration(minutes)]
         fit(config, data, seed, run, *options)
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         curve = [(round(row["seconds"], 1), row["val/recall@20"]) for row in rows if "val/recall@20" in row]

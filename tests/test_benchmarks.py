@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from lightning.pytorch.callbacks import Timer
 
 from benchmarks.reference import BACKBONES, evaluate
-from benchmarks.training import check_losses, generated, validate
+from benchmarks.training import check_losses, duration, generated, validate
 from face_lightning.backbones import Backbone
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.sampling import TrainingLoader
@@ -47,3 +48,8 @@ def test_generated_interactions_have_the_size_that_was_asked_for() -> None:
     assert train.shape == (200, 100)
     assert 0.3 * 10_000 < train.nnz <= 10_000
     assert train.has_canonical_format
+
+
+@pytest.mark.parametrize("minutes", [0.5, 2, 90, 24 * 60 + 1])
+def test_times_are_written_as_lightning_reads_them(minutes: float) -> None:
+    assert Timer(duration(minutes))._duration == 60 * minutes

@@ -1,5 +1,6 @@
 """Text vectors of all entities, from their texts or from a file that brought vectors."""
 
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.distributed import rank
 from face_lightning.errors import DataError
 from face_lightning.text.encoders import TextEncoder
 
@@ -47,7 +49,7 @@ def entity_vectors(encoder: TextEncoder, profiles: EntityProfiles) -> Tensor:
 
 def _vectors(encoder: TextEncoder, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
     if given is None:
-        return encoder.encode(texts, progress=True)
+        return encoder.encode(texts, progress=sys.stderr.isatty() and rank() == 0)  # a bar would fill a log
     if given.shape[1] != encoder.width:
         raise DataError(
             f"{kind}_vectors: expected width {encoder.width} of the text encoder, got {given.shape[1]}; "
