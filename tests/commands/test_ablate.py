@@ -132,15 +132,6 @@ def test_mistakes_on_the_command_line(world: World, tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*/ablations*.yaml")), ids=lambda path: path.parent.name)
-def test_shipped_sets_name_what_is_there(path: Path) -> None:
-    ablation = read_set(path)
-    assert len(ablation.variants) > 5
-    for variant in ablation.variants:
-        for step in variant.steps:
-            assert step.config.is_file()
-
-
 WANTED = {
     "full": "full",
     "w/o alignment": "without alignment",
