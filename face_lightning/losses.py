@@ -93,7 +93,7 @@ def log_partition_function(
     keys: Tensor,
     temperature: float,
     number_format: torch.dtype | None = None,
-    tile_size: int = 2**22,
+    tile_size: int = 2**23,
 ) -> Tensor:
     """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding `(N, M)` scores.
 
@@ -103,7 +103,7 @@ def log_partition_function(
         temperature: t > 0.
         number_format: Format that products are computed in, whatever autocast says; sums stay in that of the
             queries, which is the default.
-        tile_size: Scores held at once, in numbers; 2^21 are 8 MiB, which stay in a processor's cache.
+        tile_size: Scores held at once, in numbers; 2^23 in float32 are 32 MiB.
     """
     dtype = number_format or queries.dtype
     result: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
@@ -115,7 +115,8 @@ def log_partition_function(
 class _LogPartition(torch.autograd.Function):
     """The gradient to a query is the expected key under its softmax, so one pass over tiles gives both.
 
-    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles.
+    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles; where one tile
+    holds everything, its weights are kept for it.
     """
 
     @staticmethod
@@ -137,18 +138,18 @@ class _LogPartition(torch.autograd.Function):
             for begin in range(0, len(padded_queries), rows):
                 tile = slice(begin, begin + rows)
                 scores = _products(padded_queries[tile], padded_keys, len(keys), queries.dtype)
-                top = scores.max(dim=1, keepdim=True).values
-                weights = scores.sub_(top).exp_()
-                total = weights.sum(dim=1, keepdim=True)
-                log_partition[tile] = (top + total.log()).squeeze(1)
-                torch.div(weights.to(dtype) @ padded_keys, total, out=expected[tile])
-        ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition)
+                logarithms = scores.log_softmax(1)
+                log_partition[tile] = scores[:, 0] - logarithms[:, 0]
+                weights = logarithms.exp_().to(dtype)
+                expected[tile] = weights @ padded_keys
+        kept = weights if 0 < len(padded_queries) <= rows and ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition, kept)
         ctx.temperature, ctx.rows, ctx.num_keys = temperature, rows, len(keys)
         return log_partition[: len(queries)].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401
-        queries, padded_queries, padded_keys, expected, log_partition = ctx.saved_tensors
+        queries, padded_queries, padded_keys, expected, log_partition, kept = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / ctx.temperature
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
@@ -158,8 +159,10 @@ class _LogPartition(torch.autograd.Function):
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(scaled), ctx.rows):
                 tile = slice(begin, begin + ctx.rows)
-                scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
-                weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
+                weights = kept
+                if weights is None:
+                    scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
+                    weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
                 to_keys += weights.T @ scaled[tile]
         return to_queries, to_keys[: ctx.num_keys], None, None, None
 
