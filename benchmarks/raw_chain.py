@@ -72,9 +72,11 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
     for number, (stage, folder) in enumerate(folders.items(), start=1):
         command = ["fit", "--config", ROOT / f"configs/own/{stage}.yaml", "--run_dir", folder, "--if_exists", "skip"]
         command += ["--data.reader.init_args.root", work / "mine", "--seed_everything", str(options.seed)]
-        command += ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", str(options.epochs[number - 1])]
+        epochs = str(options.epochs[number - 1])
+        command += ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", epochs]
         command += ["--model.init_args.backbone.init_args.embedding_dim", str(options.embedding_dim)]
         if number > 1:
+            command += ["--model.init_args.scheduler.init_args.T_max", epochs]
             command += [f"{SPACE}.encoder.init_args.model", MODELS[options.model]]
             command += [f"{SPACE}.codebook", work / f"words-{options.model}", "--data.summaries", work / "texts.jsonl"]
             command += [f"{SPACE}.retrieval_limit", str(options.retrieval_limit)]

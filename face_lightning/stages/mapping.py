@@ -1,13 +1,17 @@
 """Stage 2: map the backbone's embeddings to words, without the text encoder."""
 
+import math
 from typing import Any, ClassVar
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from face_lightning.distributed import average, own_rows
+from face_lightning.distributed import average, own_rows, world_size
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
 from face_lightning.types import Embeddings, TrainingBatch
+
+_FEW_VISITS = 15  # of each entity, below which its words are far from what they will be
 
 
 class MappingStage(DescribingStage):
@@ -42,6 +46,16 @@ class MappingStage(DescribingStage):
         groups = super().parameter_groups()
         return [group for group in groups if group["name"] != "backbone"] if self.freeze_backbone else groups
 
+    def on_train_start(self) -> None:
+        """Begin, and warn where epochs are too few to learn the words of so many entities."""
+        super().on_train_start()
+        steps, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
+        at_once = self.trainer.datamodule.entities_per_step * (1 if self._shares_columns else world_size())  # type: ignore[attr-defined]
+        if epochs is not None and epochs > 0 and not math.isinf(steps):
+            told = told_of_visits(steps * at_once / (self.backbone.num_users + self.backbone.num_items), epochs)
+            if told is not None:
+                rank_zero_warn(told)
+
     def begin(self, embeddings: Embeddings) -> None:
         """Keep what the backbone gives while it rests, besides what every stage with words does."""
         super().begin(embeddings)
@@ -75,3 +89,14 @@ class MappingStage(DescribingStage):
         """Share columns as long as the tables rest."""
         if not self.freeze_backbone:
             super().check_columns()
+
+
+def told_of_visits(visits: float, epochs: int) -> str | None:
+    """What to tell the user where each entity is mapped `visits` times an epoch, and that too rarely in all."""
+    if visits * epochs >= _FEW_VISITS:
+        return None
+    return (
+        f"words: each user and item is mapped {visits * epochs:.1f} times in {epochs} epochs, and its words settle "
+        f"after {_FEW_VISITS} or more; raise trainer.max_epochs to {math.ceil(_FEW_VISITS / visits)}, and with it the "
+        "T_max of a scheduler"
+    )
