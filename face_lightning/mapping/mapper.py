@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from face_lightning.distributed import gather_rows, rank, world_size
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
-from face_lightning.hardware import fast_products
+from face_lightning.hardware import fast_products, short_attention
 from face_lightning.mapping.projection import DisentangledProjection
 from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
@@ -148,13 +148,13 @@ class TokenMapper(nn.Module):
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
         normal = self._normalize(embeddings)
-        with self._products(normal):
+        with self._products(normal), short_attention(normal):
             encoded: Tensor = self.encoder(self.projection(normal))
         return self.quantizer.queries(encoded.to(normal.dtype))
 
     def decode(self, quantized: Tensor) -> Tensor:
         """Embeddings `(B, D)`, in the normalised space, of quantized concept vectors `(B, S, d)`."""
-        with self._products(quantized):
+        with self._products(quantized), short_attention(quantized):
             output: Tensor = self.output(self.decoder(quantized).flatten(1))
         return output.to(quantized.dtype)
 

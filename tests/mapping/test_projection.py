@@ -11,7 +11,7 @@ def test_every_slot_is_orthogonal_and_none_is_like_another(sizes: tuple[int, int
     torch.manual_seed(0)
     projection = DisentangledProjection(*sizes, num_slots=3)
     for weight in projection.weight:
-        product = weight.T @ weight if sizes[0] > sizes[1] else weight @ weight.T
+        product = weight @ weight.T if sizes[0] > sizes[1] else weight.T @ weight
         torch.testing.assert_close(product, torch.eye(5))
     assert not torch.allclose(projection.weight[0], projection.weight[1])
     assert (projection.bias == 0).all()
@@ -25,11 +25,11 @@ def test_projection_is_one_affine_map_for_each_slot(shared: bool) -> None:
     result = projection(inputs)
     assert result.shape == (5, 3, 4)
     for slot in range(3):
-        expected = inputs @ projection.weight[0 if shared else slot] + projection.bias[slot]
+        expected = inputs @ projection.weight[0 if shared else slot].T + projection.bias[slot]
         torch.testing.assert_close(result[:, slot], expected)
 
 
 def test_a_shared_projection_starts_with_slots_apart() -> None:
     projection = DisentangledProjection(6, 4, num_slots=3, shared=True)
-    assert projection.weight.shape == (1, 6, 4)
+    assert projection.weight.shape == (1, 4, 6)
     assert torch.pdist(projection(torch.randn(1, 6))[0]).min() > 0
