@@ -5,10 +5,12 @@ rebuilds sparse matrices itself, with their indices checked; any other class is 
 """
 
 import io
+import math
 import pickle
 import pickletools
+import re
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array
@@ -18,6 +20,14 @@ from face_lightning.errors import DataError
 _SPARSE = {f"{form}_{kind}" for form in ("coo", "csr", "csc") for kind in ("matrix", "array")}
 _SPARSE_MODULES = {"scipy.sparse"} | {
     f"scipy.sparse.{mark}{form}" for mark in ("", "_") for form in ("coo", "csr", "csc")
+}
+
+_NUMPY = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
 }
 
 
@@ -41,23 +51,81 @@ class _StoredMatrix:
         return csr_array(matrix)
 
 
-class _FromBuffer:
-    """Rebuilds an array of pickle protocol 5; has no attributes that a pickle could set."""
+class _StoredType:
+    """A pickled number format, gathered without NumPy's own code, which a spoilt one can crash."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = state[1]
+
+    def resolve(self) -> np.dtype[Any]:
+        """The format, if it is one of plain numbers, texts, bytes or objects."""
+        if not re.fullmatch("[biufcSUO][0-9]{1,9}", self._name) or self._order not in ("<", ">", "=", "|"):
+            raise pickle.UnpicklingError(f"an array of format {self._order}{self._name} is not plain")
+        return np.dtype(self._order + self._name)
+
+
+class _StoredArray(np.ndarray[Any, Any]):
+    """A pickled array, which takes a state in only after a check of all of it."""
 
     __slots__ = ()
 
-    def __call__(
-        self, buffer: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
-    ) -> np.ndarray:
-        return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
+    def __setstate__(self, state: tuple[Any, ...], /) -> None:
+        _, shape, kind, fortran, raw = state
+        dtype = kind.resolve()
+        count = math.prod(_whole(size) for size in shape)
+        if not isinstance(raw, list if dtype.hasobject else bytes):
+            raise pickle.UnpicklingError(f"an array of format {dtype} is kept as {type(raw).__name__}")
+        if len(raw) != count * (1 if dtype.hasobject else dtype.itemsize):
+            raise pickle.UnpicklingError(f"an array of shape {shape} and format {dtype} is kept in {len(raw)}")
+        super().__setstate__((1, tuple(shape), dtype, bool(fortran), raw))  # type: ignore[arg-type]
+
+
+def _whole(size: object) -> int:
+    if not isinstance(size, int) or size < 0:
+        raise pickle.UnpicklingError(f"an array has a size of {size!r}")
+    return size
+
+
+class _NumPy:
+    """What a pickle finds in NumPy's place; has no attributes that it could set.
+
+    Args of a call are those that NumPy writes for `part`: `dtype`, `ndarray`, `_reconstruct`, `scalar`, `_frombuffer`.
+    """
+
+    __slots__ = ("_part",)
+    _part: str
+
+    def __init__(self, part: str) -> None:
+        object.__setattr__(self, "_part", part)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise pickle.UnpicklingError(f"{self._part} takes no attribute {name}")
+
+    def __call__(self, *arguments: Any) -> object:  # noqa: ANN401
+        if self._part == "dtype":
+            return _StoredType(arguments[0])
+        if self._part == "_reconstruct":
+            return np.empty(0, dtype=np.int8).view(_StoredArray)
+        if self._part == "scalar":
+            kind, raw = arguments
+            (value,) = np.frombuffer(raw, dtype=kind.resolve())
+            return value
+        if self._part == "_frombuffer":
+            buffer, kind, shape, order = arguments
+            return np.frombuffer(buffer, dtype=kind.resolve()).reshape(shape, order=order)
+        raise pickle.UnpicklingError(f"{self._part} is not to be called")
 
 
 class _Latin1:
-    """Rebuilds bytes of pickle protocol 2, which keeps them as text."""
+    """Rebuilds bytes of pickle protocol 2: kept as text, and where there are none, as a call without arguments."""
 
     __slots__ = ()
 
-    def __call__(self, text: str, encoding: str) -> bytes:
+    def __call__(self, text: str = "", encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1"):
             raise pickle.UnpicklingError(f"bytes are kept as latin1, not {encoding}")
         return text.encode("latin1")
@@ -69,15 +137,10 @@ class _Unpickler(pickle.Unpickler):
     foreign: str | None = None
 
     def find_class(self, module: str, name: str, /) -> object:
-        core = module.replace("numpy._core", "numpy.core")
-        if core == "numpy.core.multiarray" and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray, name)  # type: ignore[attr-defined]
-        if core == "numpy.core.numeric" and name == "_frombuffer":
-            return _FromBuffer()
-        if (module, name) == ("_codecs", "encode"):
+        if (module.replace("numpy._core", "numpy.core"), name) in _NUMPY:
+            return _NumPy(name)
+        if (module, name) in (("_codecs", "encode"), ("__builtin__", "bytes")):
             return _Latin1()
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
         if module in _SPARSE_MODULES and name in _SPARSE:
             return type(name, (_StoredMatrix,), {"form": name[:3]})  # fresh, so that no pickle can spoil another
         self.foreign = f"{module}.{name}"
@@ -104,7 +167,9 @@ def read_pickle(path: Path) -> object:
             value = unpickler.load()
         finally:
             foreign = unpickler.foreign
-        return value.rebuild() if isinstance(value, _StoredMatrix) else value
+        if isinstance(value, _StoredMatrix):
+            return value.rebuild()
+        return np.asarray(value) if isinstance(value, _StoredArray) else value
     except Exception as error:  # a damaged pickle can fail in any way
         if foreign is not None:
             raise DataError(
@@ -138,4 +203,4 @@ def _numbers(value: object) -> np.ndarray:
     """The value, if it is an array of plain numbers."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise ValueError("a sparse matrix must consist of arrays of numbers")
-    return value
+    return np.asarray(value)

@@ -106,3 +106,58 @@ def test_missing_file_and_wrong_content(tmp_path):
     (tmp_path / "d.pkl").write_bytes(pickle.dumps({}))
     with pytest.raises(DataError, match=r"d\.pkl: expected a SciPy sparse matrix, but it holds dict"):
         read_matrix(tmp_path / "d.pkl")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["f8", ">f8", "<i4", "u1", "?", "U3", "S2", "O", "c16"])
+def test_arrays_of_every_plain_format(tmp_path, kind, protocol):
+    value = np.asfortranarray(np.array([[1, 0, 2], [0, 3, 0]], dtype=kind))
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps({"rows": [value, value[:, 1], value[:0]]}, protocol))
+    for result, expected in zip(read_pickle(tmp_path / "v.pkl")["rows"], (value, value[:, 1], value[:0]), strict=True):
+        assert (result.dtype.newbyteorder("="), result.shape) == (expected.dtype.newbyteorder("="), expected.shape)
+        np.testing.assert_array_equal(result, expected)
+
+
+class Forged:
+    """An array, or a call of another part of NumPy, as no NumPy would write it."""
+
+    def __init__(self, *reduced):
+        self.reduced = reduced
+
+    def __reduce__(self):
+        return self.reduced
+
+
+START = (np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"))
+FLOAT = np.dtype("f8")
+FORGERIES = {
+    "fewer objects than its shape": (*START, (1, (3,), np.dtype("O"), False, [1])),  # crashes NumPy itself
+    "objects in bytes": (*START, (1, (1,), np.dtype("O"), False, b"12345678")),
+    "fewer bytes than its shape": (*START, (1, (2**62, 4), FLOAT, False, b"")),
+    "negative sizes": (*START, (1, (-1, -5), FLOAT, False, b"1" * 40)),
+    "a size that is none": (*START, (1, ("a",), FLOAT, False, b"")),
+    "records": (*START, (1, (1,), np.dtype([("a", "f8")]), False, b"12345678")),
+    "dates": (*START, (1, (1,), np.dtype("M8[s]"), False, b"12345678")),
+    "an object as scalar": (np._core.multiarray.scalar, (np.dtype("O"), b"12345678")),
+    "a scalar of two": (np._core.multiarray.scalar, (FLOAT, b"1" * 16)),
+    "an array out of nothing": (np.ndarray, ((10**6, 10**6),)),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_forged_arrays_are_refused_before_numpy_sees_them(tmp_path, name):
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps(Forged(*FORGERIES[name])))
+    with pytest.raises(DataError, match="expected an intact pickle, but it is damaged"):
+        read_pickle(tmp_path / "v.pkl")
+
+
+def test_sizes_that_a_format_claims_are_not_believed(tmp_path):
+    claims = Forged(np.dtype, ("f8", False, True), (3, "<", None, None, None, 10**9, 1, 0))
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps(Forged(*START, (1, (1,), claims, False, np.float64(7).tobytes()))))
+    assert read_pickle(tmp_path / "v.pkl").tolist() == [7.0]
+
+
+def test_a_pickle_cannot_spoil_what_stands_for_numpy(tmp_path):
+    (tmp_path / "v.pkl").write_bytes(b"cnumpy\ndtype\n(N}X\x05\x00\x00\x00_partX\x06\x00\x00\x00scalarstb.")
+    with pytest.raises(DataError, match="dtype takes no attribute _part"):
+        read_pickle(tmp_path / "v.pkl")
