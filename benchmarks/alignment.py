@@ -29,6 +29,7 @@ from torch.optim import Optimizer
 from benchmarks.loading import load_run
 from benchmarks.records import RESULTS, append, read
 from benchmarks.token_search import clock
+from face_lightning.allocator import keep_freed_memory
 from face_lightning.inner_product import rank_items
 from face_lightning.mapping import anchoring
 from face_lightning.mapping import quantizer as mapping_quantizer
@@ -274,6 +275,7 @@ def render() -> str:
 
 def main() -> None:
     """Profile the run that the arguments name, and write it down."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run of stage 3")
     parser.add_argument("--steps", type=int, default=15)

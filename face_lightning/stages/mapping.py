@@ -11,7 +11,10 @@ from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
 from face_lightning.types import Embeddings, TrainingBatch
 
-_FEW_VISITS = 15  # of each entity, below which its words are far from what they will be
+_FEW_VISITS, _ENOUGH_VISITS = (
+    16,
+    30,
+)  # of each entity: where words are far from what they will be, and where they settle
 
 
 class MappingStage(DescribingStage):
@@ -97,6 +100,6 @@ def told_of_visits(visits: float, epochs: int) -> str | None:
         return None
     return (
         f"words: each user and item is mapped {visits * epochs:.1f} times in {epochs} epochs, and its words settle "
-        f"after {_FEW_VISITS} or more; raise trainer.max_epochs to {math.ceil(_FEW_VISITS / visits)}, and with it the "
-        "T_max of a scheduler"
+        f"after some {_ENOUGH_VISITS}; raise trainer.max_epochs to {math.ceil(_ENOUGH_VISITS / visits)}, and with it "
+        "the T_max of a scheduler"
     )
