@@ -11,10 +11,8 @@ from face_lightning.stages.describing import DescribingStage
 from face_lightning.stages.words import gather_entities
 from face_lightning.types import Embeddings, TrainingBatch
 
-_FEW_VISITS, _ENOUGH_VISITS = (
-    16,
-    30,
-)  # of each entity: where words are far from what they will be, and where they settle
+_FEW_VISITS = 16  # of each entity, below which its words are far from what they will be
+_ENOUGH_VISITS = 30
 
 
 class MappingStage(DescribingStage):
