@@ -74,6 +74,8 @@ class _StoredArray(np.ndarray[Any, Any]):
     __slots__ = ()
 
     def __setstate__(self, state: tuple[Any, ...], /) -> None:
+        if self.size:
+            raise pickle.UnpicklingError("an array is filled twice")  # whoever saw it before would see freed memory
         _, shape, kind, fortran, raw = state
         dtype = kind.resolve()
         count = math.prod(_whole(size) for size in shape)
@@ -116,6 +118,8 @@ class _NumPy:
             return value
         if self._part == "_frombuffer":
             buffer, kind, shape, order = arguments
+            if not isinstance(buffer, bytes | bytearray):
+                raise pickle.UnpicklingError(f"an array is kept as {type(buffer).__name__}")
             return np.frombuffer(buffer, dtype=kind.resolve()).reshape(shape, order=order)
         raise pickle.UnpicklingError(f"{self._part} is not to be called")
 

@@ -9,7 +9,7 @@ class DisentangledProjection(nn.Module):
     """One affine map per descriptor slot: `x_s = W_s e + b_s` for s = 1..S.
 
     Every `W_s` `(d, D)` starts with orthonormal rows (or columns, where d > D) and every bias at zero. All slots
-    together are one matrix product, with the weights as they lie in memory: a step spends most of its time on them.
+    together are one matrix product, with the weights as they lie in memory.
 
     Reference:
         FACE (NeurIPS 2025), section on disentangled projection.

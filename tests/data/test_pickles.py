@@ -138,6 +138,10 @@ FORGERIES = {
     "a size that is none": (*START, (1, ("a",), FLOAT, False, b"")),
     "records": (*START, (1, (1,), np.dtype([("a", "f8")]), False, b"12345678")),
     "dates": (*START, (1, (1,), np.dtype("M8[s]"), False, b"12345678")),
+    "memory of another array": (
+        np._core.numeric._frombuffer,
+        (Forged(*START, (1, (1,), FLOAT, False, b"12345678")), FLOAT, (1,), "C"),
+    ),
     "an object as scalar": (np._core.multiarray.scalar, (np.dtype("O"), b"12345678")),
     "a scalar of two": (np._core.multiarray.scalar, (FLOAT, b"1" * 16)),
     "an array out of nothing": (np.ndarray, ((10**6, 10**6),)),
@@ -160,4 +164,14 @@ def test_sizes_that_a_format_claims_are_not_believed(tmp_path):
 def test_a_pickle_cannot_spoil_what_stands_for_numpy(tmp_path):
     (tmp_path / "v.pkl").write_bytes(b"cnumpy\ndtype\n(N}X\x05\x00\x00\x00_partX\x06\x00\x00\x00scalarstb.")
     with pytest.raises(DataError, match="dtype takes no attribute _part"):
+        read_pickle(tmp_path / "v.pkl")
+
+
+def test_an_array_is_filled_once(tmp_path):
+    content = pickle.dumps(Forged(*START, (1, (1,), FLOAT, False, b"12345678")), 4)
+    state = pickle.dumps((1, (1,), FLOAT, False, b"abcdefgh"), 4)
+    frames = content[2:11], state[2:11]  # PROTO, then FRAME with its length
+    twice = content.removesuffix(b".").replace(frames[0], b"", 1) + state[2:-1].replace(frames[1], b"", 1) + b"b."
+    (tmp_path / "v.pkl").write_bytes(twice)
+    with pytest.raises(DataError, match="an array is filled twice"):
         read_pickle(tmp_path / "v.pkl")
