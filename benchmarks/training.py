@@ -18,8 +18,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,16 @@ def step(loss: Callable[[], Tensor], optimizer: Optimizer) -> None:
     optimizer.step()
 
 
+def step_on_next(
+    loss: Callable[[PretrainingStage, TrainingBatch], Tensor],
+    stage: PretrainingStage,
+    batches: Iterator[TrainingBatch],
+    optimizer: Optimizer,
+) -> None:
+    """One training step on the next of several batches."""
+    step(lambda: loss(stage, next(batches)), optimizer)
+
+
 def check_losses(kind: type[Backbone], graph: InteractionGraph, batch: TrainingBatch) -> float:
     """Relative difference of both forms' losses on the same tables, without what is drawn at random.
 
@@ -144,24 +155,29 @@ def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
 
 
 def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
-    """Times a step of every backbone with and without torch.compile, alternating, in one process."""
+    """Times a step of every backbone with and without torch.compile, alternating, in one process.
+
+    Steps go through several batches, as in training, whose unique users and items differ in number: code compiled
+    for the shapes of one batch alone would look faster than it is.
+    """
     graph = build_graph(interactions.train)
-    table = Table("backbone", "batch", "eager, ms", "compiled, ms", "ratio", "first call, s", title=f"a step, {dim}-d")
+    table = Table("backbone", "batch", "eager, ms", "compiled, ms", "ratio", "first calls, s", title=f"a step, {dim}-d")
     for kind in BACKBONES:
         for batch_size in batch_sizes:
-            batch = next(iter(TrainingLoader(interactions.train, batch_size=batch_size)))
+            batches = cycle(list(islice(TrainingLoader(interactions.train, batch_size=batch_size), 8)))
             stage, backbone = build(kind, graph, dim)
             optimizer = Adam(backbone.parameters(), lr=1e-3, fused=True)
             torch.compiler.reset()
-            forms: list[Callable[[], object]] = [
-                partial(step, partial(loss, stage, batch), optimizer)
+            forms = [
+                partial(step_on_next, loss, stage, batches, optimizer)
                 for loss in (total_loss, torch.compile(total_loss))
             ]
             about = {"dataset": interactions.name, "backbone": kind.__name__, "embedding_dim": dim}
             about |= {"part": "compile", "batch_size": batch_size}
             start = time.perf_counter()
             try:
-                forms[1]()
+                for _ in range(3):  # of several shapes: the compiler makes code for any after the second
+                    forms[1]()
             except RuntimeError as error:  # the compiler's own
                 told = f"{type(error).__name__}: {error}".splitlines()[0]
                 append("training", {**about, "error": told})
@@ -169,7 +185,7 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
                 continue
             first = time.perf_counter() - start
             eager, fast = (
-                min(times) for times in zip(*([seconds(form, 5) for form in forms] for _ in range(3)), strict=True)
+                min(times) for times in zip(*([seconds(form, 8) for form in forms] for _ in range(3)), strict=True)
             )
             figures = {
                 "eager_ms": 1e3 * eager,

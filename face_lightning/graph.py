@@ -114,7 +114,28 @@ class InteractionGraph:
         )
         return product
 
-    def propagate_sum(self, nodes: Tensor, num_steps: int, edge_weight: Tensor | None = None) -> Tensor:
+    @torch.no_grad()
+    def propagate_to(self, rows: Tensor, nodes: Tensor) -> Tensor:
+        """Some rows of `propagate(nodes)`, at the cost of their interactions alone; no gradient flows.
+
+        Args:
+            rows: Which nodes are wanted, users before items, `(N,)`.
+            nodes: Features of users, then items, `(U + I, D)`.
+
+        Returns:
+            Propagated features of those nodes, `(N, D)`.
+        """
+        crow, columns, values = self._matrix(None)
+        begins = crow[rows]
+        counts = crow[rows + 1] - begins
+        ends = F.pad(counts.cumsum(0), (1, 0))
+        entries = torch.arange(int(ends[-1]), device=rows.device)
+        entries += torch.repeat_interleave(begins - ends[:-1], counts)
+        return _csr_product(ends.to(columns.dtype), columns[entries], values[entries], nodes.float())
+
+    def propagate_sum(
+        self, nodes: Tensor, num_steps: int, edge_weight: Tensor | None = None, first: Tensor | None = None
+    ) -> Tensor:
         """Sum of the features and of all their propagations, `(1 + A + A^2 + ... + A^L) @ nodes`.
 
         It is computed by Horner's rule in both directions, `y <- nodes + A y`, so that a step of it needs
@@ -124,13 +145,14 @@ class InteractionGraph:
             nodes: Features of users, then items, `(U + I, D)`.
             num_steps: L >= 0.
             edge_weight: See `propagate`.
+            first: `propagate(nodes, edge_weight)` where the caller has it, `(U + I, D)`: a product less.
 
         Returns:
             `(U + I, D)`.
         """
         crow, columns, values = self._matrix(edge_weight)
         total: Tensor = _SymmetricSum.apply(  # type: ignore[no-untyped-call]
-            crow, columns, values, nodes.float(), num_steps
+            crow, columns, values, nodes.float(), num_steps, first
         )
         return total
 
@@ -188,30 +210,42 @@ class _SymmetricSum(torch.autograd.Function):
     """Sum of a symmetric CSR matrix's powers, from the 0th on, times dense features; its own transpose as well."""
 
     @staticmethod
-    def forward(ctx: Any, crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor, num_steps: int) -> Tensor:  # noqa: ANN401
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        crow: Tensor,
+        columns: Tensor,
+        values: Tensor,
+        nodes: Tensor,
+        num_steps: int,
+        first: Tensor | None,
+    ) -> Tensor:
         ctx.save_for_backward(crow, columns, values)
         ctx.num_steps = num_steps
-        return _power_sum(crow, columns, values, nodes, num_steps)
+        return _power_sum(crow, columns, values, nodes, num_steps, first)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, Tensor, None, None]:  # noqa: ANN401
         crow, columns, values = ctx.saved_tensors
-        total = _power_sum(crow, columns, values, gradients[0].contiguous(), ctx.num_steps)
-        return None, None, None, total, None
+        total = _power_sum(crow, columns, values, gradients[0].contiguous(), ctx.num_steps, None)
+        return None, None, None, total, None, None
 
 
-def _power_sum(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor, num_steps: int) -> Tensor:
-    total = nodes
-    for _ in range(num_steps):
+def _power_sum(
+    crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor, num_steps: int, first: Tensor | None
+) -> Tensor:
+    if num_steps == 0:
+        return nodes.clone()
+    total = _csr_product(crow, columns, values, nodes).add_(nodes) if first is None else nodes + first
+    for _ in range(1, num_steps):
         total = _csr_product(crow, columns, values, total).add_(nodes)
-    return total if num_steps else nodes.clone()
+    return total
 
 
 def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
     """Sparse times dense; on the CPU by the kernel of weighted embedding bags, three times as fast as MKL's."""
     if nodes.device.type == "cpu" and nodes.dtype == torch.float32:
         return F.embedding_bag(columns, nodes, crow, mode="sum", per_sample_weights=values, include_last_offset=True)
-    size = (nodes.shape[0], nodes.shape[0])
+    size = (len(crow) - 1, len(nodes))
     with torch.autocast(device_type=nodes.device.type, enabled=False):  # on the way back as well
         matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
         return matrix @ nodes

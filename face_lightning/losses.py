@@ -93,9 +93,10 @@ def log_partition_function(
     keys: Tensor,
     temperature: float,
     number_format: torch.dtype | None = None,
-    tile_size: int = 2**23,
+    tile_size: int = 2**22,
+    kept_size: int = 2**25,
 ) -> Tensor:
-    """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding `(N, M)` scores.
+    """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding more scores than stated.
 
     Args:
         queries: `(N, D)`.
@@ -103,11 +104,13 @@ def log_partition_function(
         temperature: t > 0.
         number_format: Format that products are computed in, whatever autocast says; sums stay in that of the
             queries, which is the default.
-        tile_size: Scores held at once, in numbers; 2^23 in float32 are 32 MiB.
+        tile_size: Scores held at once, in numbers; 2^22 in float32 are 16 MiB.
+        kept_size: Weights `(N, M)` held for the way back, in numbers; 2^25 in bfloat16 are 64 MiB. Where there are
+            more, the way back computes them again, tile by tile.
     """
     dtype = number_format or queries.dtype
     result: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
-        queries, keys, temperature, dtype, tile_size
+        queries, keys, temperature, dtype, tile_size, kept_size
     )
     return result
 
@@ -115,8 +118,8 @@ def log_partition_function(
 class _LogPartition(torch.autograd.Function):
     """The gradient to a query is the expected key under its softmax, so one pass over tiles gives both.
 
-    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles; where one tile
-    holds everything, its weights are kept for it.
+    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles; their weights
+    are kept for it, unless they are too many.
     """
 
     @staticmethod
@@ -127,6 +130,7 @@ class _LogPartition(torch.autograd.Function):
         temperature: float,
         dtype: torch.dtype,
         tile_size: int,
+        kept_size: int,
     ) -> Tensor:
         padded_queries, padded_keys = _rounded(queries / temperature, dtype), _rounded(keys, dtype)
         rows = max(1, tile_size // len(keys))
@@ -134,6 +138,8 @@ class _LogPartition(torch.autograd.Function):
             rows -= rows % _PADDING
         log_partition = queries.new_empty(len(padded_queries))
         expected = queries.new_empty(padded_queries.shape)
+        keep = ctx.needs_input_grad[1] and len(padded_queries) * len(padded_keys) <= kept_size
+        kept = []
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(padded_queries), rows):
                 tile = slice(begin, begin + rows)
@@ -142,29 +148,31 @@ class _LogPartition(torch.autograd.Function):
                 log_partition[tile] = scores[:, 0] - logarithms[:, 0]
                 weights = logarithms.exp_().to(dtype)
                 expected[tile] = weights @ padded_keys
-        kept = weights if 0 < len(padded_queries) <= rows and ctx.needs_input_grad[1] else None
-        ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition, kept)
+                if keep:
+                    kept.append(weights)
+        ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition, *kept)
         ctx.temperature, ctx.rows, ctx.num_keys = temperature, rows, len(keys)
         return log_partition[: len(queries)].clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # noqa: ANN401
-        queries, padded_queries, padded_keys, expected, log_partition, kept = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # noqa: ANN401
+        queries, padded_queries, padded_keys, expected, log_partition, *kept = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / ctx.temperature
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
-            return to_queries, None, None, None, None
+            return to_queries, None, None, None, None, None
         to_keys = queries.new_zeros(padded_keys.shape)
         scaled = _rounded(queries * scale, padded_keys.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            for begin in range(0, len(scaled), ctx.rows):
+            for number, begin in enumerate(range(0, len(scaled), ctx.rows)):
                 tile = slice(begin, begin + ctx.rows)
-                weights = kept
-                if weights is None:
+                if kept:
+                    weights = kept[number]
+                else:
                     scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
                     weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
                 to_keys += weights.T @ scaled[tile]
-        return to_queries, to_keys[: ctx.num_keys], None, None, None
+        return to_queries, to_keys[: ctx.num_keys], None, None, None, None
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

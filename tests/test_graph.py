@@ -74,6 +74,10 @@ def test_the_sum_of_powers_and_its_gradient_equal_repeated_propagation(
         expected = expected + layer
     result = graph.propagate_sum(ours, num_steps)
     torch.testing.assert_close(result, expected)
+    first = graph.propagate(nodes)
+    torch.testing.assert_close(graph.propagate_sum(ours, num_steps, first=first), expected)
+    rows = torch.from_numpy(np.random.default_rng(seed).integers(0, len(nodes), seed % 5))
+    torch.testing.assert_close(graph.propagate_to(rows, nodes), first[rows])
     upstream = torch.randn(nodes.shape, generator=generator)
     (result * upstream).sum().backward()
     (expected * upstream).sum().backward()

@@ -71,15 +71,16 @@ def test_an_entity_alone_has_nothing_to_contrast() -> None:
 
 
 @pytest.mark.parametrize("tile_size", [1, 77, 10**6])
+@pytest.mark.parametrize("kept_size", [0, 31 * 23])
 @pytest.mark.parametrize("trained", ["queries", "keys", "both"])
-def test_log_partition_in_tiles_equals_logsumexp(tile_size: int, trained: str) -> None:
+def test_log_partition_in_tiles_equals_logsumexp(tile_size: int, kept_size: int, trained: str) -> None:
     torch.manual_seed(0)
     tables = torch.randn(31, 4).double(), torch.randn(23, 4).double()
     needed = trained in ("queries", "both"), trained in ("keys", "both")
     ours, theirs = (
         [table.clone().requires_grad_(wanted) for table, wanted in zip(tables, needed, strict=True)] for _ in range(2)
     )
-    result = log_partition_function(*ours, 0.05, tile_size=tile_size)
+    result = log_partition_function(*ours, 0.05, tile_size=tile_size, kept_size=kept_size)
     expected = (theirs[0] @ theirs[1].T / 0.05).logsumexp(1)
     torch.testing.assert_close(result, expected)
     upstream = torch.randn(31).double()
@@ -114,12 +115,13 @@ def test_log_partition_in_another_format_is_near_and_keeps_float32() -> None:
         assert torch.equal(log_partition_function(queries, keys, 0.2), exact), "autocast has no say"
 
 
-def test_log_partition_in_another_format_holds_over_many_tiles_and_odd_sizes() -> None:
+@pytest.mark.parametrize("kept_size", [0, 10**6])
+def test_log_partition_in_another_format_holds_over_many_tiles_and_odd_sizes(kept_size: int) -> None:
     torch.manual_seed(0)
     ours = [F.normalize(torch.randn(size, 8), dim=1).requires_grad_() for size in (300, 131)]
     theirs = [vectors.detach().clone().requires_grad_() for vectors in ours]
     weights = torch.rand(300)
-    result = log_partition_function(*ours, 0.5, torch.bfloat16, tile_size=131 * 150)
+    result = log_partition_function(*ours, 0.5, torch.bfloat16, tile_size=131 * 150, kept_size=kept_size)
     expected = (theirs[0] @ theirs[1].T / 0.5).logsumexp(1)
     torch.testing.assert_close(result, expected, atol=0.02, rtol=0.01)
     (result * weights).sum().backward()

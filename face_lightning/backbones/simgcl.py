@@ -13,6 +13,7 @@ from face_lightning.losses import contrast_with_all, unit_vectors
 from face_lightning.types import Embeddings, TrainingBatch
 
 _LOWEST_BITS = 0x0101010101010101  # of eight bytes
+_NOISE_TILE = 2**18  # numbers that are moved at a time on the CPU: their noise stays in a core's cache
 
 
 class SimGCL(LightGCN):
@@ -63,18 +64,32 @@ class SimGCL(LightGCN):
         self.noise_scale = noise_scale
         self.negatives = negatives
         self.max_contrasted = max_contrasted
+        self._first_layer: Tensor | None = None
+
+    def forward(self, graph: InteractionGraph) -> Embeddings:
+        """Propagated embeddings of users `(U, D)` and items `(I, D)`; both views start from the first layer."""
+        if not self.training:
+            return super().forward(graph)
+        self._first_layer = graph.propagate(self.tables.weight.detach())
+        total = graph.propagate_sum(self.tables.weight, self.num_layers, first=self._first_layer)
+        return self.split(self.combined(total))
 
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
         """`contrast` of the batch's users and of its items between two perturbed views."""
-        views = self._views(graph)
+        layer, self._first_layer = self._first_layer, None
+        assert layer is not None, "forward comes first, in training mode"
+        unique = [gather_unique(ids, self.max_contrasted) for ids in (batch.user_ids, batch.positive_ids)]
+        own = [own_rows(ids)[0] for ids in unique]
+        with torch.no_grad():
+            first = self._noisy(graph, layer.clone(), torch.cat([own[0], own[1] + self.num_users]))
+            second = self.split(self._noisy(graph, layer))
         terms = []
-        for ids, table, first, second in zip((batch.user_ids, batch.positive_ids), embeddings, *views, strict=True):
-            unique = gather_unique(ids, self.max_contrasted)
-            own = own_rows(unique)[0]
-            queries = with_gradient_of(F.embedding(own, first), F.embedding(own, table))
-            terms.append(self.contrast(unique, queries, with_gradient_of(second, table)))
+        sides = zip(unique, own, first.split([len(rows) for rows in own]), second, embeddings, strict=True)
+        for ids, rows, queries, keys, table in sides:
+            queries = with_gradient_of(queries, F.embedding(rows, table))
+            terms.append(self.contrast(ids, queries, with_gradient_of(keys, table)))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
     def contrast(self, ids: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
@@ -90,22 +105,20 @@ class SimGCL(LightGCN):
             keys, own = F.embedding(ids, keys), own_rows(torch.arange(len(ids), device=ids.device))[0]
         return contrast_with_all(unit_vectors(queries), unit_vectors(keys), own, self.temperature, share)
 
-    @torch.no_grad()
-    def _views(self, graph: InteractionGraph) -> tuple[Embeddings, Embeddings]:
-        """The embeddings twice, each with its own noise in every layer."""
-        nodes: Tensor = self.tables.weight
-        shared = graph.propagate(nodes)
-        first, second = (self._noisy(graph, nodes, shared) for _ in range(2))
-        return first, second
+    def _noisy(self, graph: InteractionGraph, layer: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The embeddings with noise in the first `layer`, in place, and in those that follow; of some nodes or all.
 
-    def _noisy(self, graph: InteractionGraph, nodes: Tensor, layer: Tensor) -> Embeddings:
-        """The embeddings with noise in the first `layer` and in those that follow."""
-        layer = perturb(layer, self.noise_scale)
-        total = nodes + layer
-        for _ in range(1, self.num_layers):
+        Of the last layer only the nodes that are asked for are computed.
+        """
+        total = self.tables.weight if rows is None else F.embedding(rows, self.tables.weight)
+        total = total + _rows_of(perturb_(layer, self.noise_scale), rows)
+        for number in range(2, self.num_layers + 1):
+            if rows is not None and number == self.num_layers:
+                total += perturb_(graph.propagate_to(rows, layer), self.noise_scale)
+                break
             layer = perturb_(graph.propagate(layer), self.noise_scale)
-            total += layer
-        return self.split(self.combined(total))
+            total += _rows_of(layer, rows)
+        return self.combined(total)
 
 
 def perturb(nodes: Tensor, scale: float) -> Tensor:
@@ -115,9 +128,16 @@ def perturb(nodes: Tensor, scale: float) -> Tensor:
 
 def perturb_(nodes: Tensor, scale: float) -> Tensor:
     """`perturb` in place."""
-    direction = _uniform_bytes(nodes)
-    length = scale / direction.norm(dim=1, keepdim=True)
-    return nodes.addcmul_(direction.copysign_(nodes.detach()), length)
+    rows = max(1, _NOISE_TILE // nodes.shape[1]) if nodes.device.type == "cpu" else len(nodes)
+    for tile in nodes.detach().split(rows):
+        direction = _uniform_bytes(tile)
+        length = scale / direction.norm(dim=1, keepdim=True)
+        tile.addcmul_(direction.copysign_(tile), length)
+    return nodes
+
+
+def _rows_of(layer: Tensor, rows: Tensor | None) -> Tensor:
+    return layer if rows is None else F.embedding(rows, layer)
 
 
 def with_gradient_of(values: Tensor, source: Tensor) -> Tensor:
