@@ -10,9 +10,10 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LinearLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
 from face_lightning.backbones import Backbone
 from face_lightning.errors import ConfigurationError, check_range
@@ -232,6 +233,13 @@ class Stage(L.LightningModule, ABC):
             schedulers.append({"scheduler": warmup, "interval": "step"})
         return [optimizer], schedulers
 
+    def on_fit_start(self) -> None:
+        """Warn where a cosine ends before the training does: the learning rate would rise again."""
+        for entry in self.trainer.lr_scheduler_configs:
+            told = told_of_rise(entry.scheduler, self.trainer.max_epochs or -1)
+            if told is not None:
+                rank_zero_warn(told)
+
     def _start_evaluation(self) -> None:
         self._ranker = None
         self._final = self.backbone(self.graph)
@@ -313,6 +321,16 @@ class Stage(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums of an epoch that was cut in its middle."""
         self.means.load_state_dict(checkpoint.get("epoch_means", {}))
+
+
+def told_of_rise(scheduler: object, epochs: int) -> str | None:
+    """What to tell the user where a `scheduler` stepped once an epoch raises the learning rate again before the end."""
+    if not isinstance(scheduler, CosineAnnealingLR) or scheduler.T_max >= epochs:
+        return None
+    return (
+        f"scheduler: its cosine ends after T_max {scheduler.T_max} epochs, and the learning rate rises again "
+        f"for the rest of trainer.max_epochs {epochs}; set --model.init_args.scheduler.init_args.T_max {epochs}"
+    )
 
 
 def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:

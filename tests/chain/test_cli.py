@@ -231,3 +231,10 @@ def test_command_line_beats_the_file_wherever_it_stands(world: World, capsys: py
 def test_fast_dev_run_leaves_nothing(world: World, tmp_path: Path) -> None:
     assert fit(world.config("stage1"), "--run_dir", tmp_path / "run", "--trainer.fast_dev_run", "true") == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_a_learning_rate_that_would_rise_again_is_told(chain: World, tmp_path: Path) -> None:
+    scheduler = "--model.init_args.scheduler"
+    cosine = scheduler, "torch.optim.lr_scheduler.CosineAnnealingLR", f"{scheduler}.init_args.T_max", "1"
+    with pytest.warns(UserWarning, match="T_max 1 epochs.*max_epochs 2;"):
+        fit(chain.config("stage1"), "--run_dir", tmp_path / "run", "--trainer.max_epochs", "2", *cosine)

@@ -3,9 +3,12 @@
 import math
 
 import pytest
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from face_lightning.backbones import GMF
+from face_lightning.stages.base import told_of_rise
 from face_lightning.stages.pretraining import PretrainingStage
 
 
@@ -36,3 +39,14 @@ def test_no_warm_up_no_schedule() -> None:
     (optimizer,), schedulers = stage.configure_optimizers()
     assert schedulers == []
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+
+
+def test_a_cosine_that_ends_early_is_told_with_its_cure() -> None:
+    optimizer = SGD(nn.Linear(1, 1).parameters())
+    told = told_of_rise(CosineAnnealingLR(optimizer, T_max=24), 48)
+    assert told is not None
+    assert "T_max 24 epochs" in told
+    assert told.endswith("T_max 48")
+    assert told_of_rise(CosineAnnealingLR(optimizer, T_max=24), 24) is None
+    assert told_of_rise(CosineAnnealingLR(optimizer, T_max=24), -1) is None, "a run without a last epoch"
+    assert told_of_rise(LambdaLR(optimizer, lambda epoch: 1.0), 48) is None
