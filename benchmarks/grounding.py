@@ -4,8 +4,9 @@ Fine-tunes stage 1 as CON.yaml says (RLMRec-Con), with vectors of several kinds 
 
 - texts: the encoder's vectors of the texts themselves
 - targets: what the words mean that anchoring aims at, which together lie nearest to the text
-- words: what the words of the run in RUN_DIR mean, as stage 3 grounds embeddings in them, but at rest
-- words of users, of items: those of one kind beside texts of the other
+- words: what the slots of the run in RUN_DIR mean, as stage 3 grounds embeddings in it
+- words shown: what the words alone mean that the run shows, one of each slot
+- words of users, of items: the slots' of one kind beside texts of the other
 
 All start from the same run of stage 1 (--init_from). Appends to results/grounding.jsonl; what is compared is validation
 Recall@20, and a variant that is on record is not run again.
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -28,18 +28,23 @@ from benchmarks.records import append_new, of_run
 from benchmarks.retrieval import learnt_words, similarity
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
-from face_lightning.stages.words import WordSpace
+from face_lightning.stages.describing import DescribingStage
+from face_lightning.stages.words import told_apart
 
 
-def vectors_of(words: WordSpace, run_dir: Path) -> dict[str, Tensor]:
+@torch.no_grad()
+def vectors_of(stage: DescribingStage, run_dir: Path, num_near: int) -> dict[str, Tensor]:
     """Vectors of all entities `(U + I, E)`, users first, by variant."""
+    words = stage.words
     texts, users = words.vectors, words.num_users
-    learnt = words.meanings(torch.tensor(learnt_words(words, run_dir)))
+    stage.eval()
+    learnt = stage.meanings(stage.backbone(stage.graph), num_near)
     targets = words.word_vectors[words.targets.tokens].mean(1)
     return {
         "texts": texts,
-        "targets": F.normalize(targets - targets.mean(0), dim=1),
+        "targets": told_apart(targets),
         "words": learnt,
+        "words shown": words.meanings(torch.tensor(learnt_words(words, run_dir))),
         "words of users": torch.cat([learnt[:users], texts[users:]]),
         "words of items": torch.cat([texts[:users], learnt[users:]]),
     }
@@ -87,12 +92,14 @@ def main() -> None:
     parser.add_argument("--init_from", type=Path, required=True, help="the run of stage 1")
     parser.add_argument("--data", type=Path, required=True, help="the folder that all of them read")
     parser.add_argument("--variants", nargs="+", help="all if left out")
+    parser.add_argument("--near", type=int, default=16, help="words of a slot that take part in its meaning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/grounding"))
     options = parser.parse_args()
-    words: WordSpace = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0].words
+    stage = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0]
+    words = stage.words
     told = json.loads((options.run / "result.json").read_text())
-    found = vectors_of(words, options.run)
+    found = vectors_of(stage, options.run, options.near)
     table = Table("vectors", "validation Recall@20", "of stage 1", title=f"{told['dataset']}, {told['backbone']}")
     start = best(options.init_from)
     for variant in options.variants or found:

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -167,22 +167,33 @@ class TokenMapper(nn.Module):
         target = self._normalize(embeddings[rows]).detach()
         return Mapped(concepts, codes, rows, quantized, target, self.decode(quantized.quantized))
 
-    @torch.no_grad()
     def describe(self, embeddings: Iterable[Tensor]) -> Tensor:
-        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`.
+        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`; see `over_tiles`."""
+        return self.over_tiles(embeddings, lambda concepts, codes: self.quantizer(concepts, codes).indices[0])
 
-        Processes share the work tile by tile, so that all of them must ask, for the same tiles.
+    @torch.no_grad()
+    def over_tiles(self, embeddings: Iterable[Tensor], told_by: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """What concept vectors tell of embeddings that come in tiles `(N, D)`, one after the other.
+
+        Args:
+            embeddings: The same tiles for all processes, who share the work and must all ask.
+            told_by: Function of concept vectors `(N, S, d)` and codes `(V, d)`, which gives a row for each embedding.
+
+        Returns:
+            These rows `(B, ...)`, in the order of the embeddings.
         """
         codes = self.quantizer.codes()
-        parts, counts = [torch.empty(0, self.num_descriptors, dtype=torch.long, device=codes.device)], []
+        parts, counts = [], []
         for number, tile in enumerate(embeddings):
             counts.append(len(tile))
             if number % world_size() == rank():
-                parts.append(self.quantizer(self.encode(tile), codes).indices[0])
-        described = gather_rows(torch.cat(parts))
+                parts.append(told_by(self.encode(tile), codes))
+        if not parts:  # fewer tiles than processes: no row, but of the same form as those of others
+            parts.append(told_by(self.encode(tile[:1]), codes)[:0])
+        told = gather_rows(torch.cat(parts))
         tiles = torch.arange(sum(counts)).split(counts)
         places = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
-        return described[places.argsort().to(described.device)]
+        return told[places.argsort().to(told.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
         normal = self._layer_norm(embeddings)

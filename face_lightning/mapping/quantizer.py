@@ -112,9 +112,7 @@ class ResidualQuantizer(nn.Module):
             codes: `codes()`, where the caller has them already.
         """
         codes = self.codes() if codes is None else codes
-        if codes.device != self._search_device:
-            self._search, self._search_device = build_search(self._backend, codes.device), codes.device
-        self._search.refresh(self._indexed(codes))
+        self._refresh(codes)
         queries = self.queries(inputs)
         residual, total = queries, torch.zeros_like(queries)
         indices, codebook_loss, commitment_loss = [], inputs.new_zeros(()), inputs.new_zeros(())
@@ -130,10 +128,17 @@ class ResidualQuantizer(nn.Module):
         return Quantized(quantized, torch.stack(indices), codebook_loss, commitment_loss)
 
     @torch.no_grad()
-    def nearest(self, inputs: Tensor, top_k: int) -> Tensor:
-        """Tokens `(B, S, K)` nearest to inputs `(B, S, d)`, best first, among the codes of the last `forward`."""
+    def nearest(self, inputs: Tensor, top_k: int, codes: Tensor | None = None) -> Tensor:
+        """Tokens `(B, S, K)` nearest to inputs `(B, S, d)`, best first, among these codes or the last ones."""
+        if codes is not None:
+            self._refresh(codes)
         queries = self._query(self.queries(inputs))
         return self._search.search(queries.flatten(0, 1), top_k).view(*inputs.shape[:2], -1)
+
+    def _refresh(self, codes: Tensor) -> None:
+        if codes.device != self._search_device:
+            self._search, self._search_device = build_search(self._backend, codes.device), codes.device
+        self._search.refresh(self._indexed(codes))
 
     def _scale(self, level: int) -> Tensor | float:
         return self.log_scales[level - 1].exp() if level and self.similarity == "cosine" else 1.0

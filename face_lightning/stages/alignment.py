@@ -30,9 +30,10 @@ class AlignmentStage(DescribingStage):
         step; lexical anchoring stays on, without which the encoder's gradient destroys the words. What the
         paper hopes the mapper's gradient will do for the recommender is done directly besides: grounding
         contrasts the backbone's embedding of each user and item of a batch with what its words mean, the
-        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. Its words are those that
-        the stage starts with, and rest: words that follow the embeddings that follow the words would only
-        repeat what the recommender believes already.
+        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. A slot means the words
+        near to it, in the measure in which it expects them: the one that is shown tells less than the mapper
+        knows (`benchmarks.grounding`). These are the words that the stage starts with, and rest: words that
+        follow the embeddings that follow the words would only repeat what the recommender believes already.
 
     Args:
         aligned_per_step: Entities of a step that go through the encoder, at most, of those that are quantized; null
@@ -44,6 +45,7 @@ class AlignmentStage(DescribingStage):
         token_gradient: How the gradient reaches the concepts behind the chosen words.
         grounding: Builds the contrast of embeddings with the meaning of their words, from the widths of
             embeddings and word vectors; null for none, as the paper.
+        grounding_words: Words of a slot that take part in its meaning, the nearest ones.
         mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
         backbone_gradient: Share of the gradient of the mapper's losses that reaches the backbone: all of it, as
             in the paper, or less, as those losses are many times the recommender's and would rule it; at 0 the
@@ -51,8 +53,8 @@ class AlignmentStage(DescribingStage):
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
-        ConfigurationError: If the temperature or the number of entities is not positive, or `backbone_gradient`
-            is not in 0..1.
+        ConfigurationError: If the temperature or a number of entities or words is not positive, or
+            `backbone_gradient` is not in 0..1.
     """
 
     name: ClassVar[str] = "alignment"
@@ -67,6 +69,7 @@ class AlignmentStage(DescribingStage):
         symmetric: bool = False,
         token_gradient: TokenGradient = "soft",
         grounding: Callable[[int, int], ContrastiveText] | None = None,
+        grounding_words: int = 16,
         mapper_lr_factor: float = 1.0,
         backbone_gradient: float = 0.03,
         **kwargs: Any,  # noqa: ANN401
@@ -74,12 +77,13 @@ class AlignmentStage(DescribingStage):
         check_range("temperature", temperature, above=0, usual="0.05")
         if aligned_per_step is not None:
             check_range("aligned_per_step", aligned_per_step, least=1, usual="64")
+        check_range("grounding_words", grounding_words, least=1, usual="16")
         check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="0.03, or 1 as in the paper,")
         super().__init__(**kwargs)
         self.mapper_lr_factor = mapper_lr_factor
         self.backbone_gradient = backbone_gradient
-        self._grounds: Tensor | None = None  # descriptors that embeddings are grounded in
-        self._meanings = torch.empty(0)
+        self._meanings: Tensor | None = None  # what embeddings are grounded in
+        self.grounding_words = grounding_words
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
         self.aligned_per_step = aligned_per_step
         self.temperature = temperature
@@ -108,21 +112,20 @@ class AlignmentStage(DescribingStage):
         """Let the embeddings be grounded in the words that they start with; a resume takes up the same."""
         super().begin(embeddings)
         if self.grounding is not None:
-            if self._grounds is None:
-                self._grounds = self.describe(embeddings)
-            self._meanings = self.words.meanings(self._grounds.to(self.device))
+            if self._meanings is None:
+                self._meanings = self.meanings(embeddings, self.grounding_words).half()
+            self._meanings = self._meanings.to(self.device, torch.float32)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the words that embeddings are grounded in, besides what every stage with words does."""
+        """Keep what embeddings are grounded in, besides what every stage with words does."""
         super().on_save_checkpoint(checkpoint)
-        if self._grounds is not None:
-            checkpoint["grounds"] = self._grounds.int().cpu()
+        if self._meanings is not None:
+            checkpoint["meanings"] = self._meanings.half().cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them up again."""
+        """Take it up again."""
         super().on_load_checkpoint(checkpoint)
-        if "grounds" in checkpoint:
-            self._grounds = checkpoint["grounds"].long()
+        self._meanings = checkpoint.get("meanings")
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """All loss terms of the step; `alignment/accuracy` and `alignment/modality_gap` are logged besides."""
@@ -137,7 +140,8 @@ class AlignmentStage(DescribingStage):
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         losses |= {name: batch.entity_share * loss for name, loss in own.items()}
         if self.grounding is not None:
-            everyone = torch.ones(len(self._meanings), dtype=torch.bool, device=self._meanings.device)
+            assert self._meanings is not None, "on_train_start comes first"
+            everyone = torch.ones(len(self._meanings), dtype=torch.bool, device=self.device)
             losses["grounding"] = self.grounding.loss(batch, embeddings, self._meanings, everyone)
         if self.loss_weights["alignment"] > 0:
             quantized = self._aligned_rows(entity_ids[mapped.rows]) if batch.entity_share else entity_ids[:0]

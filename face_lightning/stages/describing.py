@@ -10,7 +10,7 @@ from face_lightning.errors import check_range
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.base import Stage
 from face_lightning.stages.health import WordWatch
-from face_lightning.stages.words import WordSpace
+from face_lightning.stages.words import WordSpace, told_apart
 from face_lightning.types import Embeddings
 
 
@@ -94,6 +94,20 @@ class DescribingStage(Stage):
     def describe(self, embeddings: Embeddings) -> Tensor:
         """Descriptors of all entities `(U + I, S)`, users first; all processes must ask."""
         return self.mapper.describe(self.tiles(embeddings))
+
+    def meanings(self, embeddings: Embeddings, num_near: int) -> Tensor:
+        """What the slots of all entities mean together, unit vectors `(U + I, E)`; all processes must ask.
+
+        Args:
+            embeddings: Of all users and items.
+            num_near: Words of a slot that may be meant; more tell more than the one that is shown.
+        """
+
+        def expected(concepts: Tensor, codes: Tensor) -> Tensor:
+            near = self.mapper.quantizer.nearest(concepts, min(num_near, len(codes)), codes)
+            return self.words.expected_vectors(concepts, codes, near)
+
+        return told_apart(self.mapper.over_tiles(self.tiles(embeddings, 128), expected))
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""

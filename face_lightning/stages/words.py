@@ -168,16 +168,28 @@ class WordSpace:
         return losses
 
     def meanings(self, descriptors: Tensor) -> Tensor:
-        """What the words of each entity mean together, as unit vectors `(N, E)`.
-
-        The mean of the encoder's vectors of the words alone, centred over the vocabulary and over the
-        entities, because what all have in common tells none from another.
+        """What the words of each entity mean together, as `told_apart` has it `(N, E)`.
 
         Args:
             descriptors: `(N, S)`.
         """
-        means = torch.cat([self.word_vectors[rows].mean(1) for rows in descriptors.split(4096)])
-        return F.normalize(means - means.mean(0), dim=1)
+        return told_apart(torch.cat([self.word_vectors[rows].mean(1) for rows in descriptors.split(4096)]))
+
+    def expected_vectors(self, concepts: Tensor, codes: Tensor, near: Tensor) -> Tensor:
+        """Mean over slots of the word vector that each expects, `(N, E)`.
+
+        A slot expects its near words as anchoring does: by a softmax of their inner products.
+
+        Args:
+            concepts: `(N, S, d)`.
+            codes: `(V, d)`.
+            near: Words that may be meant, `(N, S, K)`.
+        """
+        logits = torch.einsum("nsd,nskd->nsk", concepts, F.embedding(near, codes)) / self.anchoring_temperature
+        probabilities = logits.softmax(-1) / concepts.shape[1]
+        return F.embedding_bag(
+            near.flatten(1), self.word_vectors, mode="sum", per_sample_weights=probabilities.flatten(1)
+        )
 
     def encode_words(self, words: Tensor, entity_ids: Tensor) -> Tensor:
         """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, each in the prompt of its entity."""
@@ -235,6 +247,11 @@ class WordSpace:
             members = members[self.present[members]]
             found[kind] = members[:: max(1, -(-len(members) // self.retrieval_limit))]
         return found
+
+
+def told_apart(means: Tensor) -> Tensor:
+    """Unit vectors `(N, E)` of means of word vectors, centred: what all have in common tells none from another."""
+    return F.normalize(means - means.mean(0), dim=1)
 
 
 def gather_entities(embeddings: Embeddings, entity_ids: Tensor) -> Tensor:

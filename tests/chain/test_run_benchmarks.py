@@ -89,8 +89,8 @@ def test_runs_of_a_set_are_kept_once(
 def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
     chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = grounding.load_run(chain.run("stage3"))[0].words
-    found = grounding.vectors_of(words, chain.run("stage3"))
+    stage = grounding.load_run(chain.run("stage3"))[0]
+    words, found = stage.words, grounding.vectors_of(stage, chain.run("stage3"), num_near=3)
     users = words.num_users
     assert torch.equal(found["words of users"][:users], found["words"][:users])
     assert torch.equal(found["words of users"][users:], words.vectors[users:])

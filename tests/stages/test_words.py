@@ -12,7 +12,7 @@ from torch import Tensor
 from face_lightning.errors import ConfigurationError
 from face_lightning.stages.base import _plain
 from face_lightning.stages.retrieval import num_better
-from face_lightning.stages.words import WordSpace, gather_entities
+from face_lightning.stages.words import WordSpace, gather_entities, told_apart
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, save_codebook
 from face_lightning.types import Embeddings
@@ -25,6 +25,23 @@ def test_entities_are_gathered_from_both_tables() -> None:
     assert torch.equal(gather_entities(Embeddings(users, items), ids), expected)
     for side in (torch.tensor([1]), torch.tensor([4, 5]), torch.tensor([], dtype=torch.long)):  # one table or none
         assert torch.equal(gather_entities(Embeddings(users, items), side), torch.cat([users, items])[side])
+
+
+def test_slots_expect_their_near_words_as_a_loop_says() -> None:
+    torch.manual_seed(0)
+    concepts, codes = (F.normalize(torch.randn(shape), dim=-1) for shape in ((3, 2, 5), (9, 5)))
+    near = torch.stack([torch.randperm(9)[:4] for _ in range(6)]).view(3, 2, 4)
+    space = WordSpace.__new__(WordSpace)
+    space.word_vectors, space.anchoring_temperature = torch.randn(9, 7), 0.3
+    expected = torch.zeros(3, 7)
+    for entity, slot in itertools.product(range(3), range(2)):
+        words = near[entity, slot].tolist()
+        weights = [torch.exp(concepts[entity, slot] @ codes[word] / 0.3) for word in words]
+        for word, weight in zip(words, weights, strict=True):
+            expected[entity] += weight / sum(weights) * space.word_vectors[word] / 2
+    torch.testing.assert_close(space.expected_vectors(concepts, codes, near), expected)
+    alone = space.expected_vectors(concepts, codes, near[:, :, :1])
+    torch.testing.assert_close(told_apart(alone), space.meanings(near[:, :, 0]))
 
 
 class FixedSpace(WordSpace):
