@@ -4,9 +4,9 @@ Fine-tunes stage 1 as CON.yaml says (RLMRec-Con), with vectors of several kinds 
 
 - texts: the encoder's vectors of the texts themselves
 - targets: what the words mean that anchoring aims at, which together lie nearest to the text
-- words: what the slots of the run in RUN_DIR mean, as stage 3 grounds embeddings in it
-- words shown: what the words alone mean that the run shows, one of each slot
-- words of users, of items: the slots' of one kind beside texts of the other
+- slots: what the slots of the run in RUN_DIR mean, as stage 3 grounds embeddings in it
+- words: what the words alone mean that the run shows, one of each slot
+- slots of users, of items: those of one kind beside texts of the other
 
 All start from the same run of stage 1 (--init_from). Appends to results/grounding.jsonl; what is compared is validation
 Recall@20, and a variant that is on record is not run again.
@@ -43,10 +43,10 @@ def vectors_of(stage: DescribingStage, run_dir: Path, num_near: int) -> dict[str
     return {
         "texts": texts,
         "targets": told_apart(targets),
-        "words": learnt,
-        "words shown": words.meanings(torch.tensor(learnt_words(words, run_dir))),
-        "words of users": torch.cat([learnt[:users], texts[users:]]),
-        "words of items": torch.cat([texts[:users], learnt[users:]]),
+        "slots": learnt,
+        "words": words.meanings(torch.tensor(learnt_words(words, run_dir))),
+        "slots of users": torch.cat([learnt[:users], texts[users:]]),
+        "slots of items": torch.cat([texts[:users], learnt[users:]]),
     }
 
 

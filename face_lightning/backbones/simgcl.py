@@ -13,7 +13,6 @@ from face_lightning.losses import contrast_with_all, unit_vectors
 from face_lightning.types import Embeddings, TrainingBatch
 
 _LOWEST_BITS = 0x0101010101010101  # of eight bytes
-_NOISE_TILE = 2**18  # numbers that are moved at a time on the CPU: their noise stays in a core's cache
 
 
 class SimGCL(LightGCN):
@@ -128,12 +127,9 @@ def perturb(nodes: Tensor, scale: float) -> Tensor:
 
 def perturb_(nodes: Tensor, scale: float) -> Tensor:
     """`perturb` in place."""
-    rows = max(1, _NOISE_TILE // nodes.shape[1]) if nodes.device.type == "cpu" else len(nodes)
-    for tile in nodes.detach().split(rows):
-        direction = _uniform_bytes(tile)
-        length = scale / direction.norm(dim=1, keepdim=True)
-        tile.addcmul_(direction.copysign_(tile), length)
-    return nodes
+    direction = _uniform_bytes(nodes)
+    length = scale / direction.norm(dim=1, keepdim=True)
+    return nodes.addcmul_(direction.copysign_(nodes.detach()), length)
 
 
 def _rows_of(layer: Tensor, rows: Tensor | None) -> Tensor:

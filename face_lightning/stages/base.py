@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
+from torch.optim.lr_scheduler import LinearLR
 
 from face_lightning.backbones import Backbone
 from face_lightning.errors import ConfigurationError, check_range
@@ -31,6 +31,7 @@ from face_lightning.stages.columns import (
     sum_of_columns,
 )
 from face_lightning.stages.means import EpochMeans
+from face_lightning.stages.schedule import told_of_rise
 from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
 
 
@@ -321,16 +322,6 @@ class Stage(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the sums of an epoch that was cut in its middle."""
         self.means.load_state_dict(checkpoint.get("epoch_means", {}))
-
-
-def told_of_rise(scheduler: object, epochs: int) -> str | None:
-    """What to tell the user where a `scheduler` stepped once an epoch raises the learning rate again before the end."""
-    if not isinstance(scheduler, CosineAnnealingLR) or scheduler.T_max >= epochs:
-        return None
-    return (
-        f"scheduler: its cosine ends after T_max {scheduler.T_max} epochs, and the learning rate rises again "
-        f"for the rest of trainer.max_epochs {epochs}; set --model.init_args.scheduler.init_args.T_max {epochs}"
-    )
 
 
 def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:

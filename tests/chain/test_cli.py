@@ -237,4 +237,5 @@ def test_a_learning_rate_that_would_rise_again_is_told(chain: World, tmp_path: P
     scheduler = "--model.init_args.scheduler"
     cosine = scheduler, "torch.optim.lr_scheduler.CosineAnnealingLR", f"{scheduler}.init_args.T_max", "1"
     with pytest.warns(UserWarning, match="T_max 1 epochs.*max_epochs 2;"):
-        fit(chain.config("stage1"), "--run_dir", tmp_path / "run", "--trainer.max_epochs", "2", *cosine)
+        assert fit(chain.config("stage1"), "--run_dir", tmp_path / "run", "--trainer.max_epochs", "2", *cosine) == 0
+    assert len(rows(tmp_path / "run")) == 2, "told, not refused"

@@ -92,20 +92,20 @@ def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
     stage = grounding.load_run(chain.run("stage3"))[0]
     words, found = stage.words, grounding.vectors_of(stage, chain.run("stage3"), num_near=3)
     users = words.num_users
-    assert torch.equal(found["words of users"][:users], found["words"][:users])
-    assert torch.equal(found["words of users"][users:], words.vectors[users:])
-    assert torch.equal(found["words of items"], torch.cat([words.vectors[:users], found["words"][users:]]))
+    assert torch.equal(found["slots of users"][:users], found["slots"][:users])
+    assert torch.equal(found["slots of users"][users:], words.vectors[users:])
+    assert torch.equal(found["slots of items"], torch.cat([words.vectors[:users], found["slots"][users:]]))
     config = yaml.safe_load((chain.run("stage1") / "config.yaml").read_text())
     text = {"class_path": "ContrastiveText", "init_args": {"weight": 0.1}}
     config["model"]["init_args"] |= {"text": text, "encoder": config_of_encoder(chain)}
     (tmp_path / "con.yaml").write_text(yaml.safe_dump(config))
-    told = ["grounding", str(chain.run("stage3")), "--config", str(tmp_path / "con.yaml"), "--variants", "words"]
+    told = ["grounding", str(chain.run("stage3")), "--config", str(tmp_path / "con.yaml"), "--variants", "slots"]
     told += ["--init_from", str(chain.run("stage1")), "--data", str(chain.root / "data"), "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", told)
     grounding.main()
     grounding.main()
     (line,) = (json.loads(line) for line in (results / "grounding.jsonl").read_text().splitlines())
-    assert (line["variant"], line["words_of"]) == ("words", "alignment")
+    assert (line["variant"], line["words_of"]) == ("slots", "alignment")
     assert f"{line['metrics']['val/recall@20']:.4f}" in capsys.readouterr().out
 
 

@@ -8,8 +8,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from face_lightning.backbones import GMF
-from face_lightning.stages.base import told_of_rise
 from face_lightning.stages.pretraining import PretrainingStage
+from face_lightning.stages.schedule import told_of_rise
 
 
 def test_learning_rates_rise_over_the_warm_up_and_follow_the_schedule() -> None:
