@@ -37,11 +37,11 @@ def vectors(rows: int, seed: int) -> Tensor:
     return torch.randn(rows, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def describe() -> Tensor:
-    """Words of 11 entities in tiles of 2."""
+def describe(tile: int = 2) -> Tensor:
+    """Words of 11 entities in tiles, of which there may be fewer than processes."""
     torch.manual_seed(0)
     mapper = TokenMapper(torch.randn(20, 8), 6, num_descriptors=3, concept_dim=4, feedforward_dim=8, search="torch")
-    return mapper.eval().describe(torch.randn(11, 6).split(2))
+    return mapper.eval().describe(torch.randn(11, 6).split(tile))
 
 
 def gather_and_contrast(sizes: Sequence[int]) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def gather_and_contrast(sizes: Sequence[int]) -> dict[str, Any]:
         "unique": gather_unique(torch.tensor([5, rank(), rank(), 7])).tolist(),
         "some": gather_unique(torch.tensor([5, rank(), rank(), 7]), 2).tolist(),
         "described": describe(),
+        "described at once": describe(11),
         "largest": (largest(3 * rank()), largest(-rank())),
         "loss": average(loss.detach()),
         "queries": queries.grad,
@@ -116,6 +117,7 @@ def test_symmetric_contrast_over_processes_is_that_of_one(both: list[Any], case:
 def test_processes_share_the_words_to_find(both: list[Any]) -> None:
     for gathered, _ in both:
         assert torch.equal(gathered[0]["described"], describe())
+        assert torch.equal(gathered[1]["described at once"], describe(11)), "the first process did it all"
 
 
 def test_some_ids_of_a_batch_are_chosen_without_favour() -> None:
