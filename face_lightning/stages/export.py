@@ -30,7 +30,7 @@ def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words
 
 
 def write_descriptors(words: WordSpace, descriptors: Tensor, user_ids: Any, item_ids: Any, path: Path) -> None:  # noqa: ANN401
-    """Write `kind`, original `id`, `label`, `words` and `text` of every entity as Parquet.
+    """Write `kind`, original `id`, `label`, `words` (as `WordSpace.spell` orders them) and `text` of all as Parquet.
 
     Args:
         words: Word space that has read the entities' texts.
@@ -39,13 +39,12 @@ def write_descriptors(words: WordSpace, descriptors: Tensor, user_ids: Any, item
         item_ids: Original ids of items `(I,)`, strings.
         path: File to write.
     """
-    vocabulary = words.codebook.words
     table = pa.table(
         {
             "kind": pa.array(["user"] * len(user_ids) + ["item"] * len(item_ids)).dictionary_encode(),
             "id": pa.array([*user_ids.tolist(), *item_ids.tolist()], pa.string()),
             "label": pa.array(words.labels, pa.string()),
-            "words": pa.array([[vocabulary[token] for token in row] for row in descriptors.tolist()]),
+            "words": pa.array(words.spell(descriptors)),
             "text": pa.array(words.texts, pa.string()),
         }
     )

@@ -212,11 +212,24 @@ class WordSpace:
             num_users: Users to show.
         """
         rows = [*range(self.num_users, self.num_users + num_items), *range(min(num_users, self.num_users))]
+        rows = rows[: len(descriptors)]
         lines = ["| entity | words |", "|---|---|"]
-        for row in rows[: len(descriptors)]:
-            words = " ".join(self.codebook.words[token] for token in descriptors[row].tolist())
-            lines.append(f"| {self.labels[row]} | {words} |")
+        for row, words in zip(rows, self.spell(descriptors[rows]), strict=True):
+            lines.append(f"| {self.labels[row]} | {' '.join(words)} |")
         return "\n".join(lines)
+
+    def spell(self, descriptors: Tensor) -> list[list[str]]:
+        """Words of entities as a person reads them: first those that agree best with what all of them mean together.
+
+        Args:
+            descriptors: `(N, S)`, one word of each slot.
+        """
+        ordered = []
+        for rows in descriptors.to(self.word_vectors.device).split(1024):
+            meant = self.word_vectors[rows]
+            agreement = torch.einsum("nse,ne->ns", meant, meant.mean(1))
+            ordered += rows.gather(1, agreement.argsort(dim=1, descending=True, stable=True)).tolist()
+        return [[self.codebook.words[token] for token in row] for row in ordered]
 
     def retrieval(self, descriptors: Tensor, num_candidates: Sequence[int] = CANDIDATES) -> dict[str, Tensor]:
         """How often words pick their own entity out of random candidates of its kind by its text.

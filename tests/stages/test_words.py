@@ -44,6 +44,15 @@ def test_slots_expect_their_near_words_as_a_loop_says() -> None:
     torch.testing.assert_close(told_apart(alone), space.meanings(near[:, :, 0]))
 
 
+def test_words_are_spelt_by_how_well_they_agree_with_all_of_the_entity() -> None:
+    space = WordSpace.__new__(WordSpace)
+    space.codebook = SimpleNamespace(words=("zombie", "undead", "ale", "car", "truck"))
+    space.word_vectors = torch.tensor([[1, 0, 0], [0.9, 0.4, 0], [0, 0, 1], [0, 1, 0], [0, 0.9, 0.4]])
+    spelt = space.spell(torch.tensor([[2, 0, 1], [4, 3, 0]]))
+    assert spelt == [["zombie", "undead", "ale"], ["car", "truck", "zombie"]]
+    assert space.spell(torch.tensor([[2, 0]])) == [["ale", "zombie"]]  # who agree equally keep the order of their slots
+
+
 class FixedSpace(WordSpace):
     """A word space whose sentence vectors are given, so that no encoder is needed."""
 
