@@ -25,15 +25,16 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append_new, of_run
-from benchmarks.retrieval import learnt_words, similarity
+from benchmarks.retrieval import similarity
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
 from face_lightning.stages.describing import DescribingStage
+from face_lightning.stages.export import descriptors_of
 from face_lightning.stages.words import told_apart
 
 
 @torch.no_grad()
-def vectors_of(stage: DescribingStage, run_dir: Path, num_near: int) -> dict[str, Tensor]:
+def vectors_of(stage: DescribingStage, num_near: int) -> dict[str, Tensor]:
     """Vectors of all entities `(U + I, E)`, users first, by variant."""
     words = stage.words
     texts, users = words.vectors, words.num_users
@@ -44,7 +45,7 @@ def vectors_of(stage: DescribingStage, run_dir: Path, num_near: int) -> dict[str
         "texts": texts,
         "targets": told_apart(targets),
         "slots": learnt,
-        "words": words.meanings(torch.tensor(learnt_words(words, run_dir))),
+        "words": words.meanings(descriptors_of(stage)),
         "slots of users": torch.cat([learnt[:users], texts[users:]]),
         "slots of items": torch.cat([texts[:users], learnt[users:]]),
     }
@@ -99,14 +100,14 @@ def main() -> None:
     stage = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0]
     words = stage.words
     told = json.loads((options.run / "result.json").read_text())
-    found = vectors_of(stage, options.run, options.near)
+    found = vectors_of(stage, options.near)
     table = Table("vectors", "validation Recall@20", "of stage 1", title=f"{told['dataset']}, {told['backbone']}")
     start = best(options.init_from)
     for variant in options.variants or found:
         reached = fine_tune(found[variant], variant, words.num_users, told, options)
         table.add_row(variant, f"{reached:.4f}", f"{reached / start - 1:+.1%}")
     Console().print(table)
-    tokens, users = learnt_words(words, options.run), torch.arange(words.num_users)
+    tokens, users = descriptors_of(stage).tolist(), torch.arange(words.num_users)
     items = torch.arange(words.num_users, len(tokens))
     alike = {kind: similarity(words, tokens, members) for kind, members in (("users", users), ("items", items))}
     print(f"rank correlation of similarities by learnt words and by texts: {alike}")

@@ -30,16 +30,9 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
-from face_lightning.commands.describe import read_words
 from face_lightning.stages.export import descriptors_of
 from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
 from face_lightning.stages.words import WordSpace
-
-
-def learnt_words(words: WordSpace, run_dir: Path) -> list[list[int]]:
-    """Tokens of all entities as the run left them, in the order in which they are shown."""
-    tokens = {word: token for token, word in enumerate(words.codebook.words)}
-    return [[tokens[word] for word in row] for row in read_words(run_dir)["words"].to_pylist()]
 
 
 def frequent_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
@@ -106,7 +99,7 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     stage = load_run(run_dir, extra)[0]
     words: WordSpace = stage.words
     told = json.loads((run_dir / "result.json").read_text())
-    learnt = descriptors_of(stage).tolist()  # in the order of slots, as the run's own test read them
+    learnt = descriptors_of(stage).tolist()
     num_descriptors = len(learnt[0])
     variants: dict[str, list[list[int]]] = {
         "learnt": learnt,

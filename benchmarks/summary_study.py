@@ -28,8 +28,9 @@ from benchmarks.loading import load_run
 from benchmarks.raw_chain import ROOT, SPACE, call
 from benchmarks.raw_form import IMPORT, write_raw
 from benchmarks.records import append, shared_data
-from benchmarks.retrieval import learnt_words, measure
+from benchmarks.retrieval import measure
 from benchmarks.smollm2 import FOLDER
+from face_lightning.stages.export import descriptors_of
 
 WRITERS = ("template", "smollm2")
 RECALL, PICKED = "test/recall@20", "words/retrieval_items@10"
@@ -104,8 +105,8 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
         fit(3, runs / writer / "stage3", runs / writer / "stage2", work, options, *given)
         metrics = json.loads((runs / writer / "stage3" / "result.json").read_text())["metrics"]
         other = work / f"{WRITERS[1 - WRITERS.index(writer)]}.jsonl"
-        words = load_run(runs / writer / "stage3", ["--data.summaries", str(other)])[0].words
-        crossed = measure(words, learnt_words(words, runs / writer / "stage3"))[PICKED]
+        stage = load_run(runs / writer / "stage3", ["--data.summaries", str(other)])[0]
+        crossed = measure(stage.words, descriptors_of(stage).tolist())[PICKED]
         shown = {key: metrics[key] for key in (RECALL, PICKED, "words/retrieval_users@10", "codebook/items_active")}
         results[writer] = {**shown, "picked by the other text": crossed}
     return results

@@ -90,7 +90,7 @@ def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
     chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = grounding.load_run(chain.run("stage3"))[0]
-    words, found = stage.words, grounding.vectors_of(stage, chain.run("stage3"), num_near=3)
+    words, found = stage.words, grounding.vectors_of(stage, num_near=3)
     users = words.num_users
     assert torch.equal(found["slots of users"][:users], found["slots"][:users])
     assert torch.equal(found["slots of users"][users:], words.vectors[users:])
