@@ -34,7 +34,8 @@ from face_lightning.inner_product import rank_items
 from face_lightning.mapping import anchoring
 from face_lightning.mapping import quantizer as mapping_quantizer
 from face_lightning.mapping.search import SearchBackend, TokenSearch, build_search, pick_greedily
-from face_lightning.stages import alignment, words
+from face_lightning.stages import alignment
+from face_lightning.words import space
 
 CPU = torch.device("cpu")
 
@@ -112,7 +113,7 @@ def observed(stage: Any, parts: Parts) -> Iterator[None]:  # noqa: ANN401
         parts.wrapped(alignment, "tokens_with_gradient", "words' gradient", parts.watch("backward: mapper, anchoring")),
         parts.wrapped(stage.words, "encode_words", "encoder", parts.watch("backward: encoder")),
         parts.wrapped(alignment, "info_nce", "contrast"),
-        parts.wrapped(words, "lexical_anchoring", "anchoring"),
+        parts.wrapped(space, "lexical_anchoring", "anchoring"),
     ]
     search = quantizer._search
     for attribute, name in (("refresh", "search: new codes"), ("search", "search")):

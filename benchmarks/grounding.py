@@ -28,9 +28,9 @@ from benchmarks.records import append_new, of_run
 from benchmarks.retrieval import similarity
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
+from face_lightning.runs.export import descriptors_of
 from face_lightning.stages.describing import DescribingStage
-from face_lightning.stages.export import descriptors_of
-from face_lightning.stages.words import told_apart
+from face_lightning.words.space import told_apart
 
 
 @torch.no_grad()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from face_lightning.checkpoint import init_from
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.runs.loading import init_from
 
 
 class _Loaded(FaceCLI):

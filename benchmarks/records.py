@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from face_lightning.stages.recorder import environment
+from face_lightning.runs.recorder import environment
 
 RESULTS = Path(__file__).parent / "results"
 

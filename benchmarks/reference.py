@@ -16,7 +16,7 @@ from torch import Tensor
 from face_lightning.backbones import GMF, Backbone, LightGCL, LightGCN, SimGCL
 from face_lightning.data.interactions import Interactions
 from face_lightning.graph import InteractionGraph
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class Reference:

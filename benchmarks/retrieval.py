@@ -30,9 +30,9 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
-from face_lightning.stages.export import descriptors_of
-from face_lightning.stages.retrieval import CANDIDATES, picking_accuracy
-from face_lightning.stages.words import WordSpace
+from face_lightning.runs.export import descriptors_of
+from face_lightning.words.retrieval import CANDIDATES, picking_accuracy
+from face_lightning.words.space import WordSpace
 
 
 def frequent_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:

@@ -27,9 +27,9 @@ from scipy.sparse import coo_array, csr_array
 
 from benchmarks.records import append
 from face_lightning.backbones import LightGCN
+from face_lightning.column_parallel import keep_own_columns, sum_of_columns
 from face_lightning.graph import build_graph
-from face_lightning.stages.columns import keep_own_columns, sum_of_columns
-from face_lightning.stages.recorder import peak_mib
+from face_lightning.runs.recorder import peak_mib
 
 FLOAT = 4  # bytes
 

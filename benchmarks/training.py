@@ -43,7 +43,7 @@ from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.metrics import ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.stages import PretrainingStage
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
 
 L2_WEIGHT = 0.01
 RATE = 4e-3  # learning rate at a batch of 4,096

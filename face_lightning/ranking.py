@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.inner_product import InnerProductSearch
-from face_lightning.types import Embeddings, EvaluationBatch
+from face_lightning.structures import Embeddings, EvaluationBatch
 
 
 class Ranker:

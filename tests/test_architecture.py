@@ -9,23 +9,27 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
-BOTTOM = {"errors", "types", "seeds", "imports", "hardware", "allocator", "distributed"}
+BOTTOM = {"errors", "structures", "seeds", "imports", "hardware", "allocator", "distributed"}
 BELOW = {  # what each part may import besides itself and the bottom
     "graph": set(),
-    "losses": set(),
+    "losses": {"graph"},
+    "epoch_means": set(),
+    "schedules": set(),
+    "significance": set(),
     "metrics": set(),
     "inner_product": set(),
     "ranking": {"inner_product"},
-    "checkpoint": set(),
     "backbones": {"graph", "losses"},
-    "regularizers": {"backbones", "graph", "losses"},
     "mapping": {"inner_product", "losses"},
     "text": set(),
     "data": {"text", "graph"},
+    "words": {"mapping", "text"},
+    "column_parallel": {"backbones", "inner_product"},
     "stages": {
-        *("backbones", "regularizers", "mapping", "text", "metrics", "ranking", "inner_product", "losses", "graph"),
-        "checkpoint",
+        *("backbones", "column_parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
+        *("schedules", "text", "words"),
     },
+    "runs": {"stages", "words"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -75,7 +79,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_lightning_is_imported_in_its_places_only(path: Path) -> None:
     if any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imports(path.read_text())):
-        assert part_of(path) in ("cli", "commands", "stages") or path.name == "datamodule.py"
+        assert part_of(path) in ("cli", "column_parallel", "commands", "runs", "stages") or path.name == "datamodule.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -87,3 +91,9 @@ def test_heavy_packages_are_imported_late(path: Path) -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import face_lightning, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_no_two_modules_share_a_name_and_none_is_called_like_one_of_the_standard_library() -> None:
+    stems = [path.stem for path in FILES if path.stem != "__init__"]
+    assert not {stem for stem in stems if stems.count(stem) > 1}
+    assert not set(stems) & sys.stdlib_module_names

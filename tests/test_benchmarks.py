@@ -12,7 +12,7 @@ from face_lightning.backbones import Backbone
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.sampling import TrainingLoader
 from face_lightning.graph import build_graph
-from face_lightning.types import Embeddings
+from face_lightning.structures import Embeddings
 
 
 def matrices(seed: int = 0) -> list[sp.csr_array]:

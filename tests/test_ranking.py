@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from face_lightning import inner_product
 from face_lightning.inner_product import rank_items
 from face_lightning.ranking import Ranker, find_hits
-from face_lightning.types import Embeddings, EvaluationBatch
+from face_lightning.structures import Embeddings, EvaluationBatch
 
 SCORES = st.sampled_from([0.0, 1.0, 2.0, -1.0, -float("inf")])
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from face_lightning.backbones.base import Backbone
+from face_lightning.backbones.backbone import Backbone
 from face_lightning.backbones.gmf import GMF
 from face_lightning.backbones.lightgcl import LightGCL
 from face_lightning.backbones.lightgcn import LightGCN

@@ -1,8 +1,8 @@
 """GMF: matrix factorisation with a dot product."""
 
-from face_lightning.backbones.base import Backbone, EmbeddingTables
+from face_lightning.backbones.backbone import Backbone, EmbeddingTables
 from face_lightning.graph import InteractionGraph
-from face_lightning.types import Embeddings
+from face_lightning.structures import Embeddings
 
 
 class GMF(Backbone):

@@ -15,8 +15,8 @@ from face_lightning.backbones.lightgcn import LightGCN
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses import contrast_with_all, unit_vectors
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.losses.contrastive import contrast_with_all, unit_vectors
+from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class LightGCL(LightGCN):

@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from face_lightning.backbones.base import Backbone, EmbeddingTables
+from face_lightning.backbones.backbone import Backbone, EmbeddingTables
 from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
-from face_lightning.types import Embeddings
+from face_lightning.structures import Embeddings
 
 
 class LightGCN(Backbone):

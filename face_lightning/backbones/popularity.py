@@ -2,9 +2,9 @@
 
 import torch
 
-from face_lightning.backbones.base import Backbone
+from face_lightning.backbones.backbone import Backbone
 from face_lightning.graph import InteractionGraph
-from face_lightning.types import Embeddings
+from face_lightning.structures import Embeddings
 
 
 class Popularity(Backbone):

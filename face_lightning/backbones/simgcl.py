@@ -9,8 +9,8 @@ from torch import Tensor
 from face_lightning.backbones.lightgcn import LightGCN
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses import contrast_with_all, unit_vectors
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.losses.contrastive import contrast_with_all, unit_vectors
+from face_lightning.structures import Embeddings, TrainingBatch
 
 _LOWEST_BITS = 0x0101010101010101  # of eight bytes
 

@@ -11,7 +11,7 @@ from face_lightning.backbones.simgcl import SimGCL, perturb
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class XSimGCL(SimGCL):

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
-from face_lightning.commands.results import read_result, test_users
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
-from face_lightning.statistics import compare_paired, correct_holm
+from face_lightning.runs.results import read_result, test_users
+from face_lightning.significance import compare_paired, correct_holm
 
 METRICS = ("test/recall@20", "test/ndcg@20")
 WORDS = (

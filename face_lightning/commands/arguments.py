@@ -9,13 +9,14 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from face_lightning.errors import ConfigurationError, check_range
-from face_lightning.stages.checkpoints import RunCheckpoint, RunEarlyStopping
+from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 
 LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
 # What a configuration may build. Their constructors neither run nor load code.
 TRUSTED = (
-    *("face_lightning.backbones", "face_lightning.data.readers", "face_lightning.mapping"),
-    *("face_lightning.regularizers", "face_lightning.stages", "face_lightning.text", "torch.optim"),
+    *("face_lightning.backbones", "face_lightning.column_parallel", "face_lightning.data.readers"),
+    *("face_lightning.losses", "face_lightning.mapping", "face_lightning.stages", "face_lightning.text"),
+    *("face_lightning.words", "torch.optim"),
     *("lightning.pytorch.accelerators", "lightning.pytorch.callbacks", "lightning.pytorch.cli"),
     *("lightning.pytorch.loggers", "lightning.pytorch.plugins", "lightning.pytorch.profilers"),
     "lightning.pytorch.strategies",

@@ -12,8 +12,8 @@ from face_lightning.commands import CommandParser
 from face_lightning.data.prepared import PreparedData, check_target, write_prepared
 from face_lightning.data.preparing import KINDS
 from face_lightning.data.profiles import DOMAINS
-from face_lightning.data.readers.files import InteractionFile
-from face_lightning.data.readers.rlmrec import RLMRecFolder
+from face_lightning.data.readers.interaction_file import InteractionFile
+from face_lightning.data.readers.rlmrec_folder import RLMRecFolder
 from face_lightning.errors import ConfigurationError
 
 

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from face_lightning.backbones import Popularity
 from face_lightning.commands.describe import read_words, select, word_table
-from face_lightning.commands.results import read_result, test_users
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.fetch import fetch_movielens_100k
 from face_lightning.data.readers import MovieLens100K
 from face_lightning.errors import ConfigurationError
+from face_lightning.runs.recorder import peak_mib
+from face_lightning.runs.results import read_result, test_users
+from face_lightning.significance import compare_paired
 from face_lightning.stages import PretrainingStage
-from face_lightning.stages.recorder import peak_mib
-from face_lightning.statistics import compare_paired
 
 CHAIN = {
     "stage1": "stage 1: GMF",

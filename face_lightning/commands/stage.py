@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import face_lightning.backbones
 import face_lightning.data.readers
 import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
-from face_lightning.checkpoint import check_stage, init_from, locate_checkpoint
 from face_lightning.commands.arguments import (
     LINKED,
     add_run_arguments,
@@ -27,12 +26,12 @@ from face_lightning.commands.arguments import (
 from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
-from face_lightning.stages import Stage
-from face_lightning.stages.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from face_lightning.stages.export import descriptors_of, has_words, write_descriptors, write_predictions
-from face_lightning.stages.folder import RunFolder, finished, holds_run, unfinished
-from face_lightning.stages.interruption import LastCheckpoint
-from face_lightning.stages.recorder import (
+from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from face_lightning.runs.export import descriptors_of, has_words, write_descriptors, write_predictions
+from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
+from face_lightning.runs.interruption import LastCheckpoint
+from face_lightning.runs.loading import check_stage, init_from, locate_checkpoint
+from face_lightning.runs.recorder import (
     RunRecorder,
     environment,
     gather_test_users,
@@ -40,6 +39,7 @@ from face_lightning.stages.recorder import (
     write_atomically,
     write_test_users,
 )
+from face_lightning.stages import Stage
 
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 

@@ -13,8 +13,8 @@ from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.summarizing import summary_requests, write_summary_file
 from face_lightning.errors import ConfigurationError, DataError
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
 from face_lightning.text.writing.run import Outcome, write_summaries
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
 
 Kind = Literal["item", "user"]
 

@@ -14,13 +14,13 @@ from rich.table import Table
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.coverage import coverage, near_duplicates
+from face_lightning.text.lexicon import frequent_words
 from face_lightning.text.models import VocabularyFiles
-from face_lightning.text.texts import read_texts
+from face_lightning.text.text_files import read_texts
 from face_lightning.text.vocabulary import (
     Codebook,
     CodebookReport,
     build_codebook,
-    frequent_words,
     save_codebook,
 )
 

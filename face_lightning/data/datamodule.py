@@ -14,7 +14,7 @@ from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
 from face_lightning.data.summarizing import with_summaries
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.text.words import frequent_words
+from face_lightning.text.lexicon import frequent_words
 
 
 class InteractionDataModule(L.LightningDataModule):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from face_lightning.errors import DataError
 from face_lightning.seeds import generator
-from face_lightning.types import EvaluationBatch, TrainingBatch
+from face_lightning.structures import EvaluationBatch, TrainingBatch
 
 
 class NegativeSampler:

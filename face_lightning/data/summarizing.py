@@ -9,7 +9,7 @@ from typing import Any, Literal
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.errors import DataError
-from face_lightning.text.writing.base import Kind, Request, Summary
+from face_lightning.text.writing.writer import Kind, Request, Summary
 
 _TOLD = ("title", "year", "author", "city", "tags", "profile")  # of each typical item of a user
 

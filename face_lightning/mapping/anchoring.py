@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.hardware import fast_format
-from face_lightning.losses import log_partition_function
+from face_lightning.losses.contrastive import log_partition_function
 
 
 class LexicalTargets(NamedTuple):

@@ -1,8 +1,8 @@
 """The three stages as LightningModules."""
 
+from face_lightning.column_parallel import ColumnParallelStrategy
 from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.stages.base import Stage
-from face_lightning.stages.columns import ColumnParallelStrategy
 from face_lightning.stages.mapping import MappingStage
 from face_lightning.stages.pretraining import PretrainingStage
 

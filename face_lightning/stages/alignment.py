@@ -8,12 +8,12 @@ from torch import Tensor
 
 from face_lightning.distributed import gather_rows, world_size
 from face_lightning.errors import check_range
-from face_lightning.losses import info_nce
+from face_lightning.losses.contrastive import info_nce
+from face_lightning.losses.text import ContrastiveText
 from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
-from face_lightning.regularizers import ContrastiveText
 from face_lightning.stages.describing import DescribingStage, draw_rows
-from face_lightning.stages.words import gather_entities
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
+from face_lightning.words.space import gather_entities
 
 _SHIFT = "alignment/shift"  # mean of words' vectors minus that of texts'
 

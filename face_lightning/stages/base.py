@@ -16,13 +16,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LinearLR
 
 from face_lightning.backbones import Backbone
-from face_lightning.errors import ConfigurationError, check_range
-from face_lightning.graph import InteractionGraph
-from face_lightning.losses import bayesian_personalized_ranking
-from face_lightning.metrics import RankingMetric, ranking_metrics
-from face_lightning.ranking import Ranker, find_hits
-from face_lightning.seeds import counter_seed
-from face_lightning.stages.columns import (
+from face_lightning.column_parallel import (
     ColumnRanker,
     gather_columns,
     keep_own_columns,
@@ -30,9 +24,15 @@ from face_lightning.stages.columns import (
     shares_columns,
     sum_of_columns,
 )
-from face_lightning.stages.means import EpochMeans
-from face_lightning.stages.schedule import told_of_rise
-from face_lightning.types import Embeddings, EvaluationBatch, TrainingBatch
+from face_lightning.epoch_means import EpochMeans
+from face_lightning.errors import ConfigurationError, check_range
+from face_lightning.graph import InteractionGraph
+from face_lightning.losses.ranking import bayesian_personalized_ranking
+from face_lightning.metrics import RankingMetric, ranking_metrics
+from face_lightning.ranking import Ranker, find_hits
+from face_lightning.schedules import told_of_rise
+from face_lightning.seeds import counter_seed
+from face_lightning.structures import Embeddings, EvaluationBatch, TrainingBatch
 
 
 class Stage(L.LightningModule, ABC):

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from face_lightning.errors import check_range
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.stages.base import Stage
-from face_lightning.stages.health import WordWatch
-from face_lightning.stages.words import WordSpace, told_apart
-from face_lightning.types import Embeddings
+from face_lightning.structures import Embeddings
+from face_lightning.words.monitor import WordMonitor
+from face_lightning.words.space import WordSpace, told_apart
 
 
 class DescribingStage(Stage):
@@ -52,7 +53,7 @@ class DescribingStage(Stage):
         self.reconstructed_per_step = reconstructed_per_step
         self.words = words(extra_words)
         self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
-        self.watch = WordWatch(self.words, self.mapper)
+        self.word_monitor = WordMonitor(self.words, self.mapper)
         self.loss_weights |= {
             "reconstruction": reconstruction_weight,
             "codebook": codebook_weight,
@@ -111,24 +112,33 @@ class DescribingStage(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
-        self.watch.log(self, self.describe(self.final_embeddings))
+        self._log_words(retrieval=False)
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:
         """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
-        self.watch.log(self, self.describe(self.final_embeddings), retrieval=True)
+        self._log_words(retrieval=True)
         super().on_test_epoch_end()
+
+    def _log_words(self, retrieval: bool) -> None:
+        """Log the health of all entities' words, and a sample of them as text."""
+        descriptors = self.describe(self.final_embeddings)
+        fitting = self.trainer.state.fn == "fit"
+        self.log_dict(self.word_monitor.measure(descriptors, fitting=fitting, retrieval=retrieval))
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("words", self.words.sample(descriptors), self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the health of words is compared with, besides what every stage keeps."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["words"] = self.watch.state_dict()
+        checkpoint["words"] = self.word_monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         super().on_load_checkpoint(checkpoint)
         if "words" in checkpoint:
-            self.watch.load_state_dict(checkpoint["words"])
+            self.word_monitor.load_state_dict(checkpoint["words"])
 
 
 def draw_rows(rows: Tensor, limit: int | None) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from face_lightning.distributed import average, own_rows, world_size
 from face_lightning.stages.describing import DescribingStage
-from face_lightning.stages.words import gather_entities
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
+from face_lightning.words.space import gather_entities
 
 # Of each entity: words of steam-vt pick 78 % of games after 15 and 99 % after 30 (benchmarks/results/raw_chain.jsonl).
 _FEW_VISITS, _ENOUGH_VISITS = 16, 30

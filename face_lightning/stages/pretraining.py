@@ -8,11 +8,11 @@ from torch import Tensor
 
 from face_lightning.backbones import Backbone
 from face_lightning.errors import ConfigurationError
-from face_lightning.regularizers import TextRegularizer
+from face_lightning.losses.text import TextRegularizer
 from face_lightning.stages.base import Stage
-from face_lightning.stages.texts import entity_vectors
+from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.words.entity_texts import entity_vectors
 
 
 class PretrainingStage(Stage):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from face_lightning.imports import import_optional
+from face_lightning.text.lexicon import IN_TEXT, base_forms, may_be_noun
 from face_lightning.text.vocabulary import Codebook
-from face_lightning.text.words import IN_TEXT, base_forms, may_be_noun
 
 _TILE = 1024
 _PURPOSE = "the report of a vocabulary"

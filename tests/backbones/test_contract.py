@@ -13,8 +13,8 @@ from face_lightning.backbones import Backbone
 from face_lightning.data.sampling import TrainingLoader
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses import bayesian_personalized_ranking
-from face_lightning.types import TrainingBatch
+from face_lightning.losses.ranking import bayesian_personalized_ranking
+from face_lightning.structures import TrainingBatch
 
 
 def subclasses(kind: type[Backbone]) -> list[type[Backbone]]:
@@ -30,7 +30,7 @@ every_backbone = pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kin
 
 def test_every_backbone_file_is_walked() -> None:
     folder = Path(face_lightning.backbones.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "base"}
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "backbone"}
     assert files == {kind.__module__.rpartition(".")[2] for kind in BACKBONES}
 
 

@@ -16,7 +16,7 @@ from face_lightning.backbones import LightGCL, SimGCL, XSimGCL
 from face_lightning.backbones.simgcl import perturb
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.types import Embeddings, TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
 
 CELLS = (np.random.default_rng(0).random((12, 9)) < 0.4).astype(np.float32)
 BATCH = TrainingBatch(

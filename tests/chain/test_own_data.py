@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from face_lightning.data.readers import PreparedFolder, RLMRecFolder
-from face_lightning.stages.words import WordSpace
+from face_lightning.words.space import WordSpace
 from tests.chain.tiny import World, face, fit, result
 
 

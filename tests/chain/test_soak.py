@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from face_lightning.backbones import GMF
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
+from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.stages import PretrainingStage
-from face_lightning.stages.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from tests.chain.tiny import QUIET, World, face, fit
 
 MAX_GROWTH_MIB = 24  # of a hundred cycles; allocators keep some

@@ -12,8 +12,8 @@ from scipy.sparse import coo_matrix
 from face_lightning.cli import main
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
-from face_lightning.text.writing.base import Summary
 from face_lightning.text.writing.journal import Journal
+from face_lightning.text.writing.writer import Summary
 
 GOOD = "People who enjoy quiet stories about the sea."
 

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 
 from face_lightning.data.sampling import EvaluationLoader, NegativeSampler, PopularitySampler, TrainingLoader
 from face_lightning.errors import DataError
-from face_lightning.types import TrainingBatch
+from face_lightning.structures import TrainingBatch
 
 
 @st.composite

@@ -16,8 +16,8 @@ from face_lightning.data.summarizing import (
     write_summary_file,
 )
 from face_lightning.errors import DataError
-from face_lightning.text.writing.base import Request, Summary, TemplateSummaries
 from face_lightning.text.writing.prompts import Prompts
+from face_lightning.text.writing.writer import Request, Summary, TemplateSummaries
 
 NUM_USERS, NUM_ITEMS = 4, 12
 RECORDS = [

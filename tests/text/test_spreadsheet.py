@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_lightning.errors import DataError
+from face_lightning.text.lexicon import read_word_list
 from face_lightning.text.spreadsheet import read_sheets
-from face_lightning.text.words import read_word_list
 
 SPACE = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 STRINGS = ["rank", "PoS", "word", "n", "v", "j", "time", "make", "new"]

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from face_lightning.errors import DataError
-from face_lightning.text.writing.base import Summary
+from face_lightning.text.writing.writer import Summary
 
 
 class Journal:

@@ -11,8 +11,8 @@ from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.cache import content_key
 from face_lightning.text.loading import told_in_one_line
 from face_lightning.text.models import ModelFiles, resolve_model
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, Summary
 from face_lightning.text.writing.prompts import AnswerError, Prompts
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class LocalWriter:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from face_lightning.text.cache import content_key
 from face_lightning.text.summaries import clean_fields, clip, template_environment
-from face_lightning.text.writing.base import Kind, Request
+from face_lightning.text.writing.writer import Kind, Request
 
 Answer = Literal["json", "text"]
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)

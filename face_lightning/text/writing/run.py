@@ -10,8 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, Summary, SummaryWriter
 from face_lightning.text.writing.journal import Journal
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary, SummaryWriter
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, Summary
 from face_lightning.text.writing.client import ChatClient, GiveUpError, Reply, RetryError
 from face_lightning.text.writing.prompts import AnswerError, Prompts
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class ServerWriter:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from face_lightning.errors import ConfigurationError, DataError
-from face_lightning.text.writing.base import Request
 from face_lightning.text.writing.local import LocalWriter
 from face_lightning.text.writing.prompts import Prompts
 from face_lightning.text.writing.run import write_summaries
+from face_lightning.text.writing.writer import Request
 
 SMOLLM2 = Path("~/.cache/face_lightning/models/SmolLM2-135M-Instruct").expanduser()
 FILMS = [Request("item", str(n), {"title": "toy " * (n + 1), "tags": ["war"] * (n + 1)}) for n in range(5)]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_lightning.data.profiles import DOMAINS
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, TemplateSummaries
 from face_lightning.text.writing.prompts import AnswerError, Prompts
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, TemplateSummaries
 
 FILM = Request(
     "item", "1", {"title": "Heat", "year": "1995", "tags": ["Crime", "Drama"], "profile": "A thief.\nA cop."}

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from face_lightning.text.writing.base import Request
 from face_lightning.text.writing.client import ChatClient
 from face_lightning.text.writing.prompts import Prompts
 from face_lightning.text.writing.run import write_summaries
 from face_lightning.text.writing.server import ServerWriter
+from face_lightning.text.writing.writer import Request
 
 SMOLLM2 = Path("~/.cache/face_lightning/models/SmolLM2-135M-Instruct").expanduser()
 LACKING = [name for name in ("fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_lightning.errors import DataError
-from face_lightning.text.writing.base import NOTHING_KNOWN, Request, Summary
 from face_lightning.text.writing.journal import Journal
 from face_lightning.text.writing.run import write_summaries
+from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class Recorded:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from face_lightning.errors import ConfigurationError, DataError
-from face_lightning.text.writing.base import Request, Summary
 from face_lightning.text.writing.client import ChatClient
 from face_lightning.text.writing.prompts import Prompts
 from face_lightning.text.writing.server import ServerWriter
+from face_lightning.text.writing.writer import Request, Summary
 
 GOOD = "People who enjoy quiet stories about the sea."
 

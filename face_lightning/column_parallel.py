@@ -1,0 +1,202 @@
+"""Column parallelism: processes share the columns of the tables where data parallelism shares the rows of a batch.
+
+Each of W processes holds D / W columns of every node's embedding and of their optimizer state. Propagation works on
+each column by itself, so it needs no communication; a score is a sum over columns, so only the partial dot products of
+a batch, or of a tile of the catalogue, are summed over processes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from face_lightning.backbones import GMF, Backbone, LightGCN
+from face_lightning.errors import ConfigurationError
+from face_lightning.inner_product import rank_items
+from face_lightning.structures import Embeddings, EvaluationBatch
+
+_TABLE = "tables.weight"  # of a backbone: the parameter whose columns are shared
+
+
+class ColumnParallelStrategy(DDPStrategy):
+    """`--trainer.strategy column_parallel`: stages 1 and 2 with the tables' columns spread over processes.
+
+    Checkpoints hold whole tables, and are the same as those of one process.
+    """
+
+    shares_columns = True
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is: tables share no gradient, and of other parameters the stage sees to it."""
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """State with whole tables on the first process; the others' is not written."""
+        return {name: self._whole(name, value) for name, value in super().lightning_module_state_dict().items()}
+
+    def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:  # noqa: ANN401
+        """Load this process's columns of whole tables."""
+        state = {name: self._own(name, value) for name, value in checkpoint["state_dict"].items()}
+        super().load_model_state_dict({**checkpoint, "state_dict": state}, strict)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """State of whole tables on the first process."""
+        return _changed(super().optimizer_state(optimizer), self._places(optimizer), whole_columns)
+
+    def load_optimizer_state_dict(self, checkpoint: Any) -> None:  # noqa: ANN401
+        """Load this process's columns of the optimizer's state."""
+        states = [
+            _changed(state, self._places(optimizer), own_columns)
+            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
+        ]
+        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
+
+    def _places(self, optimizer: Optimizer) -> set[int]:
+        """Numbers of the tables among an optimizer's parameters."""
+        assert self.lightning_module is not None
+        tables = {id(value) for name, value in self.lightning_module.named_parameters() if name.endswith(_TABLE)}
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return {number for number, parameter in enumerate(parameters) if id(parameter) in tables}
+
+    @staticmethod
+    def _whole(name: str, value: Tensor) -> Tensor:
+        return whole_columns(value) if name.endswith(_TABLE) else value
+
+    @staticmethod
+    def _own(name: str, value: Tensor) -> Tensor:
+        return own_columns(value) if name.endswith(_TABLE) else value
+
+
+StrategyRegistry.register("column_parallel", ColumnParallelStrategy, description="shares columns of the tables")
+
+
+def shares_columns(trainer: L.Trainer) -> bool:
+    """Whether the processes of a Trainer share columns of the tables."""
+    return bool(getattr(trainer.strategy, "shares_columns", False))
+
+
+def keep_own_columns(backbone: Backbone) -> str:
+    """Leave a backbone with this process's columns of its table; nothing happens where it has no others.
+
+    Returns:
+        The table's name.
+
+    Raises:
+        ConfigurationError: If the backbone does more to columns than propagate them one by one, or they cannot be
+            shared evenly.
+    """
+    if type(backbone) not in (GMF, LightGCN):
+        raise ConfigurationError(
+            f"trainer.strategy: expected GMF or LightGCN with column_parallel, got {type(backbone).__name__}, whose "
+            "losses need whole embeddings; take ddp"
+        )
+    if backbone.embedding_dim % dist.get_world_size():
+        raise ConfigurationError(
+            f"embedding_dim: expected a multiple of {dist.get_world_size()}, the number of processes that share its "
+            f"columns, got {backbone.embedding_dim}; change the one or the other"
+        )
+    table = backbone.get_parameter(_TABLE)
+    if table.shape[1] == backbone.embedding_dim:
+        backbone.get_submodule("tables").weight = nn.Parameter(own_columns(table.detach()).clone())
+    return _TABLE
+
+
+def own_columns(table: Tensor) -> Tensor:
+    """This process's columns `(N, D / W)` of a table `(N, D)`."""
+    return table.chunk(dist.get_world_size(), dim=1)[dist.get_rank()].contiguous()
+
+
+def whole_columns(own: Tensor) -> Tensor:
+    """The whole table `(N, D)`, on the CPU of the first process; on the others, their own columns as they are."""
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else None
+    dist.gather(own.contiguous(), parts)
+    return own if parts is None else torch.cat([part.cpu() for part in parts], dim=1)
+
+
+def gather_columns(own: Tensor) -> Tensor:
+    """Whole rows `(N, D)` of which every process holds its columns `(N, D / W)`, on all of them; without gradient."""
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own.detach().contiguous())
+    return torch.cat(parts, dim=1)
+
+
+def _changed(state: dict[str, Any], places: set[int], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """An optimizer's state with the matrices that belong to the parameters at `places` changed."""
+    moments = dict(state["state"])
+    for number in places & moments.keys():
+        values = moments[number].items()
+        moments[number] = {
+            key: change(value) if isinstance(value, Tensor) and value.dim() == 2 else value for key, value in values
+        }
+    return {**state, "state": moments}
+
+
+def sum_of_columns(partial: Tensor) -> Tensor:
+    """Sum over processes of what each made of its columns; the gradient of the sum is that of each part."""
+    total: Tensor = _SumOfColumns.apply(partial)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SumOfColumns(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, partial: Tensor) -> Tensor:  # noqa: ANN401
+        del ctx
+        total = partial.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ANN401
+        del ctx
+        return gradients[0]
+
+
+class ColumnRanker:
+    """Ranks all items by dot product, of which every process knows its columns' part.
+
+    All processes rank the same users together, tile by tile of the items.
+
+    Args:
+        embeddings: Own columns of users `(U, D / W)` and items `(I, D / W)`.
+        tile_size: Scores that are summed over processes at once.
+    """
+
+    def __init__(self, embeddings: Embeddings, tile_size: int = 2**24) -> None:
+        self._embeddings = embeddings
+        self._tile_size = tile_size
+
+    def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
+        """Best items of each user, seen items last, ties by ascending item index: see `Ranker.rank`."""
+        users = F.embedding(batch.user_ids, self._embeddings.users)
+        size = max(1, self._tile_size // max(1, len(users)))
+        best = torch.empty(len(users), 0, dtype=torch.long, device=users.device)
+        best_scores = users.new_empty(len(users), 0)
+        for first, items in enumerate(self._embeddings.items.split(size)):
+            scores = sum_of_columns(users @ items.T)
+            places = batch.seen_items - first * size
+            inside = (places >= 0) & (places < len(items))
+            scores[batch.seen_rows[inside], places[inside]] = -torch.inf
+            ids = torch.arange(len(items), device=users.device).expand(len(users), -1) + first * size
+            best_scores, best = torch.cat([best_scores, scores], 1), torch.cat([best, ids], 1)
+            kept = rank_items(best_scores, top_k)  # ids ascend among equal scores: the kept come first
+            best_scores, best = best_scores.gather(1, kept), best.gather(1, kept)
+        return best
+
+
+def own_users(batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
+    """The part of a tile that this process counts, of what all processes have ranked together."""
+    count, own = dist.get_world_size(), dist.get_rank()
+    seen, relevant = batch.seen_rows % count == own, batch.relevant_rows % count == own
+    part = EvaluationBatch(
+        batch.user_ids[own::count],
+        batch.seen_rows[seen] // count,
+        batch.seen_items[seen],
+        batch.relevant_rows[relevant] // count,
+        batch.relevant_items[relevant],
+    )
+    return part, ranked[own::count]

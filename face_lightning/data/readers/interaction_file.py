@@ -1,0 +1,165 @@
+"""Files of interactions with named columns, as they lie around: CSV, TSV, Parquet, RecBole's atomic files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from face_lightning.data.metadata import MetadataFile, read_metadata
+from face_lightning.data.pairs import Columns, read_pairs
+from face_lightning.data.prepared import PreparedData, Record, describe_file
+from face_lightning.data.preparing import Recipe, notices, prepare
+from face_lightning.data.profiles import DOMAINS, Dataset
+from face_lightning.data.readers.prepared_folder import as_dataset, missing_texts
+from face_lightning.data.readers.reader import Reader
+from face_lightning.data.tables import Progress, TableFormat
+from face_lightning.errors import ConfigurationError
+
+
+class InteractionFile(Reader):
+    """Reads a table of interactions, filters and splits it.
+
+    Text files may be compressed (.gz, .bz2, .zst). What is read, kept and split is the same whatever the
+    order of the rows. `face data import` does the same once and for all.
+
+    Args:
+        source: CSV, TSV, Parquet or RecBole's .inter file; with split "given", that of training.
+        user: Column of users' ids.
+        item: Column of items' ids.
+        rating: Column of ratings; only needed with `min_rating`.
+        min_rating: Least rating that counts.
+        time: Column of times: numbers, or dates such as 2024-01-31 12:00:00.
+        core: Least number of interactions of every user and item, iterated.
+        split: "random" per user, "global" at random, "temporal" for all at once, "last" of each user, or
+            "given" by the files `valid` and `test`.
+        ratios: Relative sizes of train, valid and test.
+        last_n: How many pairs of a user go into valid and into test, for split "last".
+        seed: Seed of the random splits.
+        valid: File of validation, for split "given".
+        test: File of test, for split "given".
+        separator: What stands between columns; by the ending of the file where left out.
+        encoding: Encoding of text files.
+        header: Whether the first line names the columns; else they are called 1, 2, ...
+        drop_missing: Leave out rows without an id, instead of refusing the file.
+        item_metadata: What is known of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; the
+            .item file beside an .inter file where left out.
+        user_metadata: Likewise of users (.user). It becomes part of users' texts, so leave out what tells test items.
+        item_key: Field of original ids in `item_metadata`; that of `item` where left out.
+        user_key: Likewise in `user_metadata`.
+        item_fields: What `item_metadata` calls a field, by the name that texts know, such as
+            `{title: movie_title, tags: class}`; see `MetadataFile`.
+        user_fields: Likewise of `user_metadata`.
+        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
+        name: Name of the data set; that of the file where left out.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        user: str = "user_id",
+        item: str = "item_id",
+        rating: str | None = None,
+        min_rating: float | None = None,
+        time: str | None = None,
+        core: int = 1,
+        split: Literal["random", "global", "temporal", "last", "given"] = "random",
+        ratios: Sequence[float] = (3.0, 1.0, 1.0),
+        last_n: int = 1,
+        seed: int = 0,
+        valid: str | Path | None = None,
+        test: str | Path | None = None,
+        separator: str | None = None,
+        encoding: str = "utf-8",
+        header: bool = True,
+        drop_missing: bool = False,
+        item_metadata: str | Path | None = None,
+        user_metadata: str | Path | None = None,
+        item_key: str | None = None,
+        user_key: str | None = None,
+        item_fields: dict[str, str] | None = None,
+        user_fields: dict[str, str] | None = None,
+        domain: str = "item",
+        name: str | None = None,
+    ) -> None:
+        if (valid is not None, test is not None) != ((split == "given"),) * 2:
+            raise ConfigurationError(
+                f"split: expected --valid FILE and --test FILE with split given and only then, got split {split}, "
+                f"valid {valid}, test {test}; correct one of them"
+            )
+        if min_rating is not None and rating is None:
+            raise ConfigurationError("min_rating: expected a column of ratings, but none is named; add --rating COLUMN")
+        if domain not in DOMAINS:
+            raise ConfigurationError(f"domain: expected one of {', '.join(DOMAINS)}, got {domain!r}; choose one")
+        self.paths = [Path(source), *(Path(path) for path in (valid, test) if path is not None)]
+        self.columns = Columns(user, item, None if min_rating is None else rating, time)
+        self.recipe = Recipe(min_rating, core, split, tuple(ratios), last_n, seed)
+        self.form = TableFormat(separator, encoding, header)
+        self.drop_missing = drop_missing
+        given = {
+            "user": (user_metadata or _beside(self.paths[0], "user"), user_key or user, user_fields),
+            "item": (item_metadata or _beside(self.paths[0], "item"), item_key or item, item_fields),
+        }
+        self.metadata = {
+            kind: MetadataFile(Path(path), kind, key, fields or {}, TableFormat(separator, encoding))
+            for kind, (path, key, fields) in given.items()
+            if path is not None
+        }
+        self.domain = domain
+        self.name = name or self.paths[0].name.partition(".")[0] or "data"
+
+    def read(self) -> Dataset:
+        """Read, filter, split and describe.
+
+        Raises:
+            DataError: If a file is missing or damaged, or a step leaves nothing.
+        """
+        return as_dataset(self.prepare())
+
+    def prepare(self, progress: Progress | None = None) -> PreparedData:
+        """Read, filter and split, with a history of it.
+
+        Args:
+            progress: Told the share that is read.
+
+        Raises:
+            DataError: As `read` does.
+        """
+        pairs = read_pairs(self.paths, self.columns, self.form, drop_missing=self.drop_missing, progress=progress)
+        interactions, steps = prepare(pairs, self.recipe, self.name)
+        history: dict[str, Any] = {
+            "sources": [describe_file(path) for path in self.paths],
+            "columns": self.columns.named(),
+            "steps": [step._asdict() for step in steps],
+            "notices": notices(interactions),
+        }
+        records: dict[str, list[Record]] = {}
+        sides = {"user": interactions.user_ids, "item": interactions.item_ids}
+        for kind, file in self.metadata.items():
+            records[kind], num_rows = read_metadata(file, sides[kind])
+            history["sources"].append(describe_file(file.path))
+            history["notices"] += _joined(kind, records[kind], num_rows)
+        data = PreparedData(interactions, records.get("user"), records.get("item"), self.domain, history)
+        history["without_text"] = missing_texts(as_dataset(data))
+        return data
+
+
+def _beside(source: Path, kind: str) -> Path | None:
+    """RecBole's file of users or items beside one of interactions; None where there is none."""
+    if source.suffix != ".inter":
+        return None
+    # A split of its own has one suffix more: name.train.inter lies beside name.item.
+    places = (source.with_suffix(f".{kind}"), source.with_suffix("").with_suffix(f".{kind}"))
+    return next((path for path in places if path.is_file()), None)
+
+
+def _joined(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
+    """What a person should know of metadata."""
+    known = sum(map(bool, records))
+    found = []
+    if known < len(records):
+        found.append(
+            f"{len(records) - known:,} of {len(records):,} {kind}s have no metadata: they get words from interactions "
+            "alone, and stand out of the contrast with texts"
+        )
+    if known < num_rows:
+        found.append(f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata are of no {kind} that is left")
+    return found

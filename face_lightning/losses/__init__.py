@@ -1,0 +1,1 @@
+"""Losses: of ranking, of contrasts, and of texts. One file each."""

@@ -1,0 +1,88 @@
+"""Descriptors and predictions as tables that any tool can read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from face_lightning.stages.base import Stage
+from face_lightning.stages.describing import DescribingStage
+from face_lightning.words.space import WordSpace
+
+
+def has_words(stage: Stage) -> bool:
+    """Whether a stage gives words to entities."""
+    return isinstance(stage, DescribingStage)
+
+
+def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words
+    """Descriptors of all entities, users first, `(U + I, S)`, from a stage in evaluation mode."""
+    stage.eval()
+    with torch.no_grad():
+        descriptors: Tensor = stage.describe(stage.backbone(stage.graph))
+    return descriptors
+
+
+def write_descriptors(words: WordSpace, descriptors: Tensor, user_ids: Any, item_ids: Any, path: Path) -> None:  # noqa: ANN401
+    """Write `kind`, original `id`, `label`, `words` (as `WordSpace.spell` orders them) and `text` of all as Parquet.
+
+    Args:
+        words: Word space that has read the entities' texts.
+        descriptors: `(U + I, S)`.
+        user_ids: Original ids of users `(U,)`, strings.
+        item_ids: Original ids of items `(I,)`, strings.
+        path: File to write.
+    """
+    table = pa.table(
+        {
+            "kind": pa.array(["user"] * len(user_ids) + ["item"] * len(item_ids)).dictionary_encode(),
+            "id": pa.array([*user_ids.tolist(), *item_ids.tolist()], pa.string()),
+            "label": pa.array(words.labels, pa.string()),
+            "words": pa.array(words.spell(descriptors)),
+            "text": pa.array(words.texts, pa.string()),
+        }
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary)
+    temporary.replace(path)
+
+
+def write_predictions(
+    batches: Sequence[tuple[Tensor, Tensor]],
+    seen: csr_array[Any],
+    user_ids: Any,  # noqa: ANN401
+    item_ids: Any,  # noqa: ANN401
+    path: Path,
+) -> int:
+    """Write `user_id` and `item_ids`, the user's best unseen items, best first, as Parquet.
+
+    Args:
+        batches: What `Stage.predict_step` gave; who has seen almost everything gets fewer items.
+        seen: What users have seen `(U, I)`.
+        user_ids: Original ids of users `(U,)`, strings.
+        item_ids: Original ids of items `(I,)`, strings.
+        path: File to write.
+
+    Returns:
+        Number of users.
+    """
+    users, items = (torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True))
+    unseen = np.asarray(seen[np.repeat(users, items.shape[1]), items.reshape(-1)] == 0).reshape(items.shape)
+    ends = np.concatenate([[0], unseen.sum(axis=1).cumsum()])
+    flat = pa.array(item_ids[items[unseen]].tolist(), pa.string())
+    table = pa.table(
+        {
+            "user_id": pa.array(user_ids[users].tolist(), pa.string()),
+            "item_ids": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat),
+        }
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary)
+    temporary.replace(path)
+    return len(users)

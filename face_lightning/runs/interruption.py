@@ -1,0 +1,91 @@
+"""What a run keeps when it is cut off: last.ckpt, renewed at every epoch's end, every few minutes and on SIGTERM."""
+
+import contextlib
+import signal
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from face_lightning.distributed import largest
+from face_lightning.runs.checkpoints import LAST, batches_left, epoch_is_whole
+from face_lightning.runs.folder import RunFolder
+
+_SAVE, _STOP = 1, 2
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps last.ckpt fresh, and turns SIGTERM into a saved state and exit code 143.
+
+    Lightning's own handler talks to the other processes in the middle of whatever they do, and leaves with
+    exit code 0. Here a signal only leaves a note, which processes compare after each step. One that comes in
+    a validation waits for its end.
+
+    Args:
+        folder: Folder of the run.
+        every_n_minutes: How long to train at most before saving in the middle of an epoch; never if None.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_minutes: float | None = None) -> None:
+        self._folder = folder
+        self._seconds = float("inf") if every_n_minutes is None else 60 * every_n_minutes
+        self._saved = 0.0
+        self._told = False
+        self._before: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Listen for SIGTERM, and start the clock."""
+        del trainer, pl_module
+        self._saved = time.monotonic()
+        with contextlib.suppress(ValueError):  # only the main thread may
+            self._before = signal.signal(signal.SIGTERM, self._note)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Save in the middle of an epoch where there is a reason; its end is left to `on_train_epoch_end`."""
+        del outputs, batch
+        if not batches_left(trainer, batch_idx):
+            return
+        due = trainer.is_global_zero and time.monotonic() - self._saved >= self._seconds
+        urgency = largest(_STOP if self._told else _SAVE if due else 0, pl_module.device)
+        if urgency or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            self._save(trainer)
+        if urgency == _STOP:
+            self._leave(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save behind the other callbacks, so that their state is the epoch's; a cut epoch has been saved."""
+        if epoch_is_whole(trainer):
+            self._save(trainer)
+        if largest(_STOP if self._told else 0, pl_module.device) == _STOP:
+            self._leave(trainer)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Leave signals as they were; Lightning may have done so, and its own handler would keep the Trainer alive."""
+        del trainer, pl_module, stage
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._note:
+            signal.signal(signal.SIGTERM, self._before)
+        self._before = None
+
+    def _note(self, *_: object) -> None:
+        self._told = True
+
+    def _save(self, trainer: L.Trainer) -> None:
+        trainer.save_checkpoint(self._folder.path / "checkpoints" / LAST)
+        self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            self._folder.discard()
+
+    def _leave(self, trainer: L.Trainer) -> None:
+        if trainer.is_global_zero:
+            step = trainer.global_step
+            print(f"{self._folder.path}: SIGTERM after step {step}; go on with --ckpt_path last", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,132 @@
+"""What a run leaves in its folder besides checkpoints and TensorBoard's events."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from face_lightning.distributed import gather_rows
+from face_lightning.runs.checkpoints import validates
+from face_lightning.stages.base import Stage
+
+_OF_VALIDATION = ("val/", "codebook/")
+_PACKAGES = (
+    "face-lightning",
+    "torch",
+    "lightning",
+    "torch-geometric",
+    "transformers",
+    "sentence-transformers",
+    "numpy",
+)
+
+
+class RunRecorder(L.Callback):
+    """Writes metrics.jsonl, one line for each validation, and counts the seconds of training.
+
+    Args:
+        run_dir: Folder of the run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.seconds = 0.0
+        self._started = time.perf_counter()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock, and forget the rows that a run wrote after the checkpoint it is resumed from."""
+        del pl_module
+        self._started = time.perf_counter()
+        path = self.run_dir / "metrics.jsonl"
+        if trainer.is_global_zero and path.is_file():
+            rows = path.read_text().splitlines(keepends=True)
+            epoch = trainer.current_epoch  # an epoch that was cut has a row that the whole one replaces
+            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["epoch"] < epoch]
+            write_atomically(path, "".join(kept))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Append the epoch's metrics to metrics.jsonl."""
+        del pl_module
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        row["seconds"] = round(self.seconds + time.perf_counter() - self._started, 3)
+        old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps them until they are new
+        row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
+        with (self.run_dir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop the clock."""
+        del trainer, pl_module
+        self.seconds += time.perf_counter() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds trained so far, so that a resumed run goes on counting."""
+        return {"seconds": self.seconds + time.perf_counter() - self._started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the count of the interrupted run."""
+        self.seconds = state_dict["seconds"]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and devices, without names of machines, users or folders."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    gpu = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"versions": versions, "machine": platform.machine(), "threads": torch.get_num_threads(), "gpus": gpu}
+
+
+def peak_mib() -> int:
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is either whole or not there."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def gather_test_users(stage: Stage) -> dict[str, Any]:
+    """Every test user's metrics by name, and `user`, its row; NumPy arrays of all processes, who all must ask.
+
+    Args:
+        stage: Stage that has been tested.
+    """
+    device = stage.device  # where processes can meet
+    columns = {key: gather_rows(torch.cat(parts).to(device)).cpu() for key, parts in stage.test_users.items()}
+    order = columns["user"].argsort()
+    return {key: column[order].numpy() for key, column in columns.items()}
+
+
+def write_test_users(columns: dict[str, Any], user_ids: Any, path: Path) -> None:  # noqa: ANN401 NumPy array of strings
+    """Write every test user's metrics as Parquet, for paired comparisons between runs.
+
+    Args:
+        columns: What `gather_test_users` gave.
+        user_ids: Original ids of all users.
+        path: File to write.
+    """
+    columns = dict(columns)
+    rows = columns.pop("user")
+    table = pa.table({"user_id": pa.array(user_ids[rows].tolist(), pa.string()), **columns})
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary)
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Words of entities: their texts, target words, retrieval, and the health of what a mapper learns."""

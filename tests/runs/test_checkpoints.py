@@ -1,0 +1,61 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from face_lightning.errors import CheckpointError
+from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
+
+
+def test_checkpoint_is_written_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"value": torch.arange(3)}, path)
+    assert torch.equal(torch.load(path, weights_only=True)["value"], torch.arange(3))
+    assert [found.name for found in path.parent.iterdir()] == ["a.ckpt"]
+
+
+def test_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"value": 1}, path)
+
+    def full(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"a.ckpt cannot be written \(no space left\); .* make room"):
+        AtomicCheckpointIO().save_checkpoint({"value": 2}, path)
+    assert torch.load(path, weights_only=True) == {"value": 1}
+
+
+def scored(folder: Path) -> RunCheckpoint:
+    """What a callback knows after it has written best.ckpt."""
+    callback = RunCheckpoint(folder, "best", monitor="score")
+    path = str(folder / "best.ckpt")
+    folder.mkdir(exist_ok=True)
+    Path(path).touch()
+    callback.best_model_path = callback.kth_best_model_path = path
+    callback.best_model_score = callback.kth_value = torch.tensor(0.5)
+    callback.best_k_models = {path: torch.tensor(0.5)}
+    return callback
+
+
+def test_state_is_that_of_any_folder(tmp_path: Path) -> None:
+    state = scored(tmp_path / "old").state_dict()
+    assert str(tmp_path) not in str(state)
+    assert (state["best_model_path"], state["last_model_path"]) == ("best.ckpt", "")
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = RunCheckpoint(tmp_path / "new", "best", monitor="score")
+    moved.load_state_dict(state)
+    path = str(tmp_path / "new" / "best.ckpt")
+    assert moved.best_model_path == moved.kth_best_model_path == path
+    assert moved.best_k_models == {path: torch.tensor(0.5)}
+    assert moved.best_model_score == torch.tensor(0.5)
+
+
+def test_scores_without_their_files_do_not_count(tmp_path: Path) -> None:
+    state = scored(tmp_path / "old").state_dict()
+    other = RunCheckpoint(tmp_path / "other", "best", monitor="score")
+    other.load_state_dict(state)
+    assert (other.best_model_path, other.best_model_score, other.best_k_models) == ("", None, {})

@@ -1,0 +1,93 @@
+"""A run folder: one run at a time, and an earlier run stays until a new one has something in its place."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from face_lightning.errors import ConfigurationError
+from face_lightning.runs.folder import RunFolder, clear_run, finished, holds_run
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_run_is_refused_until_the_first_is_over(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.lock()
+    with pytest.raises(ConfigurationError, match=r"another process is training in .*run; wait for it, or give another"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+    assert list((tmp_path / "run").iterdir()) == [], "a lock leaves no file"
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, os.strerror(95))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    first.lock()
+    second.lock()
+    assert list((tmp_path / "run").iterdir()) == [], "the folder is there for both, and nothing else"
+
+
+OLD = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.jsonl", "result.json")
+
+
+def test_an_earlier_run_comes_back(tmp_path: Path) -> None:
+    write(tmp_path, *OLD, "mine.txt")
+    folder = RunFolder(tmp_path)
+    folder.lock()
+    folder.set_aside()
+    assert not holds_run(tmp_path)
+    write(tmp_path, "config.yaml", "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text("new")
+    folder.restore()
+    assert files(tmp_path) == {*OLD, "mine.txt"}
+    assert (tmp_path / "metrics.jsonl").read_text() == "metrics.jsonl"
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path, saved: bool) -> None:
+    write(tmp_path, *OLD)
+    crashed = RunFolder(tmp_path)
+    crashed.lock()
+    crashed.set_aside()
+    write(tmp_path, "config.yaml", *(["checkpoints/last.ckpt"] if saved else []))
+    crashed.unlock()
+    RunFolder(tmp_path).lock()
+    assert files(tmp_path) == ({"config.yaml", "checkpoints/last.ckpt"} if saved else set(OLD))
+
+
+def test_a_folder_made_in_vain_goes(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "run")
+    folder.lock()
+    write(tmp_path / "a" / "run", "config.yaml", "checkpoints/last.ckpt.tmp")
+    folder.restore()
+    assert not (tmp_path / "a" / "run").exists()
+
+
+def test_clearing_takes_nothing_of_the_users(tmp_path: Path) -> None:
+    write(tmp_path, *OLD, "notes.md", "checkpoints/mine.pt")
+    clear_run(tmp_path)
+    assert files(tmp_path) == {"notes.md", "checkpoints/mine.pt"}
+
+
+def test_finished_means_this_fingerprint(tmp_path: Path) -> None:
+    assert not finished(tmp_path, "a")
+    (tmp_path / "result.json").write_text('{"fingerprint": "a"}')
+    assert finished(tmp_path, "a")
+    assert not finished(tmp_path, "b")
+    (tmp_path / "result.json").write_text('{"fing')
+    assert not finished(tmp_path, "a")

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from face_lightning.errors import ConfigurationError
+from face_lightning.words import targets
+from face_lightning.words.targets import around_the_middle, crowd, lexical_targets
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    centred = vectors - vectors.mean(0)
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+def naive_targets(texts: np.ndarray, words: np.ndarray, top_k: int, pool: int) -> list[list[int]]:
+    words, chosen = unit_rows(words), []
+    for text in unit_rows(texts):
+        near = sorted(range(len(words)), key=lambda j: -cosine(words[j], text))[:pool]
+        own: list[int] = []
+        for _ in range(top_k):
+            so_far = words[own].sum(0)
+            left = [j for j in near if j not in own]
+            own.append(max(left, key=lambda j: cosine(so_far + words[j], text)))
+        chosen.append(own)
+    return chosen
+
+
+@given(SEEDS, st.integers(1, 6), st.integers(6, 12))
+@settings(deadline=None, max_examples=25)
+def test_targets_are_those_of_a_naive_loop(seed: int, top_k: int, pool: int) -> None:
+    texts, words = random(seed, 7, 6) + 1, random(seed + 1, 9, 6) - 2
+    indices, probabilities = lexical_targets(texts.double(), words.double(), top_k, pool)
+    assert indices.tolist() == naive_targets(texts.double().numpy(), words.double().numpy(), top_k, pool)
+    torch.testing.assert_close(probabilities, torch.full((7, top_k), 1 / top_k))
+
+
+@given(SEEDS)
+@settings(deadline=None, max_examples=10)
+def test_a_pool_of_as_many_words_as_are_chosen_gives_the_nearest_ones(seed: int) -> None:
+    texts, words = random(seed, 7, 6), random(seed + 1, 9, 6)
+    near = (unit_rows(texts.numpy()) @ unit_rows(words.numpy()).T).argsort(1)[:, -4:]
+    assert [set(row) for row in lexical_targets(texts, words, 4, 4)[0].tolist()] == [set(row) for row in near.tolist()]
+
+
+def angles(*degrees: float) -> torch.Tensor:
+    radians = torch.tensor(degrees).deg2rad()
+    return torch.stack([radians.cos(), radians.sin()], dim=1)
+
+
+def test_a_word_from_the_other_side_of_the_text_is_better_than_one_more_of_the_same() -> None:
+    # Words on opposite sides, so that their mean is 0; the texts lie at 0 and 180. Nearest are 10 and 12 degrees,
+    # but 10 and -15 together point to -2.5.
+    words = angles(10, 12, -15, 190, 192, 165)
+    assert lexical_targets(angles(0, 180), words, 2, 2)[0].tolist() == [[0, 1], [3, 4]]
+    assert lexical_targets(angles(0, 180), words, 2, 3)[0].tolist() == [[0, 2], [3, 5]]
+
+
+def test_missing_texts_have_no_words_and_do_not_move_the_others() -> None:
+    texts, words = random(0, 5, 6), random(1, 9, 6)
+    alone = lexical_targets(texts[[0, 2, 4]], words, 4)
+    texts[[1, 3]] = torch.nan
+    indices, probabilities = lexical_targets(texts, words, 4)
+    assert torch.equal(indices[[0, 2, 4]], alone[0])
+    torch.testing.assert_close(probabilities[[0, 2, 4]], alone[1])
+    assert (probabilities[[1, 3]] == 0).all()
+    assert ((indices >= 0) & (indices < 9)).all()
+    assert lexical_targets(texts[[1, 3]], words, 4)[1].sum() == 0
+
+
+def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, words = random(0, 11, 6), random(1, 20, 6)
+    whole = lexical_targets(texts, words, 4, 12)
+    monkeypatch.setattr(targets, "_TILE", 100)
+    tiled = lexical_targets(texts, words, 4, 12)
+    assert torch.equal(whole[0], tiled[0])
+    torch.testing.assert_close(whole[1], tiled[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_k": 0}, "top_k: expected 1 to 9"),
+        ({"top_k": 10}, "top_k: expected 1 to 9"),
+        ({"top_k": 3, "pool": 2}, "pool: expected at least 3"),
+    ],
+)
+def test_impossible_settings_are_told(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        lexical_targets(random(0, 3, 4), random(1, 9, 4), **arguments)
+
+
+def test_a_crowd_is_told_by_its_mean_similarity() -> None:
+    apart = torch.eye(4)
+    near = F.normalize(apart + 3.0, dim=1)  # (3 + 3 + 9 + 9 + ...) / lengths: similarity of any two is 42 / 43
+    missing = torch.full((1, 4), torch.nan)
+    assert not crowd(apart)
+    assert crowd(torch.cat([near, missing]))
+    assert crowd(near, limit=42 / 43 - 1e-3)
+    assert not crowd(near, limit=42 / 43 + 1e-3)
+    assert not crowd(torch.cat([near[:1], missing]))
+
+
+def test_vectors_are_seen_from_the_middle_of_those_that_are_there() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8], [torch.nan, torch.nan]])
+    middle = torch.tensor([0.8, 0.4])
+    expected = F.normalize(vectors[:2] - middle, dim=1)
+    seen = around_the_middle(vectors)
+    assert torch.allclose(seen[:2], expected)
+    assert bool(seen[2].isnan().all())
+    assert bool(around_the_middle(vectors[2:]).isnan().all())
