@@ -6,7 +6,7 @@ from typing import Any
 
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
-from face_lightning.runs.loading import init_from
+from face_lightning.runs.checkpoint_reading import init_from
 
 
 class _Loaded(FaceCLI):

@@ -26,11 +26,11 @@ from face_lightning.commands.arguments import (
 from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
+from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.runs.export import descriptors_of, has_words, write_descriptors, write_predictions
 from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
 from face_lightning.runs.interruption import LastCheckpoint
-from face_lightning.runs.loading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.recorder import (
     RunRecorder,
     environment,

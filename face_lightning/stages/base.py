@@ -27,7 +27,7 @@ from face_lightning.column_parallel import (
 from face_lightning.epoch_means import EpochMeans
 from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses.ranking import bayesian_personalized_ranking
+from face_lightning.losses.bpr import bayesian_personalized_ranking
 from face_lightning.metrics import RankingMetric, ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.schedules import told_of_rise

@@ -13,7 +13,7 @@ from face_lightning.backbones import Backbone
 from face_lightning.data.sampling import TrainingLoader
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses.ranking import bayesian_personalized_ranking
+from face_lightning.losses.bpr import bayesian_personalized_ranking
 from face_lightning.structures import TrainingBatch
 
 

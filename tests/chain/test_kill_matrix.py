@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from face_lightning.runs.loading import load_checkpoint
+from face_lightning.runs.checkpoint_reading import load_checkpoint
 from tests.chain.test_resume import LAST, assert_same_run
 from tests.chain.tiny import QUIET, World, fit, process
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from face_lightning.losses.bpr import bayesian_personalized_ranking
 from face_lightning.losses.contrastive import (
     contrast_with_all,
     info_nce,
     log_partition_function,
     unit_vectors,
 )
-from face_lightning.losses.ranking import bayesian_personalized_ranking
 
 
 def test_bpr_by_hand() -> None:

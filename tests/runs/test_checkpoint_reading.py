@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.loading import check_stage, init_from, load_checkpoint, locate_checkpoint
+from face_lightning.runs.checkpoint_reading import check_stage, init_from, load_checkpoint, locate_checkpoint
 
 
 class Parts(nn.Module):
