@@ -27,7 +27,7 @@ from scipy.sparse import coo_array, csr_array
 
 from benchmarks.records import append
 from face_lightning.backbones import LightGCN
-from face_lightning.column_parallel import keep_own_columns, sum_of_columns
+from face_lightning.column_parallel import ColumnShards, sum_of_columns
 from face_lightning.graph import build_graph
 from face_lightning.runs.recorder import peak_mib
 
@@ -231,7 +231,7 @@ def _train_on_columns(rank: int, meeting: str, count: int, num_nodes: int, dim: 
     graph.propagate(torch.zeros(num_nodes, 1))  # builds what it needs
     before = peak_mib()
     backbone = LightGCN(num_users, num_nodes - num_users, dim, keep_edges=1.0)
-    keep_own_columns(backbone)
+    ColumnShards().keep_own_part(backbone)
     optimizer = torch.optim.Adam(backbone.parameters(), fused=True)
     for _ in range(3):
         users, items = backbone(graph)

@@ -5,8 +5,9 @@ each column by itself, so it needs no communication; a score is a sum over colum
 a batch, or of a tile of the catalogue, are summed over processes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -16,9 +17,11 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from face_lightning.backbones import GMF, Backbone, LightGCN
+from face_lightning.backbones import Backbone
+from face_lightning.distributed import average, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.inner_product import rank_items
+from face_lightning.ranking import Ranker, TileRanker
 from face_lightning.structures import Embeddings, EvaluationBatch
 
 _TABLE = "tables.weight"  # of a backbone: the parameter whose columns are shared
@@ -33,7 +36,7 @@ class ColumnParallelStrategy(DDPStrategy):
     shares_columns = True
 
     def configure_ddp(self) -> None:
-        """Leave the module as it is: tables share no gradient, and of other parameters the stage sees to it."""
+        """Leave the module unwrapped: tables share no gradient, and the stage averages those of other parameters."""
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """State with whole tables on the first process; the others' is not written."""
@@ -46,18 +49,18 @@ class ColumnParallelStrategy(DDPStrategy):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """State of whole tables on the first process."""
-        return _changed(super().optimizer_state(optimizer), self._places(optimizer), whole_columns)
+        return _map_tables(super().optimizer_state(optimizer), self._table_indices(optimizer), whole_columns)
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:  # noqa: ANN401
         """Load this process's columns of the optimizer's state."""
         states = [
-            _changed(state, self._places(optimizer), own_columns)
+            _map_tables(state, self._table_indices(optimizer), own_columns)
             for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
         ]
         super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
 
-    def _places(self, optimizer: Optimizer) -> set[int]:
-        """Numbers of the tables among an optimizer's parameters."""
+    def _table_indices(self, optimizer: Optimizer) -> set[int]:
+        """Indices of the tables among an optimizer's parameters."""
         assert self.lightning_module is not None
         tables = {id(value) for name, value in self.lightning_module.named_parameters() if name.endswith(_TABLE)}
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -75,35 +78,153 @@ class ColumnParallelStrategy(DDPStrategy):
 StrategyRegistry.register("column_parallel", ColumnParallelStrategy, description="shares columns of the tables")
 
 
-def shares_columns(trainer: L.Trainer) -> bool:
-    """Whether the processes of a Trainer share columns of the tables."""
-    return bool(getattr(trainer.strategy, "shares_columns", False))
+class TableLayout(ABC):
+    """How the backbone's tables lie over the processes that train together."""
+
+    is_sharded: ClassVar[bool]
+
+    @abstractmethod
+    def keep_own_part(self, backbone: Backbone) -> str:
+        """Leave a backbone with this process's part of its table, and return the table's name."""
+
+    @abstractmethod
+    def whole_rows(self, rows: Tensor) -> Tensor:
+        """Whole rows `(N, D)` of embeddings of which this process may hold a part; without gradient then."""
+
+    @abstractmethod
+    def sum_parts(self, partial: Tensor) -> Tensor:
+        """Sum over processes of what each computed from its part, such as dot products."""
+
+    @abstractmethod
+    def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
+        """The rows `(N, ...)` of a step that this process maps, and the factor of its losses."""
+
+    @abstractmethod
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of a module that all processes hold, where the strategy does not."""
+
+    @abstractmethod
+    def random_stream(self, rank: int) -> int:
+        """Number of the random stream that the process of this rank draws dropout from."""
+
+    @abstractmethod
+    def ranker(self, embeddings: Embeddings) -> TileRanker:
+        """Ranker over embeddings of which this process may hold a part."""
+
+    @abstractmethod
+    def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
+        """The part of a ranked tile of users that this process counts."""
 
 
-def keep_own_columns(backbone: Backbone) -> str:
-    """Leave a backbone with this process's columns of its table; nothing happens where it has no others.
+class WholeTables(TableLayout):
+    """Every process holds whole tables: one process, or data parallelism."""
 
-    Returns:
-        The table's name.
+    is_sharded: ClassVar[bool] = False
 
-    Raises:
-        ConfigurationError: If the backbone does more to columns than propagate them one by one, or they cannot be
-            shared evenly.
-    """
-    if type(backbone) not in (GMF, LightGCN):
-        raise ConfigurationError(
-            f"trainer.strategy: expected GMF or LightGCN with column_parallel, got {type(backbone).__name__}, whose "
-            "losses need whole embeddings; take ddp"
+    def keep_own_part(self, backbone: Backbone) -> str:
+        """Nothing to leave out."""
+        del backbone
+        return _TABLE
+
+    def whole_rows(self, rows: Tensor) -> Tensor:
+        """`rows`."""
+        return rows
+
+    def sum_parts(self, partial: Tensor) -> Tensor:
+        """`partial`."""
+        return partial
+
+    def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
+        """`rows`: every process has drawn entities of its own."""
+        return rows, 1.0
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """DDP averages gradients."""
+
+    def random_stream(self, rank: int) -> int:
+        """A stream of its own for each process."""
+        return rank
+
+    def ranker(self, embeddings: Embeddings) -> TileRanker:
+        """See `Ranker`."""
+        return Ranker(embeddings)
+
+    def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
+        """All of the tile: every process ranks users of its own."""
+        return batch, ranked
+
+
+class ColumnShards(TableLayout):
+    """Each of W processes holds D / W columns of every row, and all work on the same batch."""
+
+    is_sharded: ClassVar[bool] = True
+
+    def keep_own_part(self, backbone: Backbone) -> str:
+        """Replace the backbone's table by this process's columns, unless that was done before.
+
+        Raises:
+            ConfigurationError: If the backbone's columns depend on each other, or cannot be shared evenly.
+        """
+        if not backbone.columns_are_independent:
+            raise ConfigurationError(
+                f"trainer.strategy: expected a backbone whose columns are independent, such as GMF or LightGCN, with "
+                f"column_parallel, got {type(backbone).__name__}, whose losses need whole embeddings; use ddp"
+            )
+        if backbone.embedding_dim % dist.get_world_size():
+            raise ConfigurationError(
+                f"embedding_dim: expected a multiple of {dist.get_world_size()}, the number of processes that share "
+                f"its columns, got {backbone.embedding_dim}; change either of them"
+            )
+        table = backbone.get_parameter(_TABLE)
+        if table.shape[1] == backbone.embedding_dim:
+            backbone.get_submodule("tables").weight = nn.Parameter(own_columns(table.detach()).clone())
+        return _TABLE
+
+    def whole_rows(self, rows: Tensor) -> Tensor:
+        """See `gather_columns`."""
+        return gather_columns(rows)
+
+    def sum_parts(self, partial: Tensor) -> Tensor:
+        """See `sum_of_columns`."""
+        return sum_of_columns(partial)
+
+    def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
+        """Every W-th row: all processes have drawn the same entities."""
+        parts = [own_rows(one) for one in rows]
+        return tuple(part for part, _ in parts), parts[0][1]
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Average the gradients of a module over processes."""
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter.grad = average(parameter.grad)
+
+    def random_stream(self, rank: int) -> int:
+        """One stream for all: processes that share columns drop the same edges."""
+        del rank
+        return 0
+
+    def ranker(self, embeddings: Embeddings) -> TileRanker:
+        """See `ColumnRanker`."""
+        return ColumnRanker(embeddings)
+
+    def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
+        """Every W-th user of a tile that all processes have ranked together."""
+        count, own = dist.get_world_size(), dist.get_rank()
+        seen, relevant = batch.seen_rows % count == own, batch.relevant_rows % count == own
+        part = EvaluationBatch(
+            batch.user_ids[own::count],
+            batch.seen_rows[seen] // count,
+            batch.seen_items[seen],
+            batch.relevant_rows[relevant] // count,
+            batch.relevant_items[relevant],
         )
-    if backbone.embedding_dim % dist.get_world_size():
-        raise ConfigurationError(
-            f"embedding_dim: expected a multiple of {dist.get_world_size()}, the number of processes that share its "
-            f"columns, got {backbone.embedding_dim}; change the one or the other"
-        )
-    table = backbone.get_parameter(_TABLE)
-    if table.shape[1] == backbone.embedding_dim:
-        backbone.get_submodule("tables").weight = nn.Parameter(own_columns(table.detach()).clone())
-    return _TABLE
+        return part, ranked[own::count]
+
+
+def layout_of(trainer: L.Trainer) -> TableLayout:
+    """How the tables lie over the processes of a Trainer, as its strategy has it."""
+    return ColumnShards() if getattr(trainer.strategy, "shares_columns", False) else WholeTables()
 
 
 def own_columns(table: Tensor) -> Tensor:
@@ -125,10 +246,10 @@ def gather_columns(own: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _changed(state: dict[str, Any], places: set[int], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """An optimizer's state with the matrices that belong to the parameters at `places` changed."""
+def _map_tables(state: dict[str, Any], indices: set[int], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """An optimizer's state with the matrices that belong to the parameters at `indices` changed."""
     moments = dict(state["state"])
-    for number in places & moments.keys():
+    for number in indices & moments.keys():
         values = moments[number].items()
         moments[number] = {
             key: change(value) if isinstance(value, Tensor) and value.dim() == 2 else value for key, value in values
@@ -186,17 +307,3 @@ class ColumnRanker:
             kept = rank_items(best_scores, top_k)  # ids ascend among equal scores: the kept come first
             best_scores, best = best_scores.gather(1, kept), best.gather(1, kept)
         return best
-
-
-def own_users(batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
-    """The part of a tile that this process counts, of what all processes have ranked together."""
-    count, own = dist.get_world_size(), dist.get_rank()
-    seen, relevant = batch.seen_rows % count == own, batch.relevant_rows % count == own
-    part = EvaluationBatch(
-        batch.user_ids[own::count],
-        batch.seen_rows[seen] // count,
-        batch.seen_items[seen],
-        batch.relevant_rows[relevant] // count,
-        batch.relevant_items[relevant],
-    )
-    return part, ranked[own::count]

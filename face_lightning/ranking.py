@@ -1,11 +1,20 @@
 """Ranking of the whole catalogue for a tile of users, with seen items masked and ties broken."""
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.structures import Embeddings, EvaluationBatch
+
+
+class TileRanker(Protocol):
+    """Ranks all items for a tile of users."""
+
+    def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
+        """Best items of each user `(B, K)`, best first, seen items last, ties by ascending item index."""
 
 
 class Ranker:

@@ -8,6 +8,8 @@ Entities are users and items in one index space: user `u` is entity `u`, item `i
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,6 +35,19 @@ class TrainingBatch(NamedTuple):
     entity_ids: Tensor
     pair_share: float = 1.0
     entity_share: float = 1.0
+
+    @property
+    def mean_rows(self) -> float:
+        """Interactions, or entities where the batch has no interaction, per process on average."""
+        if len(self.user_ids):
+            return len(self.user_ids) / self.pair_share
+        return len(self.entity_ids) / self.entity_share
+
+    def gather(self, embeddings: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of the batch's users, positive and negative items, `(B, D)` each."""
+        items = F.embedding(torch.cat([self.positive_ids, self.negative_ids]), embeddings.items)
+        positive, negative = items.split(len(self.positive_ids))
+        return F.embedding(self.user_ids, embeddings.users), positive, negative
 
 
 class EvaluationBatch(NamedTuple):

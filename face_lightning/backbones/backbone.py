@@ -1,6 +1,7 @@
 """What every collaborative-filtering backbone provides."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ class Backbone(nn.Module, ABC):
     A backbone is one file. It never computes the ranking loss and never sees a configuration, a file,
     a Trainer or a language model.
 
+    Attributes:
+        columns_are_independent: Whether each column of the final embeddings depends on the same column of the table
+            `tables.weight` alone, and no loss of the backbone compares whole rows: processes may share columns then.
+
     Args:
         num_users: U.
         num_items: I.
@@ -24,6 +29,8 @@ class Backbone(nn.Module, ABC):
     Raises:
         ConfigurationError: If `embedding_dim` is not positive.
     """
+
+    columns_are_independent: ClassVar[bool] = False
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int) -> None:
         super().__init__()

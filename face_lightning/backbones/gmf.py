@@ -1,5 +1,7 @@
 """GMF: matrix factorisation with a dot product."""
 
+from typing import ClassVar
+
 from face_lightning.backbones.backbone import Backbone, EmbeddingTables
 from face_lightning.graph import InteractionGraph
 from face_lightning.structures import Embeddings
@@ -20,6 +22,8 @@ class GMF(Backbone):
         num_items: I.
         embedding_dim: D.
     """
+
+    columns_are_independent: ClassVar[bool] = True
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int = 256) -> None:
         super().__init__(num_users, num_items, embedding_dim)

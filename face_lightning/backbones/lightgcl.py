@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -54,6 +54,8 @@ class LightGCL(LightGCN):
     Raises:
         ConfigurationError: If `rank` is not positive.
     """
+
+    columns_are_independent: ClassVar[bool] = False  # the contrast compares whole rows
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """LightGCN: linear propagation of embeddings over the interaction graph."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ class LightGCN(Backbone):
     Raises:
         ConfigurationError: If `num_layers` or `keep_edges` is out of range.
     """
+
+    columns_are_independent: ClassVar[bool] = True
 
     def __init__(
         self,

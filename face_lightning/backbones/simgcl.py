@@ -1,6 +1,6 @@
 """SimGCL: LightGCN with a contrast between two randomly perturbed views of the graph's nodes."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,8 @@ class SimGCL(LightGCN):
             of them if null. Large batches then share a propagation at the contrast's cost of small ones.
         combine: Whether layers are summed or averaged.
     """
+
+    columns_are_independent: ClassVar[bool] = False  # the contrast compares whole rows
 
     def __init__(
         self,

@@ -1,1 +1,13 @@
-"""Losses: of ranking, of contrasts, and of texts. One file each."""
+"""Losses: of ranking, of contrasts, and of texts. All files are imported, so that YAML knows their classes by name."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from face_lightning.losses.bpr import BPR
+from face_lightning.losses.ranking_loss import PairwiseLoss, RankingLoss
+from face_lightning.losses.text import ContrastiveText, GenerativeText, TextRegularizer
+
+__all__ = ["BPR", "ContrastiveText", "GenerativeText", "PairwiseLoss", "RankingLoss", "TextRegularizer"]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

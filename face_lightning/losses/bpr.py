@@ -1,17 +1,22 @@
-"""Ranking losses: what the scores of a batch ask of the embeddings."""
+"""BPR: a user's item scores above one sampled item."""
+
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.losses.ranking_loss import PairwiseLoss
 
-def bayesian_personalized_ranking(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-    """Bayesian personalised ranking loss: mean of `-log sigmoid(s+ - s-)`.
+
+class BPR(PairwiseLoss):
+    """Bayesian personalised ranking: mean of `-log sigmoid(s+ - s-)`.
 
     Reference:
         Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
-
-    Args:
-        positive_scores: Scores of observed pairs, `(B,)`.
-        negative_scores: Scores of sampled pairs, `(B,)`.
     """
-    return F.softplus(negative_scores - positive_scores).mean()
+
+    name: ClassVar[str] = "bpr"
+
+    def compare(self, positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
+        """See `PairwiseLoss`."""
+        return F.softplus(negative_scores - positive_scores).mean()

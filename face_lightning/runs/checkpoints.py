@@ -11,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from face_lightning.errors import CheckpointError, ConfigurationError
+from face_lightning.progress import is_whole_epoch, validates
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -81,8 +82,8 @@ class RunCheckpoint(ModelCheckpoint):
 
         An epoch without validation has nothing to be judged by, where that is what the run watches.
         """
-        told = not str(self.monitor).startswith("val/") or validates(trainer)
-        if told and (epoch_is_whole(trainer) or not self.best_model_path):
+        is_measured = not str(self.monitor).startswith("val/") or validates(trainer)
+        if is_measured and (is_whole_epoch(trainer) or not self.best_model_path):
             super().on_train_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,24 +123,8 @@ class RunEarlyStopping(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Judge the epoch, unless it was cut."""
-        if epoch_is_whole(trainer):
+        if is_whole_epoch(trainer):
             super().on_train_epoch_end(trainer, pl_module)
-
-
-def batches_left(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the epoch has batches after this one."""
-    return not trainer.is_last_batch and batch_idx + 1 < trainer.num_training_batches
-
-
-def validates(trainer: L.Trainer) -> bool:
-    """Whether the current epoch is one that ends with a validation."""
-    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-
-
-def epoch_is_whole(trainer: L.Trainer) -> bool:
-    """Whether the epoch that ends saw all its batches, and was not cut by the steps or the time there were."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.is_last_batch or progress.current.ready >= trainer.num_training_batches
 
 
 def _rename(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

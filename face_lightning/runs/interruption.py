@@ -10,7 +10,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from face_lightning.distributed import largest
-from face_lightning.runs.checkpoints import LAST, batches_left, epoch_is_whole
+from face_lightning.progress import batches_left, is_whole_epoch
+from face_lightning.runs.checkpoints import LAST
 from face_lightning.runs.folder import RunFolder
 
 _SAVE, _STOP = 1, 2
@@ -63,7 +64,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save behind the other callbacks, so that their state is the epoch's; a cut epoch has been saved."""
-        if epoch_is_whole(trainer):
+        if is_whole_epoch(trainer):
             self._save(trainer)
         if largest(_STOP if self._told else 0, pl_module.device) == _STOP:
             self._leave(trainer)

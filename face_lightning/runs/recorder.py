@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from face_lightning.distributed import gather_rows
-from face_lightning.runs.checkpoints import validates
+from face_lightning.progress import validates
 from face_lightning.stages.base import Stage
 
 _OF_VALIDATION = ("val/", "codebook/")

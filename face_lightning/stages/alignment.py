@@ -181,8 +181,8 @@ class AlignmentStage(DescribingStage):
         if len(spoken):
             accuracy = (classes[(spoken @ written.T).argmax(1)] == classes[positives]).float().mean()
             shift = (spoken - written[positives]).mean(0)
-        self.means.update({"alignment/accuracy": accuracy}, len(spoken))
-        self.means.update({_SHIFT: shift}, len(spoken))
+        self.epoch_means.update({"alignment/accuracy": accuracy}, len(spoken))
+        self.epoch_means.update({_SHIFT: shift}, len(spoken))
 
     def epoch_values(self) -> dict[str, Tensor]:
         """Besides what every stage logs, the modality gap.

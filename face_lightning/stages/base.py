@@ -1,36 +1,28 @@
-"""What the three stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
+"""What all stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LinearLR
 
 from face_lightning.backbones import Backbone
-from face_lightning.column_parallel import (
-    ColumnRanker,
-    gather_columns,
-    keep_own_columns,
-    own_users,
-    shares_columns,
-    sum_of_columns,
-)
+from face_lightning.column_parallel import TableLayout, WholeTables, layout_of
 from face_lightning.epoch_means import EpochMeans
 from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses.bpr import bayesian_personalized_ranking
+from face_lightning.hyperparameters import plain_values
+from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
 from face_lightning.metrics import RankingMetric, ranking_metrics
-from face_lightning.ranking import Ranker, find_hits
-from face_lightning.schedules import told_of_rise
+from face_lightning.progress import ends_epoch
+from face_lightning.ranking import TileRanker, find_hits
+from face_lightning.schedules import cosine_restart_warning, schedule
 from face_lightning.seeds import counter_seed
 from face_lightning.structures import Embeddings, EvaluationBatch, TrainingBatch
 
@@ -38,22 +30,24 @@ from face_lightning.structures import Embeddings, EvaluationBatch, TrainingBatch
 class Stage(L.LightningModule, ABC):
     """Training and evaluation of a backbone; a stage adds its losses.
 
-    Loss terms travel as a dictionary of unweighted scalars; they are weighted, added and logged in one
-    place, `training_step`.
+    A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
+    one place, `training_step`), `parameter_groups` and `lr_factors` (what is optimised, and how fast), `epoch_values`
+    (scalars that are logged at an epoch's end) and `check_table_layout` (whether processes may share columns).
 
     Args:
         backbone: Builds the backbone from `num_users` and `num_items`.
         num_users: U.
         num_items: I.
+        ranking_loss: Ranking loss; BPR if not given.
         optimizer: Builds the optimizer from parameter groups.
         scheduler: Builds a learning-rate schedule, stepped once an epoch.
         warmup_steps: Steps over which learning rates rise to where the schedule has them; 0 for none.
         backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
         warm_start_scale: Factor on the tables that `init_from` brings. Tables that fit their interactions give
-            the ranking loss no gradient and are slow to take up anything new; made smaller, they rank as before
+            the ranking loss no gradient and learn anything new slowly; made smaller, they rank as before
             and learn again (shrinking, as Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020).
         l2_weight: Weight of the squared norm of the trainable embeddings of a batch.
-        top_k: Values of K for Recall and NDCG; the largest is the one that training watches.
+        top_k: Values of K for Recall and NDCG; the largest one is shown in the progress bar.
 
     Raises:
         ConfigurationError: If `top_k` is empty or not positive, or a factor is out of range.
@@ -66,6 +60,7 @@ class Stage(L.LightningModule, ABC):
         backbone: Callable[[int, int], Backbone],
         num_users: int,
         num_items: int,
+        ranking_loss: RankingLoss | None = None,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
         scheduler: LRSchedulerCallable | None = None,
         warmup_steps: int = 0,
@@ -75,13 +70,7 @@ class Stage(L.LightningModule, ABC):
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
-        self.backbone = backbone(num_users, num_items)
-        self._build_optimizer = optimizer
-        self._build_scheduler = scheduler
-        self._warmup_steps = warmup_steps
-        self.backbone_lr_factor = backbone_lr_factor
-        self.loss_weights: dict[str, float] = {"l2": l2_weight}
+        self.save_hyperparameters(ignore=["ranking_loss"])
         if not top_k or min(top_k) < 1:
             raise ConfigurationError(
                 f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
@@ -89,16 +78,21 @@ class Stage(L.LightningModule, ABC):
         check_range("warmup_steps", warmup_steps, least=0, usual="0, or 30 with a mapper,")
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
         check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
+        self.backbone = backbone(num_users, num_items)
+        self.ranking_loss = ranking_loss or BPR()
+        self._build_optimizer, self._build_scheduler, self._warmup_steps = optimizer, scheduler, warmup_steps
+        self.backbone_lr_factor = backbone_lr_factor
         self.warm_start_scale = warm_start_scale
+        self.loss_weights: dict[str, float] = {"l2": l2_weight}
         self.top_k = sorted(set(top_k))
         self.val_metrics = ranking_metrics(self.top_k, "val/")
         self.test_metrics = ranking_metrics(self.top_k, "test/")
         self.test_users: dict[str, list[Tensor]] = {}
-        self.means = EpochMeans()
+        self.epoch_means = EpochMeans()
+        self.tables: TableLayout = WholeTables()
         self._graph: InteractionGraph | None = None
         self._final: Embeddings | None = None
-        self._ranker: Ranker | ColumnRanker | None = None
-        self._shares_columns = False
+        self._ranker: TileRanker | None = None
 
     @property
     def graph(self) -> InteractionGraph:
@@ -111,6 +105,8 @@ class Stage(L.LightningModule, ABC):
     def graph(self, graph: InteractionGraph) -> None:
         self._graph = graph
 
+    # Set-up
+
     @torch.no_grad()
     def warm_start(self) -> None:
         """Scale the backbone's tables, which an earlier stage has given."""
@@ -118,27 +114,26 @@ class Stage(L.LightningModule, ABC):
             table.mul_(self.warm_start_scale)
 
     def configure_model(self) -> None:
-        """Keep this process's columns of the tables alone, where the strategy shares them."""
-        self._shares_columns = shares_columns(self.trainer)
-        if self._shares_columns:
-            self.check_columns()
-            self._ddp_params_and_buffers_to_ignore = [
-                f"backbone.{keep_own_columns(self.backbone)}"
-            ]  # never the first's
+        """Keep this process's part of the tables alone, where the strategy shares them."""
+        self.tables = layout_of(self.trainer)
+        if self.tables.is_sharded:
+            self.check_table_layout()
+            shared = self.tables.keep_own_part(self.backbone)
+            self._ddp_params_and_buffers_to_ignore = [f"backbone.{shared}"]  # DDP must not overwrite it with rank 0's
 
-    def check_columns(self) -> None:
+    def check_table_layout(self) -> None:
         """Refuse to share columns where the losses need whole embeddings.
 
         Raises:
             ConfigurationError: If they do, as where texts or words move the tables.
         """
         raise ConfigurationError(
-            f"trainer.strategy: expected ddp, got column_parallel, which is for stages whose tables rest or only rank; "
-            f"{self.name} needs whole embeddings, and can start from the checkpoint of a run that shared their columns"
+            "trainer.strategy: expected ddp, got column_parallel, which is for stages whose tables are frozen or only "
+            f"rank; {self.name} needs whole embeddings, and can start from the checkpoint of a column_parallel run"
         )
 
     def setup(self, stage: str) -> None:
-        """Bring the graph to the device and let the backbone prepare itself.
+        """Move the graph to the device and let the backbone prepare itself.
 
         Raises:
             ConfigurationError: If a loss has a negative weight.
@@ -148,6 +143,8 @@ class Stage(L.LightningModule, ABC):
             check_range(f"{name}_weight", weight, least=0, usual="between 0 and 1")
         self._graph = None
         self.backbone.prepare(self.graph)
+
+    # Losses
 
     @abstractmethod
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -159,48 +156,48 @@ class Stage(L.LightningModule, ABC):
         return embeddings
 
     def recommendation_losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Embeddings]:
-        """The backbone's own losses, and the embeddings that they were computed on."""
+        """Ranking loss, L2 term and the backbone's own terms, and the embeddings that they were computed on."""
         embeddings = self.embed()
-        rows = _gather(embeddings, batch)
-        users, positive, negative = rows
-        scores = self._over_columns(torch.stack([(users * positive).sum(-1), (users * negative).sum(-1)]))
-        losses = {"bpr": batch.pair_share * bayesian_personalized_ranking(*scores)}
+        rows = batch.gather(embeddings) if isinstance(self.ranking_loss, PairwiseLoss) else None
+        losses = {self.ranking_loss.name: batch.pair_share * self._ranking_loss(batch, embeddings, rows)}
         tables = self.backbone.initial_embeddings()
         if tables is not None:
-            if tables.users.data_ptr() != embeddings.users.data_ptr():  # else the rows are at hand
-                rows = _gather(tables, batch)
+            if rows is None or tables.users.data_ptr() != embeddings.users.data_ptr():
+                rows = batch.gather(tables)
             norms = torch.stack([row.square().sum() for row in rows])
-            losses["l2"] = self._over_columns(norms.sum()) * (batch.pair_share / len(users))
+            losses["l2"] = self.tables.sum_parts(norms.sum()) * (batch.pair_share / len(batch.user_ids))
         losses.update(self.backbone.auxiliary_losses(batch, embeddings, self.graph))
         return losses, embeddings
 
-    def whole(self, rows: Tensor) -> Tensor:
-        """Whole rows `(N, D)` of embeddings, of which this process may hold its columns only; without gradient then."""
-        return gather_columns(rows) if self._shares_columns else rows
-
-    def _over_columns(self, partial: Tensor) -> Tensor:
-        """Sum over the columns of all processes, where they share columns."""
-        return sum_of_columns(partial) if self._shares_columns else partial
+    def _ranking_loss(
+        self, batch: TrainingBatch, embeddings: Embeddings, rows: tuple[Tensor, Tensor, Tensor] | None
+    ) -> Tensor:
+        if not isinstance(self.ranking_loss, PairwiseLoss) or rows is None:
+            loss: Tensor = self.ranking_loss(batch, embeddings, self.graph)
+            return loss
+        users, positive, negative = rows
+        scores = self.tables.sum_parts(torch.stack([(users * positive).sum(-1), (users * negative).sum(-1)]))
+        return self.ranking_loss.compare(*scores)
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Seed dropout from (seed, epoch, step, rank), so that a resumed run repeats the undisturbed one."""
         del batch
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # set by Lightning's seed_everything
-        rank = 0 if self._shares_columns else self.global_rank  # who shares columns drops the same edges
-        torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, rank))
+        stream = self.tables.random_stream(self.global_rank)
+        torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, stream))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of all loss terms, of which each one's mean over the epoch is logged as `train/<term>`."""
+        """Weighted sum of all loss terms; each term's mean over the epoch is logged as `train/<term>`."""
         del batch_idx
         losses = self.losses(batch)
         total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
         terms = {f"train/{name}": loss.detach() for name, loss in losses.items()} | {"train/loss": total.detach()}
-        self.means.update(terms, len(batch.user_ids) / batch.pair_share)
+        self.epoch_means.update(terms, batch.mean_rows)
         return total
 
     def on_train_epoch_start(self) -> None:
-        """Forget the epoch before; a resume in mid-epoch starts none."""
-        self.means.reset()
+        """Reset the epoch's means; a resume in mid-epoch does not start an epoch."""
+        self.epoch_means.reset()
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:  # noqa: ANN401
         """Log the epoch's means with its last batch, before validation."""
@@ -209,8 +206,10 @@ class Stage(L.LightningModule, ABC):
             self.log_dict(self.epoch_values(), on_step=False, on_epoch=True, batch_size=1)
 
     def epoch_values(self) -> dict[str, Tensor]:
-        """Scalars that are logged at an epoch's end, of all processes, who all must ask."""
-        return self.means.compute()
+        """Scalars that are logged at an epoch's end; a collective operation of all processes."""
+        return self.epoch_means.compute()
+
+    # Optimisation
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for the optimizer; the backbone's is called `backbone`."""
@@ -221,45 +220,42 @@ class Stage(L.LightningModule, ABC):
         return {"backbone": self.backbone_lr_factor}
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """Optimizer over the parameter groups, with their learning rates scaled, and what changes these."""
+        """Optimizer over the parameter groups with their learning rates scaled, and its schedules."""
         optimizer = self._build_optimizer(self.parameter_groups())
         factors = self.lr_factors()
         for group in optimizer.param_groups:
             group["lr"] *= factors.get(group["name"], 1.0)
-        schedulers: list[Any] = []
-        if self._build_scheduler is not None:
-            schedulers.append({"scheduler": self._build_scheduler(optimizer), "interval": "epoch"})
-        if self._warmup_steps:
-            warmup = LinearLR(optimizer, 1 / self._warmup_steps, total_iters=self._warmup_steps - 1)
-            schedulers.append({"scheduler": warmup, "interval": "step"})
-        return [optimizer], schedulers
+        scheduler = None if self._build_scheduler is None else self._build_scheduler(optimizer)
+        return [optimizer], schedule(optimizer, scheduler, self._warmup_steps)
 
     def on_fit_start(self) -> None:
         """Warn where a cosine ends before the training does: the learning rate would rise again."""
         for entry in self.trainer.lr_scheduler_configs:
-            told = told_of_rise(entry.scheduler, self.trainer.max_epochs or -1)
-            if told is not None:
-                rank_zero_warn(told)
+            warning = cosine_restart_warning(entry.scheduler, self.trainer.max_epochs or -1)
+            if warning is not None:
+                rank_zero_warn(warning)
 
-    def _start_evaluation(self) -> None:
-        self._ranker = None
-        self._final = self.backbone(self.graph)
+    # Evaluation
 
     @property
     def final_embeddings(self) -> Embeddings:
-        """The backbone's embeddings as the evaluation at hand uses them."""
+        """The backbone's embeddings as the current evaluation uses them."""
         assert self._final is not None, "evaluation starts with _start_evaluation"
         return self._final
+
+    def _start_evaluation(self) -> None:
+        """Compute the embeddings once for the whole evaluation."""
+        self._ranker = None
+        self._final = self.backbone(self.graph)
 
     def _rank(self, batch: EvaluationBatch) -> tuple[EvaluationBatch, Tensor]:
         """The users that this process counts, and their best items."""
         if self._ranker is None:
-            self._ranker = (ColumnRanker if self._shares_columns else Ranker)(self.final_embeddings)
-        ranked = self._ranker.rank(batch, self.top_k[-1])
-        return own_users(batch, ranked) if self._shares_columns else (batch, ranked)
+            self._ranker = self.tables.ranker(self.final_embeddings)
+        return self.tables.own_users(batch, self._ranker.rank(batch, self.top_k[-1]))
 
     def on_validation_epoch_start(self) -> None:
-        """Compute the embeddings once for the whole validation."""
+        """See `_start_evaluation`."""
         self._start_evaluation()
 
     def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
@@ -273,7 +269,7 @@ class Stage(L.LightningModule, ABC):
         self._log_metrics(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
-        """Compute the embeddings once for the whole test."""
+        """See `_start_evaluation`."""
         self._start_evaluation()
         self.test_users = {}
 
@@ -297,13 +293,13 @@ class Stage(L.LightningModule, ABC):
     def _log_metrics(self, metrics: Any) -> None:  # noqa: ANN401 MetricCollection is callable in ways mypy cannot see
         # Computed here and reset at once: Lightning would otherwise sync them in its own time.
         values = {key: value.float() for key, value in metrics.compute().items()}
-        watched = f"recall@{self.top_k[-1]}"
+        shown = f"recall@{self.top_k[-1]}"
         for key, value in values.items():
-            self.log(key, value, prog_bar=key.endswith(watched))
+            self.log(key, value, prog_bar=key.endswith(shown))
         metrics.reset()
 
     def on_predict_epoch_start(self) -> None:
-        """Compute the embeddings once for the whole prediction."""
+        """See `_start_evaluation`."""
         self._start_evaluation()
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -312,40 +308,15 @@ class Stage(L.LightningModule, ABC):
         batch, ranked = self._rank(batch)
         return batch.user_ids, ranked
 
+    # Checkpoints
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the stage's name, and keep nothing but plain values among the hyper-parameters."""
+        """Write the stage's name, and keep plain values alone among the hyper-parameters."""
         checkpoint["face_stage"] = self.name
-        checkpoint["epoch_means"] = self.means.state_dict()
+        checkpoint["epoch_means"] = self.epoch_means.state_dict()
         if "hyper_parameters" in checkpoint:
-            checkpoint["hyper_parameters"] = _plain(checkpoint["hyper_parameters"])
+            checkpoint["hyper_parameters"] = plain_values(checkpoint["hyper_parameters"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sums of an epoch that was cut in its middle."""
-        self.means.load_state_dict(checkpoint.get("epoch_means", {}))
-
-
-def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether no batch comes after this one: the epoch is through, or the steps are."""
-    last = trainer.is_last_batch or batch_idx + 1 >= trainer.num_training_batches
-    return last or trainer.global_step == trainer.max_steps
-
-
-def _gather(embeddings: Embeddings, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of a batch's users, positive and negative items, `(B, D)` each."""
-    items = F.embedding(torch.cat([batch.positive_ids, batch.negative_ids]), embeddings.items)
-    positive, negative = items.split(len(batch.positive_ids))
-    return F.embedding(batch.user_ids, embeddings.users), positive, negative
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """`value` without anything but numbers, strings, lists and dictionaries; objects become None.
-
-    Of an absolute path only the name is left: it says nothing on another machine, and too much of this one.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
-        return Path(value).name if Path(value).is_absolute() else value
-    return value if isinstance(value, bool | int | float) else None
+        """Restore the sums of an epoch that was interrupted."""
+        self.epoch_means.load_state_dict(checkpoint.get("epoch_means", {}))

@@ -90,7 +90,7 @@ class DescribingStage(Stage):
         """Whole embeddings of all entities, users first, tile by tile `(N, D)`; all processes must ask."""
         for table in embeddings:
             for tile in table.split(size):
-                yield self.whole(tile)
+                yield self.tables.whole_rows(tile)
 
     def describe(self, embeddings: Embeddings) -> Tensor:
         """Descriptors of all entities `(U + I, S)`, users first; all processes must ask."""

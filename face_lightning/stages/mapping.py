@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from face_lightning.distributed import average, own_rows, world_size
+from face_lightning.distributed import world_size
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.words.space import gather_entities
@@ -51,7 +51,7 @@ class MappingStage(DescribingStage):
         """Begin, and warn where epochs are too few to learn the words of so many entities."""
         super().on_train_start()
         steps, epochs = self.trainer.num_training_batches, self.trainer.max_epochs
-        at_once = self.trainer.datamodule.entities_per_step * (1 if self._shares_columns else world_size())  # type: ignore[attr-defined]
+        at_once = self.trainer.datamodule.entities_per_step * (1 if self.tables.is_sharded else world_size())  # type: ignore[attr-defined]
         if epochs is not None and epochs > 0 and not math.isinf(steps):
             told = told_of_visits(steps * at_once / (self.backbone.num_users + self.backbone.num_items), epochs)
             if told is not None:
@@ -71,25 +71,21 @@ class MappingStage(DescribingStage):
         else:
             losses, embeddings = self.recommendation_losses(batch)
         entity_ids, share = batch.entity_ids.sort().values, batch.entity_share
-        entities = self.whole(gather_entities(embeddings, entity_ids))
-        if self._shares_columns:  # all processes have drawn the same entities: each maps its part of them
-            entity_ids, share = own_rows(entity_ids)
-            entities, _ = own_rows(entities)
+        entities = self.tables.whole_rows(gather_entities(embeddings, entity_ids))
+        (entity_ids, entities), factor = self.tables.own_entities(entity_ids, entities)
+        share *= factor
         mapped = self.mapper(entities, self.reconstructed_rows(len(entities)))
         own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
         return losses | {name: share * loss for name, loss in own.items()}
 
     def on_after_backward(self) -> None:
         """Average the mapper's gradient, where the strategy leaves that to the stage."""
-        if self._shares_columns:
-            for parameter in self.mapper.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = average(parameter.grad)
+        self.tables.average_gradients(self.mapper)
 
-    def check_columns(self) -> None:
-        """Share columns as long as the tables rest."""
+    def check_table_layout(self) -> None:
+        """Allow shared columns as long as the backbone is frozen."""
         if not self.freeze_backbone:
-            super().check_columns()
+            super().check_table_layout()
 
 
 def told_of_visits(visits: float, epochs: int) -> str | None:

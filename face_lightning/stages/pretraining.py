@@ -8,7 +8,7 @@ from torch import Tensor
 
 from face_lightning.backbones import Backbone
 from face_lightning.errors import ConfigurationError
-from face_lightning.losses.text import TextRegularizer
+from face_lightning.losses import PairwiseLoss, TextRegularizer
 from face_lightning.stages.base import Stage
 from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.text.encoders import TextEncoder
@@ -52,12 +52,21 @@ class PretrainingStage(Stage):
         self._vectors = torch.empty(0)
         self._present = torch.empty(0, dtype=torch.bool)
 
-    def check_columns(self) -> None:
-        """See `Stage`; without a text regulariser nothing but dot products is asked of the embeddings."""
+    def check_table_layout(self) -> None:
+        """Allow shared columns where the losses depend on scores alone.
+
+        Raises:
+            ConfigurationError: If a text regulariser or the ranking loss needs whole embeddings.
+        """
         if self.text is not None:
             raise ConfigurationError(
                 "trainer.strategy: expected ddp with a text regulariser, which needs whole embeddings, got "
-                "column_parallel; take ddp, or leave model.text out"
+                "column_parallel; use ddp, or leave model.text out"
+            )
+        if not isinstance(self.ranking_loss, PairwiseLoss):
+            raise ConfigurationError(
+                f"trainer.strategy: expected ddp with the ranking loss {self.ranking_loss.name}, which needs whole "
+                "embeddings, got column_parallel; use ddp, or the ranking loss BPR"
             )
 
     def setup(self, stage: str) -> None:
@@ -78,7 +87,7 @@ class PretrainingStage(Stage):
         return super().embed() if self.text is None else self.text.embed(self.backbone, self.graph)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """`bpr`, `l2`, the backbone's auxiliary terms, and the text regulariser's."""
+        """The ranking loss, `l2`, the backbone's auxiliary terms, and the text regulariser's."""
         losses, embeddings = self.recommendation_losses(batch)
         if self.text is not None:
             losses[self.text.name] = self.text.loss(batch, embeddings, self._vectors, self._present)

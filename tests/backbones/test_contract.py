@@ -13,7 +13,7 @@ from face_lightning.backbones import Backbone
 from face_lightning.data.sampling import TrainingLoader
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses.bpr import bayesian_personalized_ranking
+from face_lightning.losses import BPR
 from face_lightning.structures import TrainingBatch
 
 
@@ -58,7 +58,7 @@ def losses(backbone: Backbone, graph: InteractionGraph, batch: TrainingBatch) ->
     embeddings = backbone(graph)
     users = embeddings.users[batch.user_ids]
     positive, negative = embeddings.items[batch.positive_ids], embeddings.items[batch.negative_ids]
-    loss = bayesian_personalized_ranking((users * positive).sum(1), (users * negative).sum(1))
+    loss = BPR().compare((users * positive).sum(1), (users * negative).sum(1))
     return loss + sum(backbone.auxiliary_losses(batch, embeddings, graph).values())
 
 

@@ -85,11 +85,15 @@ def test_stage_2_starts_from_shared_columns(chain: World, runs: Path, tmp_path: 
 
 def test_what_needs_whole_embeddings_is_refused(chain: World, tmp_path: Path) -> None:
     refused = [
-        ("stage1", ["backbone", "SimGCL"], "GMF or LightGCN with column_parallel, got SimGCL"),
+        ("stage1", ["backbone", "SimGCL"], "with column_parallel, got SimGCL"),
         ("stage1", ["backbone.init_args.embedding_dim", "15"], "expected a multiple of 2"),
         ("stage1", ["text", "ContrastiveText"], "expected ddp with a text regulariser"),
-        ("stage2", ["freeze_backbone", "false"], "which is for stages whose tables rest or only rank; mapping needs"),
-        ("stage3", ["l2_weight", "0.1"], "which is for stages whose tables rest or only rank; alignment needs"),
+        (
+            "stage2",
+            ["freeze_backbone", "false"],
+            "tables are frozen or only rank; mapping needs",
+        ),
+        ("stage3", ["l2_weight", "0.1"], "tables are frozen or only rank; alignment needs"),
     ]
     commands = [
         [

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from face_lightning.losses.bpr import bayesian_personalized_ranking
+from face_lightning.losses.bpr import BPR
 from face_lightning.losses.contrastive import (
     contrast_with_all,
     info_nce,
@@ -17,7 +17,7 @@ from face_lightning.losses.contrastive import (
 
 def test_bpr_by_hand() -> None:
     positive = torch.tensor([2.0, 0.0], requires_grad=True)
-    loss = bayesian_personalized_ranking(positive, torch.tensor([0.0, 0.0]))
+    loss = BPR().compare(positive, torch.tensor([0.0, 0.0]))
     assert loss.item() == pytest.approx((math.log(1 + math.exp(-2)) + math.log(2)) / 2)
     loss.backward()
     torch.testing.assert_close(positive.grad, torch.tensor([-1 / (1 + math.exp(2)), -1 / 2]) / 2)
@@ -25,8 +25,8 @@ def test_bpr_by_hand() -> None:
 
 def test_bpr_of_far_scores_neither_overflows_nor_vanishes() -> None:
     far = torch.tensor([1e4])
-    assert bayesian_personalized_ranking(-far, far) == 2e4
-    assert bayesian_personalized_ranking(far, -far) == 0
+    assert BPR().compare(-far, far) == 2e4
+    assert BPR().compare(far, -far) == 0
 
 
 def naive_info_nce(queries, keys, temperature: float, mask) -> float:

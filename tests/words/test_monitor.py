@@ -116,7 +116,7 @@ def test_a_loss_of_half_the_variety_is_told_with_what_it_was() -> None:
 def observed(*steps: tuple[list[list[float]], list[list[float]], list[int], list[int]]) -> dict[str, float]:
     """What an epoch of alignment steps logs, each of spoken and written vectors, classes and positives."""
     stage = object.__new__(AlignmentStage)
-    stage.means = EpochMeans()
+    stage.epoch_means = EpochMeans()
     for spoken, written, classes, positives in steps:
         vectors = torch.tensor(spoken).reshape(-1, 2), torch.tensor(written).reshape(-1, 2)
         stage._observe(*vectors, torch.tensor(classes), torch.tensor(positives, dtype=torch.long))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.stages.base import _plain
+from face_lightning.hyperparameters import plain_values
 from face_lightning.structures import Embeddings
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, save_codebook
@@ -147,7 +147,7 @@ def test_the_same_text_is_no_wrong_answer() -> None:
 
 
 def test_only_plain_values_stay_in_hyper_parameters() -> None:
-    kept = _plain({"a": 1, "b": [1.5, "x", None], "c": torch.zeros(1), "d": {"e": object()}, "f": (True,)})
+    kept = plain_values({"a": 1, "b": [1.5, "x", None], "c": torch.zeros(1), "d": {"e": object()}, "f": (True,)})
     assert kept == {"a": 1, "b": [1.5, "x", None], "c": None, "d": {"e": None}, "f": [True]}
 
 

@@ -1,0 +1,46 @@
+"""What every ranking loss provides."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from face_lightning.graph import InteractionGraph
+from face_lightning.structures import Embeddings, TrainingBatch
+
+
+class RankingLoss(nn.Module, ABC):
+    """Asks of the embeddings that a user's items score above all others. A ranking loss is one file.
+
+    Attributes:
+        name: Key of the loss in logs and among the stage's weights.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
+        """Mean loss of a batch, a scalar.
+
+        Args:
+            batch: Observed pairs of the step and their sampled negatives.
+            embeddings: Final embeddings of all users `(U, D)` and items `(I, D)`.
+            graph: Graph of all training interactions.
+        """
+
+
+class PairwiseLoss(RankingLoss):
+    """A ranking loss that depends on the scores of positive and negative items alone.
+
+    Scores are sums over the columns of embeddings, so that processes may share columns (`column_parallel`).
+    """
+
+    def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
+        """See `RankingLoss`; the graph is not used."""
+        del graph
+        users, positive, negative = batch.gather(embeddings)
+        return self.compare((users * positive).sum(-1), (users * negative).sum(-1))
+
+    @abstractmethod
+    def compare(self, positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
+        """Mean loss of scores of observed and of sampled pairs, `(B,)` each."""
