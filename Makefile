@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench audit locks clean
+.PHONY: demo test test-slow lint bench results pictures audit locks clean
 
 demo: $(READY)
 	$(BIN)/face demo
@@ -20,8 +20,18 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The chain and its control on MovieLens-100K over three seeds; writes records, and the tables made from them.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.report
+
+# The tables of benchmarks/README.md and README.md from benchmarks/results/*.jsonl.
+results: $(READY)
+	$(BIN)/python -m benchmarks.report
+
+# benchmarks/pictures/*.svg; the picture of `face describe` needs the run of `make demo`.
+pictures: $(READY)
+	$(BIN)/python -m benchmarks.pictures
 
 # Known vulnerabilities of the tested versions (asks PyPI), and the licences of all that is installed.
 audit: $(READY)

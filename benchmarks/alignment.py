@@ -4,7 +4,7 @@ Goes on training from the weights of a finished run of stage 3, and times every 
 is timed inside of it; backward passes are told apart by the moments in which gradients arrive. Steps alternate between
 the shipped form and forms in which one choice is undone.
 
-Writes results/alignment.jsonl, and from it alignment.md.
+Writes results/alignment.jsonl.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from benchmarks.loading import load_run
-from benchmarks.records import RESULTS, append, read
+from benchmarks.records import append, read
 from benchmarks.token_search import clock
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.inner_product import rank_items
@@ -247,31 +247,35 @@ def measure(run_dir: Path, num_steps: int, extra: list[str]) -> dict[str, dict[s
     return result
 
 
-def render() -> str:
-    """Markdown of the newest profile of every data set and machine."""
-    newest = {(record["dataset"], record["machine"], record["threads"]): record for record in read("alignment")}
-    lines = ["# Where the time of an alignment step goes", "", *(__doc__ or "").splitlines()[2:5], ""]
-    for record in newest.values():
-        forms = record["metrics"]
-        profile, step = forms["as it is"], forms["as it is"]["step"]
-        lines += [f"## {record['dataset']}, {record['backbone']}", ""]
-        about = {key: record[key] for key in ("command", "seed", "machine", "threads", "clock", "steps", "commit")}
-        about["versions"] = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        lines += [f"- {key}: {value}" for key, value in about.items()]
-        lines += [f"- {key}: {value}" for key, value in record["sizes"].items()]
-        lines += ["", "| part | ms | share |", "|---|---:|---:|"]
-        for part, taken in sorted(profile.items(), key=lambda entry: -entry[1]):
-            if part != "step":
-                lines.append(f"| {part} | {taken:.1f} | {taken / step:.0%} |")
-        lines += [f"| **step** | **{step:.1f}** | |", ""]
-        lines += ["Each choice by itself undone, against the shipped form:", ""]
-        lines += ["| instead | its parts, ms | shipped, ms | step, ms | shipped, ms |", "|---|---:|---:|---:|---:|"]
-        for name, (_, concerned) in FORMS.items():
-            if concerned and name in forms:
-                before, after = (sum(forms[form].get(part, 0.0) for part in concerned) for form in (name, "as it is"))
-                lines.append(f"| {name} | {before:.1f} | {after:.1f} | {forms[name]['step']:.1f} | {step:.1f} |")
-        lines.append("")
-    return "\n".join(lines)
+def newest_profile() -> dict[str, Any]:
+    """The newest record."""
+    return read("alignment")[-1]
+
+
+def newest_parts() -> list[dict[str, Any]]:
+    """A record for every part of a step of the newest profile, the longest first, and one for the whole step."""
+    record = newest_profile()
+    profile = record["metrics"]["as it is"]
+    parts = sorted(profile, key=lambda part: (part == "step", -profile[part]))
+    return [{**record, "part": part, "ms": profile[part], "share": profile[part] / profile["step"]} for part in parts]
+
+
+def newest_choices() -> list[dict[str, Any]]:
+    """A record for every choice that the newest profile has undone."""
+    record = newest_profile()
+    forms, shipped = record["metrics"], record["metrics"]["as it is"]
+    return [
+        {
+            **record,
+            "form": name,
+            "its_ms": sum(forms[name].get(part, 0.0) for part in concerned),
+            "shipped_ms": sum(shipped.get(part, 0.0) for part in concerned),
+            "step_ms": forms[name]["step"],
+            "shipped_step_ms": shipped["step"],
+        }
+        for name, (_, concerned) in FORMS.items()
+        if concerned and name in forms
+    ]
 
 
 def main() -> None:
@@ -303,7 +307,6 @@ def main() -> None:
             "metrics": forms,
         },
     )
-    (RESULTS.parent / "alignment.md").write_text(render())
     table = Table("part", *forms)
     for part in (*(part for part in forms["as it is"] if part != "step"), "step"):
         table.add_row(part, *(f"{parts.get(part, 0.0):.1f}" for parts in forms.values()))

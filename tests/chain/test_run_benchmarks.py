@@ -41,16 +41,6 @@ def test_a_step_is_told_apart_in_every_form(chain: World) -> None:
         assert parts["step"] == pytest.approx(sum(taken for part, taken in parts.items() if part != "step"))
 
 
-def test_the_profile_is_written_with_what_it_was_made_by(results: Path) -> None:
-    forms = {name: {"search": 10.0 + row, "step": 40.0 + row} for row, name in enumerate(alignment.FORMS)}
-    about = {"dataset": "d", "backbone": "GMF", "seed": 3, "threads": 1, "clock": "wall", "steps": 9, "sizes": {"S": 4}}
-    records.append("alignment", {**about, "metrics": forms})
-    text = alignment.render()
-    for line in ("- seed: 3", "- S: 4", "| search | 10.0 | 25% |", "| search by FAISS | 11.0 | 10.0 | 41.0 | 40.0 |"):
-        assert line in text.splitlines()
-    assert f"torch {torch.__version__}".partition("+")[0] in text
-
-
 def test_words_of_a_run_are_compared_with_those_of_its_texts(chain: World, results: Path) -> None:
     retrieval.show(chain.run("stage3"), [])
     lines = [json.loads(line) for line in (results / "retrieval.jsonl").read_text().splitlines()]

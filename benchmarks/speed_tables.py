@@ -1,0 +1,91 @@
+"""The tables of benchmarks/README.md: what training, searches and imports cost."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks import alignment
+from benchmarks.report import Column, Record, Table, mean
+
+
+def reached(records: Sequence[Record], _: object, after: float) -> str:
+    """Best validation Recall@20 up to so many seconds."""
+    recalls = [recall for record in records for seconds, recall in record["curve"] if seconds <= after]
+    return f"{max(recalls):.4f}" if recalls else ""
+
+
+SPEED: dict[str, Table] = {
+    "steps": Table(
+        sources=[{"benchmark": "training", "part": ("steps", "compile"), "batch_size": (256, 2048)}],
+        labels=["amazon-book, 256-d", "pairs a step"],
+        by=["backbone", "batch_size"],
+        columns=[
+            Column("ms", mean("ours_ms", ".0f"), {"part": "steps"}),
+            Column("usual form, ms", mean("usual_ms", ".0f"), {"part": "steps"}),
+            Column("times as fast", mean("ratio", ".1f"), {"part": "steps"}),
+            Column("times as fast under torch.compile", mean("ratio", ".2f"), {"part": "compile"}),
+        ],
+        command="python -m benchmarks.training steps compile",
+    ),
+    "batches": Table(
+        sources=[{"benchmark": "training", "part": "batches"}],
+        labels=["pairs a step"],
+        by=["batch_size"],
+        columns=[Column(f"after {seconds} s", partial(reached, after=seconds)) for seconds in (30, 60, 120)],
+    ),
+    "graph-sizes": Table(
+        sources=[{"benchmark": "training", "part": "scaling"}],
+        labels=["interactions"],
+        by=["metrics.interactions"],
+        columns=[
+            Column("seconds an epoch", mean("epoch_seconds", ".1f")),
+            Column("peak MiB", mean("peak_mib", ",.0f")),
+        ],
+    ),
+    "processes": Table(
+        sources=[{"benchmark": "scaling"}],
+        labels=["processes"],
+        rows={str(number): {"variant": (f"{number} processes", f"columns over {number}")} for number in (1, 2, 4)},
+        columns=[
+            Column("interactions a second, LightGCN 64-d", mean("interactions_per_second", ",.0f")),
+            Column("columns shared, 400,000 nodes at 128-d: memory grows by, MiB", mean("grows_by_mib", ",.0f")),
+        ],
+    ),
+    "token-search": Table(
+        sources=[{"benchmark": "token_search"}],
+        labels=["queries", "codes", "width"],
+        by=["num_queries", "num_codes", "dim"],
+        columns=[
+            Column(f"{title}, ms", mean("ms", ",.0f"), {"variant": variant})
+            for variant, title in (("faiss", "FAISS"), ("torch", "torch tiles"), ("bfloat16", "bfloat16 with a proof"))
+        ],
+        command="python -m benchmarks.token_search",
+    ),
+    "import": Table(
+        sources=[{"benchmark": "import_speed"}],
+        labels=["rows", "split"],
+        by=["num_rows", "split"],
+        columns=[
+            Column("CSV, MiB", mean("csv_mib", ".0f")),
+            Column("seconds", mean("seconds", ".0f")),
+            Column("processor seconds", mean("processor_seconds", ".0f")),
+            Column("peak MiB", mean("peak_mib", ",.0f")),
+        ],
+    ),
+    "step-parts": Table(
+        load=alignment.newest_parts,
+        labels=["part of an alignment step"],
+        by=["part"],
+        columns=[Column("ms", mean("ms", ".1f")), Column("share, %", mean("share", ".0f", 100.0))],
+    ),
+    "step-choices": Table(
+        load=alignment.newest_choices,
+        labels=["instead"],
+        by=["form"],
+        columns=[
+            Column("its parts, ms", mean("its_ms", ".1f")),
+            Column("shipped, ms", mean("shipped_ms", ".1f")),
+            Column("step, ms", mean("step_ms", ".1f")),
+            Column("shipped, ms", mean("shipped_step_ms", ".1f")),
+        ],
+    ),
+}

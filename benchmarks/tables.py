@@ -1,0 +1,282 @@
+"""The tables of benchmarks/README.md and README.md: what recommendations and words are worth.
+
+A new benchmark gets a table by an entry here and a pair of markers in benchmarks/README.md. `make results` fills it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.backbones import PUBLISHED
+from benchmarks.records import read
+from benchmarks.report import Column, Record, Table, Where, against, count, mean, percent, value
+from benchmarks.speed_tables import SPEED
+
+RECALL, NDCG = "test/recall@20", "test/ndcg@20"
+QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
+PICKED = (
+    Column("items picked out of 10, %", percent("words/retrieval_items@10")),
+    Column("users, %", percent("words/retrieval_users@10")),
+)
+CODEBOOK = (
+    Column("perplexity, items", mean("codebook/items_perplexity", ",.0f")),
+    Column("words in use, %", percent("codebook/active_fraction")),
+)
+CHAIN: dict[str, Where] = {
+    "stage 1": {"run": "stage1"},
+    "control: fine-tuning only": {"run": "control"},
+    "RLMRec-Con: the texts themselves": {"run": "con"},
+    "**stage 3: FACE**": {"run": "stage3"},
+}
+FACE: Where = {"run": "stage3"}
+MOVIELENS = ("ml-100k", "ml-100k-split")
+COMMON: Where = {"benchmark": "ablations", "variant": "common"}
+
+
+def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
+    """FACE against stage 1 and both controls on one data set with one backbone."""
+    option = "given_split" if dataset == "ml-100k" else "root"
+    return Table(
+        sources=[{**COMMON, "dataset": dataset, "backbone": backbone, "run": ("stage1", "control", "con", "stage3")}],
+        prefer={"set": "comparison"},
+        labels=[f"{dataset}, {backbone} 256-d"],
+        rows=CHAIN,
+        columns=[
+            *QUALITY,
+            Column("FACE against it: Recall@20", against(RECALL, FACE)),
+            Column("NDCG@20", against(NDCG, FACE)),
+            Column("seeds", count),
+        ],
+        command=f"face ablate --set configs/{configs}/comparison.yaml --seeds {seeds} -- "
+        f"--data.reader.init_args.{option} FOLDER",
+    )
+
+
+def ablations(dataset: str, configs: str, seeds: str, runs: Sequence[str], variants: Mapping[str, str]) -> Table:
+    """The recipe and what is left of it without each part."""
+    option = "given_split" if dataset == "ml-100k" else "root"
+    rows: dict[str, Where] = {"full recipe": {"run": "stage3", "variant": "common"}}
+    if "control" in runs:
+        rows["control: fine-tuning only"] = {"run": "control"}
+    rows |= {label: {"run": "stage3", "variant": name} for name, label in variants.items()}
+    return Table(
+        sources=[{"benchmark": "ablations", "set": "ablations", "dataset": dataset, "run": tuple(runs)}],
+        labels=[f"{dataset}, GMF 256-d"],
+        rows=rows,
+        columns=[*QUALITY, *PICKED, *CODEBOOK],
+        command=f"face ablate --set configs/{configs}/ablations.yaml --seeds {seeds} -- "
+        f"--data.reader.init_args.{option} FOLDER",
+    )
+
+
+def published(records: Sequence[Record], _: object) -> str:
+    """Recall@20 in the paper."""
+    key = (records[0]["dataset"], records[0]["backbone"], records[0]["embedding_dim"])
+    return f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
+
+
+def retrieval(dataset: str, backbone: str) -> Table:
+    """How often words pick their entity among more and more candidates."""
+    return Table(
+        sources=[{"benchmark": "retrieval", "dataset": dataset, "backbone": backbone}],
+        labels=[f"{dataset}, {backbone}: words"],
+        rows={
+            "learnt (stage 3)": {"variant": "learnt"},
+            "highest TF-IDF in the text itself": {"variant": "TF-IDF of the text"},
+            "targets of anchoring": {"variant": "targets of anchoring"},
+            "random": {"variant": "random"},
+        },
+        columns=[
+            Column(f"{kind} at {size}, %", percent(f"words/retrieval_{kind}@{size}"))
+            for kind in ("items", "users")
+            for size in (10, 20, 40, 60)
+        ],
+        command="python -m benchmarks.retrieval RUN_DIR",
+    )
+
+
+# Methods beside each other: rows of simple baselines appear with their records.
+BESIDE: tuple[Where, ...] = (
+    {"benchmark": "baselines"},
+    {"benchmark": "backbones", "embedding_dim": 256, "dataset": ("amazon-book", "yelp")},
+    {**COMMON, "run": "stage1", "dataset": ("steam-vt", "ml-100k")},
+    {**COMMON, "run": "stage3"},
+)
+METHODS: dict[str, Where] = {
+    **{name: {"backbone": name, "stage": "pretraining"} for name in ("GMF", "LightGCN", "SimGCL", "LightGCL")},
+    **{f"**FACE on {name}**": {"backbone": name, "stage": "alignment"} for name in ("GMF", "LightGCN")},
+}
+DATASETS = {"amazon-book": ("amazon-book",), "yelp": ("yelp",), "steam-vt": ("steam-vt",), "ml-100k": MOVIELENS}
+
+
+def by_writer() -> list[Record]:
+    """Records of the study of summaries, one for every writer."""
+    return [
+        {**record, **record["stage3"][writer], "writer": name}
+        for writer, name in (("template", "the template"), ("smollm2", "SmolLM2-135M"))
+        for record in read("summary_study")
+    ]
+
+
+TABLES: dict[str, Table] = {
+    "summary": Table(
+        sources=[
+            {**COMMON, "run": ("stage1", "control", "con", "stage3"), "dataset": ("steam-vt", "yelp", "ml-100k")},
+            {"benchmark": "baselines", "dataset": ("steam-vt", "yelp", *MOVIELENS), "embedding_dim": (None, 256)},
+        ],
+        prefer={"set": "comparison"},
+        labels=["test Recall@20"],
+        rows={
+            f"{name}{label}": {"backbone": name, "run": run}
+            for name in ("GMF", "LightGCN")
+            for run, label in (
+                ("stage1", ""),
+                ("control", " + fine-tuning (control)"),
+                ("con", " + texts (RLMRec-Con)"),
+                ("stage3", " + **FACE**"),
+            )
+        },
+        by=["model|backbone"],
+        columns=[
+            *(Column(name, mean(RECALL), {"dataset": DATASETS[name]}) for name in ("steam-vt", "yelp", "ml-100k")),
+            Column("words pick the item out of 10 (steam-vt), %", PICKED[0].cell, {"dataset": "steam-vt"}),
+        ],
+        command="face ablate --set configs/DATA/BACKBONE/comparison.yaml",
+    ),
+    "baselines": Table(
+        sources=BESIDE,
+        needs="baselines",
+        prefer={"set": "comparison"},
+        labels=["method", "dim"],
+        rows=METHODS,
+        by=["model|backbone", "embedding_dim"],
+        columns=[
+            Column(f"{name}: {title}", mean(path), {"dataset": datasets})
+            for name, datasets in DATASETS.items()
+            for title, path in (("Recall@20", RECALL), ("NDCG@20", NDCG))
+        ],
+        intro="## Baselines\n\nTest metrics of simple baselines beside backbones and FACE (256-d), mean ± standard "
+        "deviation over seeds.\n\n",
+        command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
+    ),
+    "steam-lightgcn": comparison("steam-vt", "LightGCN", "steam-vt/lightgcn", "0 1 2"),
+    "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
+    "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
+    "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
+    "ml-100k": comparison("ml-100k", "GMF", "ml-100k", "0 1 2"),
+    "words": Table(
+        sources=[{**COMMON, "run": ("stage2", "stage3")}],
+        prefer={"set": "comparison"},
+        labels=["data", "backbone", "run"],
+        by=["dataset", "backbone", "run"],
+        columns=[*PICKED, Column("words in use by items", mean("codebook/items_active", ",.0f")), *CODEBOOK],
+        command="face ablate --set configs/DATA/BACKBONE/comparison.yaml",
+    ),
+    "retrieval-steam-lightgcn": retrieval("steam-vt", "LightGCN"),
+    "retrieval-steam-gmf": retrieval("steam-vt", "GMF"),
+    "retrieval-ml-100k": retrieval("ml-100k", "GMF"),
+    "grounding": Table(
+        sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
+        labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],
+        rows={
+            "texts": {"variant": "texts"},
+            "the words that anchoring aims at": {"variant": "targets"},
+            "slots, as in stage 3": {"variant": "slots"},
+            "words as shown": {"variant": "words"},
+        },
+        columns=[Column("validation Recall@20", mean("val/recall@20")), Column("test Recall@20", mean(RECALL))],
+        command="python -m benchmarks.grounding STAGE2 --config configs/steam-vt/gmf/con.yaml --init_from STAGE1 "
+        "--data FOLDER",
+    ),
+    "ablations-ml-100k": ablations(
+        "ml-100k",
+        "ml-100k",
+        "0 1 2",
+        ["control", "stage3"],
+        {
+            "without-alignment": "without alignment",
+            "without-anchoring": "without anchoring",
+            "without-grounding": "without grounding",
+            "whole-gradient-of-the-mapper-to-the-backbone": "whole gradient of the mapper to the backbone",
+            "input-not-whitened": "input not whitened",
+            "without-reconstruction": "without reconstruction",
+            "without-transformer": "without transformer",
+            "one-shared-projection": "one shared projection",
+            "two-levels": "two residual levels",
+            "three-levels": "three residual levels",
+            "random-codebook": "random codebook",
+            "learned-codebook": "learned codebook",
+            "search-by-distance": "search by distance",
+            "projected-tokens": "encoder reads projected tokens",
+        },
+    ),
+    "ablations-steam": ablations(
+        "steam-vt",
+        "steam-vt/gmf",
+        "0",
+        ["stage3"],
+        {
+            "without-alignment": "without alignment",
+            "without-anchoring": "without anchoring",
+            "without-reconstruction": "without reconstruction",
+        },
+    ),
+    "backbones": Table(
+        sources=[{"benchmark": "backbones"}],
+        labels=["data", "backbone", "dim"],
+        rows={},
+        by=["dataset", "backbone", "embedding_dim"],
+        columns=[
+            Column("Recall@20", mean(RECALL)),
+            Column("published", published),
+            Column("NDCG@20", mean(NDCG)),
+            Column("seeds", count),
+        ],
+        command="python -m benchmarks.backbones",
+    ),
+    "language-models": Table(
+        sources=[{"benchmark": "raw_chain", "dataset": "ml-100k"}],
+        labels=["vocabulary and encoder"],
+        rows={"all-MiniLM-L6-v2": {"model": "minilm"}, "SmolLM2-135M": {"model": "smollm2"}},
+        columns=[
+            Column("Recall@20, stage 1", mean(f"stages.stage1.{RECALL}")),
+            Column("stage 3", mean(f"stages.stage3.{RECALL}")),
+            Column("items picked out of 10, %", percent("stages.stage3.words/retrieval_items@10")),
+            Column("users, %", percent("stages.stage3.words/retrieval_users@10")),
+            Column("words in use", mean("stages.stage3.codebook/active", ",.0f")),
+            Column("perplexity", mean("stages.stage3.codebook/perplexity", ",.0f")),
+            Column("processor s a step, stage 2", mean("stages.stage2.processor_seconds_per_step", ".2f")),
+            Column("stage 3", mean("stages.stage3.processor_seconds_per_step", ".2f")),
+        ],
+    ),
+    "raw-chain": Table(
+        sources=[{"benchmark": "raw_chain", "dataset": ("steam-vt", "yelp"), "settings.epochs": ([60, 30, 12],)}],
+        labels=["raw files of"],
+        by=["dataset"],
+        columns=[
+            Column("core", lambda records, _: str(value(records[0], "settings.core"))),
+            Column("Recall@20, stage 1", mean(f"stages.stage1.{RECALL}")),
+            Column("stage 3", mean(f"stages.stage3.{RECALL}")),
+            Column("items picked out of 10, %", percent("stages.stage3.words/retrieval_items@10")),
+            Column("users, %", percent("stages.stage3.words/retrieval_users@10")),
+            Column("words in use", mean("stages.stage3.codebook/active", ",.0f")),
+            *(Column(f"seconds, stage {n}", mean(f"stages.stage{n}.wall_seconds", ".0f")) for n in (1, 2, 3)),
+        ],
+    ),
+    "summaries": Table(
+        load=by_writer,
+        labels=["games described by"],
+        by=["writer"],
+        columns=[
+            Column("Recall@20", mean(RECALL)),
+            Column("games picked out of 10 by their own text, %", percent("words/retrieval_items@10")),
+            Column("by the other writer's, %", percent("picked by the other text")),
+            Column("players picked, %", percent("words/retrieval_users@10")),
+        ],
+    ),
+    "chain": Table(
+        sources=[{"benchmark": "stages", "seed": (0, 1, 2)}],
+        labels=["data", "run"],
+        by=["dataset", "variant"],
+        columns=[*QUALITY, *PICKED, Column("seeds", count)],
+        command="make bench",
+    ),
+} | SPEED
