@@ -31,11 +31,13 @@ from benchmarks.records import append, read
 from benchmarks.token_search import clock
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.inner_product import rank_items
+from face_lightning.losses import alignment_loss
 from face_lightning.mapping import anchoring
-from face_lightning.mapping import quantizer as mapping_quantizer
+from face_lightning.mapping import losses as mapping_losses
+from face_lightning.mapping import residual_quantizer as mapping_quantizer
 from face_lightning.mapping.search import SearchBackend, TokenSearch, build_search, pick_greedily
-from face_lightning.stages import alignment
-from face_lightning.words import space
+from face_lightning.stages import alignment, describing
+from face_lightning.structures import Embeddings
 
 CPU = torch.device("cpu")
 
@@ -103,17 +105,17 @@ def observed(stage: Any, parts: Parts) -> Iterator[None]:  # noqa: ANN401
     quantizer = stage.mapper.quantizer
     patches = [
         parts.wrapped(stage, "recommendation_losses", "backbone and its losses"),
-        parts.wrapped(alignment, "gather_entities", "entities' embeddings", parts.watch("backward: backbone")),
+        parts.wrapped(Embeddings, "gather", "entities' embeddings", parts.watch("backward: backbone")),
         parts.wrapped(stage.mapper, "encode", "mapper: projection, transformer"),
         parts.wrapped(quantizer, "codes", "mapper: codes"),
         parts.wrapped(quantizer, "nearest", "words' gradient"),
         parts.wrapped(quantizer, "forward", "mapper: quantizer's losses"),
         parts.wrapped(stage.mapper, "decode", "mapper: decoder"),
-        parts.wrapped(stage.words, "losses", "mapping losses"),
+        parts.wrapped(describing, "mapping_losses", "mapping losses"),
         parts.wrapped(alignment, "tokens_with_gradient", "words' gradient", parts.watch("backward: mapper, anchoring")),
-        parts.wrapped(stage.words, "encode_words", "encoder", parts.watch("backward: encoder")),
-        parts.wrapped(alignment, "info_nce", "contrast"),
-        parts.wrapped(space, "lexical_anchoring", "anchoring"),
+        parts.wrapped(stage.space.descriptors, "encode_tokens", "encoder", parts.watch("backward: encoder")),
+        parts.wrapped(alignment_loss, "info_nce", "contrast"),
+        parts.wrapped(mapping_losses, "lexical_anchoring", "anchoring"),
     ]
     search = quantizer._search
     for attribute, name in (("refresh", "search: new codes"), ("search", "search")):

@@ -30,22 +30,20 @@ from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
 from face_lightning.runs.export import descriptors_of
 from face_lightning.stages.describing import DescribingStage
-from face_lightning.words.space import told_apart
 
 
 @torch.no_grad()
 def vectors_of(stage: DescribingStage, num_near: int) -> dict[str, Tensor]:
     """Vectors of all entities `(U + I, E)`, users first, by variant."""
-    words = stage.words
-    texts, users = words.vectors, words.num_users
+    space = stage.space
+    texts, users = space.texts.vectors, space.texts.num_users
     stage.eval()
-    learnt = stage.meanings(stage.backbone(stage.graph), num_near)
-    targets = words.word_vectors[words.targets.tokens].mean(1)
+    learnt = stage.expected_word_vectors(stage.backbone(stage.graph), num_near)
     return {
         "texts": texts,
-        "targets": told_apart(targets),
+        "targets": space.word_vectors.means(space.targets.tokens),
         "slots": learnt,
-        "words": words.meanings(descriptors_of(stage)),
+        "words": space.word_vectors.means(descriptors_of(stage)),
         "slots of users": torch.cat([learnt[:users], texts[users:]]),
         "slots of items": torch.cat([texts[:users], learnt[users:]]),
     }
@@ -98,18 +96,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/grounding"))
     options = parser.parse_args()
     stage = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0]
-    words = stage.words
+    space = stage.space
     told = json.loads((options.run / "result.json").read_text())
     found = vectors_of(stage, options.near)
     table = Table("vectors", "validation Recall@20", "of stage 1", title=f"{told['dataset']}, {told['backbone']}")
     start = best(options.init_from)
     for variant in options.variants or found:
-        reached = fine_tune(found[variant], variant, words.num_users, told, options)
+        reached = fine_tune(found[variant], variant, space.texts.num_users, told, options)
         table.add_row(variant, f"{reached:.4f}", f"{reached / start - 1:+.1%}")
     Console().print(table)
-    tokens, users = descriptors_of(stage).tolist(), torch.arange(words.num_users)
-    items = torch.arange(words.num_users, len(tokens))
-    alike = {kind: similarity(words, tokens, members) for kind, members in (("users", users), ("items", items))}
+    tokens, users = descriptors_of(stage).tolist(), torch.arange(space.texts.num_users)
+    items = torch.arange(space.texts.num_users, len(tokens))
+    alike = {kind: similarity(space, tokens, members) for kind, members in (("users", users), ("items", items))}
     print(f"rank correlation of similarities by learnt words and by texts: {alike}")
 
 

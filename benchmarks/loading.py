@@ -7,6 +7,7 @@ from typing import Any
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.runs.checkpoint_reading import init_from
+from face_lightning.words.space import build_word_space
 
 
 class _Loaded(FaceCLI):
@@ -28,5 +29,5 @@ def load_run(run_dir: Path, extra: Sequence[str] = ()) -> tuple[Any, Interaction
     init_from(stage, run_dir)
     stage.graph = datamodule.graph
     stage.backbone.prepare(stage.graph)
-    stage.words.read(datamodule.profiles)
+    stage.space = build_word_space(stage.words, stage.codebook, datamodule.profiles)
     return stage, datamodule

@@ -31,15 +31,15 @@ from torch import Tensor
 from benchmarks.loading import load_run
 from benchmarks.records import append
 from face_lightning.runs.export import descriptors_of
-from face_lightning.words.retrieval import CANDIDATES, picking_accuracy
+from face_lightning.words.retrieval import CANDIDATES, picking_accuracy, retrieval_members
 from face_lightning.words.space import WordSpace
 
 
-def frequent_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
+def frequent_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
     """Tokens of highest TF-IDF in each entity's own text, users apart from items; fewer where it has fewer."""
     result: list[list[int]] = []
-    for texts in (words.texts[: words.num_users], words.texts[words.num_users :]):
-        vectorizer = TfidfVectorizer(vocabulary=list(words.codebook.words), token_pattern=r"[^\W\d_]+")
+    for texts in (space.texts.texts[: space.texts.num_users], space.texts.texts[space.texts.num_users :]):
+        vectorizer = TfidfVectorizer(vocabulary=list(space.word_vectors.words), token_pattern=r"[^\W\d_]+")
         table = vectorizer.fit_transform([text or "" for text in texts]).tocsr()
         for row in range(table.shape[0]):
             span = slice(table.indptr[row], table.indptr[row + 1])
@@ -48,48 +48,48 @@ def frequent_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
     return result
 
 
-def random_words(words: WordSpace, num_descriptors: int) -> list[list[int]]:
+def random_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
     """Tokens drawn at random, none twice in an entity."""
     draws = np.random.default_rng(0)
     return [
-        draws.choice(len(words.codebook.words), num_descriptors, replace=False).tolist()
-        for _ in range(len(words.texts))
+        draws.choice(len(space.word_vectors.words), num_descriptors, replace=False).tolist()
+        for _ in range(len(space.texts.texts))
     ]
 
 
 @torch.no_grad()
-def encode(words: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor) -> Tensor:
+def encode(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor) -> Tensor:
     """Sentence vectors `(N, E)` of some entities' words, whose number may differ."""
-    vectors = torch.empty(len(members), words.vectors.shape[1])
+    vectors = torch.empty(len(members), space.texts.vectors.shape[1])
     lengths = torch.tensor([len(tokens[member]) for member in members.tolist()])
     for length in lengths.unique():
         rows = (lengths == length).nonzero().squeeze(1)
         chosen = torch.tensor([list(tokens[member]) for member in members[rows].tolist()], dtype=torch.long)
-        vectors[rows] = words.encode_descriptors(chosen.view(len(rows), int(length)), members[rows])
+        vectors[rows] = space.descriptors.encode(chosen.view(len(rows), int(length)), members[rows])
     return vectors
 
 
-def measure(words: WordSpace, tokens: Sequence[Sequence[int]]) -> dict[str, float]:
+def measure(space: WordSpace, tokens: Sequence[Sequence[int]], limit: int = 4096) -> dict[str, float]:
     """Share of entities that their words pick, for users and items and every number of candidates."""
     result: dict[str, float] = {}
-    for kind, members in words.retrieved().items():
+    for kind, members in retrieval_members(space.texts, limit).items():
         if len(members) >= CANDIDATES[0]:
-            spoken = encode(words, tokens, members)
-            picked = picking_accuracy(spoken, words.vectors[members], words.classes[members])
+            vectors_of_words = encode(space, tokens, members)
+            picked = picking_accuracy(vectors_of_words, space.texts.vectors[members], space.texts.classes[members])
             result |= {f"words/retrieval_{kind}@{count}": share.item() for count, share in picked.items()}
             result[f"{kind}_words"] = float(np.mean([len(tokens[member]) for member in members.tolist()]))
-            result[f"{kind}_similarity"] = similarity(words, tokens, members)
+            result[f"{kind}_similarity"] = similarity(space, tokens, members)
     return result
 
 
-def similarity(words: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor, num_pairs: int = 100_000) -> float:
+def similarity(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor, num_pairs: int = 100_000) -> float:
     """Rank correlation of what two entities' words mean with what their texts say, over random pairs."""
     known = torch.tensor([member for member in members.tolist() if len(tokens[member])])
-    meanings = torch.stack([words.word_vectors[list(tokens[member])].mean(0) for member in known.tolist()])
+    meanings = torch.stack([space.word_vectors.vectors[list(tokens[member])].mean(0) for member in known.tolist()])
     pairs = torch.randint(len(known), (2, num_pairs), generator=torch.Generator().manual_seed(0))
     alike = [
         torch.linalg.vecdot(*F.normalize(vectors - vectors.mean(0), dim=1)[pairs]).numpy()
-        for vectors in (meanings, words.vectors[known])
+        for vectors in (meanings, space.texts.vectors[known])
     ]
     return float(spearmanr(*alike).statistic)
 
@@ -97,21 +97,21 @@ def similarity(words: WordSpace, tokens: Sequence[Sequence[int]], members: Tenso
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
     """Measure the words of a run and those they are compared with, record them, and make a table of it."""
     stage = load_run(run_dir, extra)[0]
-    words: WordSpace = stage.words
+    space: WordSpace = stage.space
     told = json.loads((run_dir / "result.json").read_text())
     learnt = descriptors_of(stage).tolist()
     num_descriptors = len(learnt[0])
     variants: dict[str, list[list[int]]] = {
         "learnt": learnt,
-        "TF-IDF of the text": frequent_words(words, num_descriptors),
-        "targets of anchoring": words.targets.tokens[:, :num_descriptors].tolist(),
-        "random": random_words(words, num_descriptors),
+        "TF-IDF of the text": frequent_words(space, num_descriptors),
+        "targets of anchoring": space.targets.tokens[:, :num_descriptors].tolist(),
+        "random": random_words(space, num_descriptors),
     }
     columns = [f"{kind}@{count}" for kind in ("items", "users") for count in CANDIDATES]
     name = f"{told['dataset']}, {told['backbone']}, {told['stage']}, seed {told['seed']}"
     table = Table("words", *columns, "words an item, a user", "similarity of items, users", title=name)
     for variant, tokens in variants.items():
-        metrics = measure(words, tokens)
+        metrics = measure(space, tokens, stage.words.retrieval_limit)
         append("retrieval", {**_origin(told), "variant": variant, "metrics": metrics})
         cells = (metrics.get(f"words/retrieval_{column}") for column in columns)
         counts, alike = (

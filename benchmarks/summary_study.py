@@ -106,7 +106,7 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
         metrics = json.loads((runs / writer / "stage3" / "result.json").read_text())["metrics"]
         other = work / f"{WRITERS[1 - WRITERS.index(writer)]}.jsonl"
         stage = load_run(runs / writer / "stage3", ["--data.summaries", str(other)])[0]
-        crossed = measure(stage.words, descriptors_of(stage).tolist())[PICKED]
+        crossed = measure(stage.space, descriptors_of(stage).tolist())[PICKED]
         shown = {key: metrics[key] for key in (RECALL, PICKED, "words/retrieval_users@10", "codebook/items_active")}
         results[writer] = {**shown, "picked by the other text": crossed}
     return results

@@ -19,6 +19,12 @@ class Embeddings(NamedTuple):
     users: Tensor
     items: Tensor
 
+    def gather(self, entity_ids: Tensor) -> Tensor:
+        """Embeddings `(M, D)` of entities in ascending order, without joining the two tables."""
+        users = entity_ids[entity_ids < len(self.users)]
+        items = entity_ids[entity_ids >= len(self.users)] - len(self.users)
+        return torch.cat([self.users[users], self.items[items]])
+
 
 class TrainingBatch(NamedTuple):
     """Interactions with sampled negatives, three vectors `(B,)`, and entities to map `(M,)`.

@@ -261,7 +261,7 @@ class FaceCLI(LightningCLI):
         write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
         if descriptors is not None:
             write_descriptors(
-                self.model.words,
+                self.model.space,
                 descriptors,
                 interactions.user_ids,
                 interactions.item_ids,

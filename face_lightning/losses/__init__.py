@@ -3,11 +3,21 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
+from face_lightning.losses.alignment_loss import AlignmentLoss, InfoNCEAlignment
 from face_lightning.losses.bpr import BPR
 from face_lightning.losses.ranking_loss import PairwiseLoss, RankingLoss
 from face_lightning.losses.text import ContrastiveText, GenerativeText, TextRegularizer
 
-__all__ = ["BPR", "ContrastiveText", "GenerativeText", "PairwiseLoss", "RankingLoss", "TextRegularizer"]
+__all__ = [
+    "BPR",
+    "AlignmentLoss",
+    "ContrastiveText",
+    "GenerativeText",
+    "InfoNCEAlignment",
+    "PairwiseLoss",
+    "RankingLoss",
+    "TextRegularizer",
+]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

@@ -14,7 +14,8 @@ from face_lightning.distributed import gather_rows, rank, world_size
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.hardware import fast_products, short_attention
 from face_lightning.mapping.projection import DisentangledProjection
-from face_lightning.mapping.quantizer import Quantized, ResidualQuantizer
+from face_lightning.mapping.quantizer import Quantized, Quantizer
+from face_lightning.mapping.residual_quantizer import ResidualQuantizer
 from face_lightning.mapping.search import SearchBackend
 from face_lightning.mapping.whitening import InputWhitening, whiten
 
@@ -48,11 +49,10 @@ class TokenMapper(nn.Module):
     Note:
         Four defaults differ from the paper, whose plain form (`normalize_input=False, whiten_input=False,
         normalize_codebook=False, similarity="l2"`) collapses to a handful of words:
-        embeddings are normalised (layer norm without parameters), whitened as `fit_input` found them, and
-        reconstructed in that space; the token embeddings are centred, whitened to `concept_dim` dimensions
-        and brought to unit length; search is by cosine. Besides, every entity is trained on, so there is nothing
-        to generalise to, but much to keep in mind: a wide hidden layer before the projection does that, the
-        transformers' own have 512 instead of 2048 units, and nothing drops out.
+        embeddings are normalised (layer norm without parameters), whitened with the statistics that `fit_input`
+        measured, and reconstructed in that space; token embeddings are centred, whitened to `concept_dim` dimensions
+        and scaled to unit length; search is by cosine. A wide hidden layer before the projection holds what is learnt
+        of each entity, the transformers' own have 512 instead of 2048 units, and there is no dropout.
         Evaluation is in float32.
 
     Args:
@@ -77,6 +77,8 @@ class TokenMapper(nn.Module):
             never does, so that any machine and any number of processes train alike up to small rounding.
         codebook: What stands for the words in the search: their "tokens"' embeddings, frozen; "random" vectors
             of the same number, frozen; or "learned" vectors that start as the tokens' (both ablations).
+        quantizer: Builds the quantizer from the table that stands for the words `(V, T)` and d; a `ResidualQuantizer`
+            with the arguments above (`num_levels`, `similarity`, `gradient`, `search`, `codebook`) if null.
 
     Raises:
         ConfigurationError: If there are more descriptors than words, or more concept dimensions than the
@@ -104,6 +106,7 @@ class TokenMapper(nn.Module):
         search: SearchBackend = "auto",
         precision: Literal["auto", "float32"] = "auto",
         codebook: Literal["tokens", "random", "learned"] = "tokens",
+        quantizer: Callable[[Tensor, int], Quantizer] | None = None,
     ) -> None:
         super().__init__()
         most = min(token_embeddings.shape) if normalize_codebook else None
@@ -127,8 +130,10 @@ class TokenMapper(nn.Module):
             hidden, DisentangledProjection(width, concept_dim, num_descriptors, shared_projection)
         )
         self.encoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
-        self.quantizer = ResidualQuantizer(
-            table, concept_dim, num_levels, similarity, gradient, search, learn_codebook=codebook == "learned"
+        self.quantizer: Quantizer = (
+            ResidualQuantizer(table, concept_dim, num_levels, similarity, gradient, search, codebook == "learned")
+            if quantizer is None
+            else quantizer(table, concept_dim)
         )
         self.decoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
         self.output = nn.Linear(num_descriptors * concept_dim, embedding_dim)
@@ -138,7 +143,7 @@ class TokenMapper(nn.Module):
         self.register_load_state_dict_pre_hook(_check_digest)  # type: ignore[no-untyped-call]
 
     def fit_input(self, embeddings: Iterable[Tensor]) -> None:
-        """Measure the embeddings of all entities, in tiles `(N, D)`, once; they are seen in that light ever after.
+        """Measure mean and covariance of the embeddings of all entities, in tiles `(N, D)`, once, for the whitening.
 
         Layer norm comes first, so that words do not change with the scale of embeddings.
         """
@@ -168,16 +173,16 @@ class TokenMapper(nn.Module):
         return Mapped(concepts, codes, rows, quantized, target, self.decode(quantized.quantized))
 
     def describe(self, embeddings: Iterable[Tensor]) -> Tensor:
-        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`; see `over_tiles`."""
-        return self.over_tiles(embeddings, lambda concepts, codes: self.quantizer(concepts, codes).indices[0])
+        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`; see `map_tiles`."""
+        return self.map_tiles(embeddings, lambda concepts, codes: self.quantizer(concepts, codes).indices[0])
 
     @torch.no_grad()
-    def over_tiles(self, embeddings: Iterable[Tensor], told_by: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """What concept vectors tell of embeddings that come in tiles `(N, D)`, one after the other.
+    def map_tiles(self, embeddings: Iterable[Tensor], fn: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Apply a function to the concept vectors of embeddings that come in tiles `(N, D)`.
 
         Args:
-            embeddings: The same tiles for all processes, who share the work and must all ask.
-            told_by: Function of concept vectors `(N, S, d)` and codes `(V, d)`, which gives a row for each embedding.
+            embeddings: The same tiles on all processes, which share the work; a collective operation.
+            fn: Maps concept vectors `(N, S, d)` and codes `(V, d)` to one row for each embedding.
 
         Returns:
             These rows `(B, ...)`, in the order of the embeddings.
@@ -187,13 +192,13 @@ class TokenMapper(nn.Module):
         for number, tile in enumerate(embeddings):
             counts.append(len(tile))
             if number % world_size() == rank():
-                parts.append(told_by(self.encode(tile), codes))
-        if not parts:  # fewer tiles than processes: no row, but of the same form as those of others
-            parts.append(told_by(self.encode(tile[:1]), codes)[:0])
-        told = gather_rows(torch.cat(parts))
+                parts.append(fn(self.encode(tile), codes))
+        if not parts:  # fewer tiles than processes: no row, but of the shape that the others have
+            parts.append(fn(self.encode(tile[:1]), codes)[:0])
+        gathered = gather_rows(torch.cat(parts))
         tiles = torch.arange(sum(counts)).split(counts)
         places = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
-        return told[places.argsort().to(told.device)]
+        return gathered[places.argsort().to(gathered.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
         normal = self._layer_norm(embeddings)

@@ -29,11 +29,11 @@ def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words
     return descriptors
 
 
-def write_descriptors(words: WordSpace, descriptors: Tensor, user_ids: Any, item_ids: Any, path: Path) -> None:  # noqa: ANN401
-    """Write `kind`, original `id`, `label`, `words` (as `WordSpace.spell` orders them) and `text` of all as Parquet.
+def write_descriptors(space: WordSpace, descriptors: Tensor, user_ids: Any, item_ids: Any, path: Path) -> None:  # noqa: ANN401
+    """Write `kind`, original `id`, `label`, `words` (see `WordVectors.sorted_words`) and `text` of all as Parquet.
 
     Args:
-        words: Word space that has read the entities' texts.
+        space: Texts of the entities and vectors of the words.
         descriptors: `(U + I, S)`.
         user_ids: Original ids of users `(U,)`, strings.
         item_ids: Original ids of items `(I,)`, strings.
@@ -43,9 +43,9 @@ def write_descriptors(words: WordSpace, descriptors: Tensor, user_ids: Any, item
         {
             "kind": pa.array(["user"] * len(user_ids) + ["item"] * len(item_ids)).dictionary_encode(),
             "id": pa.array([*user_ids.tolist(), *item_ids.tolist()], pa.string()),
-            "label": pa.array(words.labels, pa.string()),
-            "words": pa.array(words.spell(descriptors)),
-            "text": pa.array(words.texts, pa.string()),
+            "label": pa.array(space.texts.labels, pa.string()),
+            "words": pa.array(space.word_vectors.sorted_words(descriptors)),
+            "text": pa.array(space.texts.texts, pa.string()),
         }
     )
     temporary = path.with_name(path.name + ".tmp")

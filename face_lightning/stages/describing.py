@@ -8,36 +8,42 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from face_lightning.errors import check_range
-from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.mapping.losses import mapping_losses
+from face_lightning.mapping.mapper import Mapped, TokenMapper
 from face_lightning.stages.base import Stage
 from face_lightning.structures import Embeddings
-from face_lightning.words.monitor import WordMonitor
-from face_lightning.words.space import WordSpace, told_apart
+from face_lightning.words.centering import center
+from face_lightning.words.monitor import WordMonitor, sample_table
+from face_lightning.words.retrieval import measure_retrieval
+from face_lightning.words.settings import WordSettings
+from face_lightning.words.space import WordSpace, build_word_space
 
 
 class DescribingStage(Stage):
-    """A stage with a mapper and a word space, which it reads, watches and keeps in checkpoints.
+    """A stage with a mapper, whose words it learns, monitors and keeps in checkpoints.
 
     Args:
         mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
-        words: Builds the word space from extra words.
-        extra_words: Words of the catalogue's own texts to let into the vocabulary.
-        reconstructed_per_step: Entities of a step that are quantized and reconstructed, at most; null for all, as in
-            the paper. The others take part in lexical anchoring alone, which learns more from many entities and
-            costs much less.
+        words: Builds the settings of vocabulary, encoder, prompts and targets.
+        extra_words: Words of the catalogue's own texts to admit into the vocabulary.
+        reconstructed_per_step: Maximum number of entities of a step that are quantized and reconstructed; null for
+            all, as in the paper. The others take part in lexical anchoring alone, which learns more from many entities
+            and costs much less.
         reconstruction_weight: Weight of the reconstruction.
         codebook_weight: Weight of the quantizer's codebook term.
         commitment_weight: Weight of the quantizer's commitment term.
-        anchoring_weight: Weight of lexical anchoring; 0 leaves texts out, as the paper does.
-        warmup_steps: Steps over which learning rates rise, without which the transformers' first steps undo the words.
+        anchoring_weight: Weight of lexical anchoring; 0 uses no texts, as the paper.
+        warmup_steps: Steps over which learning rates rise; without them the transformers' first steps destroy words.
         **kwargs: Arguments of `Stage`.
     """
+
+    space: WordSpace  # built by setup
 
     def __init__(
         self,
         *,
         mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
-        words: Callable[[Sequence[str]], WordSpace] = WordSpace,
+        words: Callable[[], WordSettings] = WordSettings,
         extra_words: Sequence[str] = (),
         reconstructed_per_step: int | None = 64,
         reconstruction_weight: float = 1.0,
@@ -51,9 +57,10 @@ class DescribingStage(Stage):
         if reconstructed_per_step is not None:
             check_range("reconstructed_per_step", reconstructed_per_step, least=1, usual="64")
         self.reconstructed_per_step = reconstructed_per_step
-        self.words = words(extra_words)
-        self.mapper = mapper(self.words.codebook.token_embeddings, self.backbone.embedding_dim)
-        self.word_monitor = WordMonitor(self.words, self.mapper)
+        self.words = words()
+        self.codebook = self.words.read_codebook(extra_words)
+        self.mapper = mapper(self.codebook.token_embeddings, self.backbone.embedding_dim)
+        self.word_monitor = WordMonitor(len(self.codebook.words), self.mapper.num_descriptors, self.backbone.num_users)
         self.loss_weights |= {
             "reconstruction": reconstruction_weight,
             "codebook": codebook_weight,
@@ -61,22 +68,19 @@ class DescribingStage(Stage):
             "anchoring": anchoring_weight,
         }
 
-    def reconstructed_rows(self, num_entities: int) -> Tensor:
-        """Which entities of a step are quantized and reconstructed, drawn anew in each, in ascending order `(R,)`."""
-        return draw_rows(torch.arange(num_entities, device=self.device), self.reconstructed_per_step)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The mapper and the backbone."""
         return [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
 
     def setup(self, stage: str) -> None:
-        """Read the texts of all entities besides what every stage sets up."""
+        """Encode the texts of all entities, after what every stage sets up."""
         super().setup(stage)
-        self.words.read(self.trainer.datamodule.profiles, self.device)  # type: ignore[attr-defined]
+        profiles = self.trainer.datamodule.profiles  # type: ignore[attr-defined]
+        self.space = build_word_space(self.words, self.codebook, profiles, self.device)
 
     @torch.no_grad()
     def on_train_start(self) -> None:
-        """Begin, with the backbone's embeddings as evaluation sees them; a resume in mid-epoch does so too."""
+        """Call `begin` with the embeddings as evaluation sees them; a resume in mid-epoch does so too."""
         training = self.training
         self.eval()
         self.begin(self.backbone(self.graph))
@@ -86,29 +90,50 @@ class DescribingStage(Stage):
         """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
         self.mapper.fit_input(self.tiles(embeddings))
 
+    def map_entities(self, embeddings: Tensor, entity_ids: Tensor) -> tuple[Mapped, dict[str, Tensor]]:
+        """Map a step's entities, and the mapper's losses.
+
+        Args:
+            embeddings: Whole embeddings of the entities, `(M, D)`.
+            entity_ids: `(M,)`.
+
+        Returns:
+            Output of the mapper, of which a random part is quantized and reconstructed, and loss terms by name.
+        """
+        rows = draw_rows(torch.arange(len(embeddings), device=self.device), self.reconstructed_per_step)
+        mapped = self.mapper(embeddings, rows)
+        anchored = self.loss_weights["anchoring"] > 0
+        losses = mapping_losses(
+            mapped,
+            self.space.targets.rows(entity_ids) if anchored else None,
+            self.words.anchoring_temperature,
+            self.words.anchoring_negatives,
+        )
+        return mapped, losses
+
     def tiles(self, embeddings: Embeddings, size: int = 1024) -> Iterator[Tensor]:
-        """Whole embeddings of all entities, users first, tile by tile `(N, D)`; all processes must ask."""
+        """Whole embeddings of all entities, users first, tile by tile `(N, D)`; a collective operation."""
         for table in embeddings:
             for tile in table.split(size):
                 yield self.tables.whole_rows(tile)
 
     def describe(self, embeddings: Embeddings) -> Tensor:
-        """Descriptors of all entities `(U + I, S)`, users first; all processes must ask."""
+        """Descriptors of all entities `(U + I, S)`, users first; a collective operation."""
         return self.mapper.describe(self.tiles(embeddings))
 
-    def meanings(self, embeddings: Embeddings, num_near: int) -> Tensor:
-        """What the slots of all entities mean together, unit vectors `(U + I, E)`; all processes must ask.
+    def expected_word_vectors(self, embeddings: Embeddings, num_near: int) -> Tensor:
+        """What the slots of all entities expect to say, centred unit vectors `(U + I, E)`; a collective operation.
 
         Args:
             embeddings: Of all users and items.
-            num_near: Words of a slot that may be meant; more tell more than the one that is shown.
+            num_near: Nearest words of a slot that are weighted; more say more than the one that is shown.
         """
 
         def expected(concepts: Tensor, codes: Tensor) -> Tensor:
             near = self.mapper.quantizer.nearest(concepts, min(num_near, len(codes)), codes)
-            return self.words.expected_vectors(concepts, codes, near)
+            return self.space.word_vectors.expected(concepts, codes, near)
 
-        return told_apart(self.mapper.over_tiles(self.tiles(embeddings, 128), expected))
+        return center(self.mapper.map_tiles(self.tiles(embeddings, 128), expected))
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
@@ -123,26 +148,30 @@ class DescribingStage(Stage):
     def _log_words(self, retrieval: bool) -> None:
         """Log the health of all entities' words, and a sample of them as text."""
         descriptors = self.describe(self.final_embeddings)
-        fitting = self.trainer.state.fn == "fit"
-        self.log_dict(self.word_monitor.measure(descriptors, fitting=fitting, retrieval=retrieval))
+        self.log_dict(self.word_monitor.measure(descriptors, fitting=self.trainer.state.fn == "fit"))
+        if retrieval:
+            limit = self.words.retrieval_limit
+            picked = measure_retrieval(descriptors, self.space.descriptors, self.space.texts, limit)
+            self.log_dict({f"words/{key}": value.float() for key, value in picked.items()})
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("words", self.words.sample(descriptors), self.global_step)
+                table = sample_table(self.space.texts, self.space.word_vectors, descriptors)
+                logger.experiment.add_text("words", table, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the health of words is compared with, besides what every stage keeps."""
+        """Save the monitor's state besides what every stage saves."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["words"] = self.word_monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore the monitor's state."""
         super().on_load_checkpoint(checkpoint)
         if "words" in checkpoint:
             self.word_monitor.load_state_dict(checkpoint["words"])
 
 
 def draw_rows(rows: Tensor, limit: int | None) -> Tensor:
-    """As many of `rows` `(N,)` at random as the limit allows, in their order; all of them if it is None."""
+    """A random sample of `rows` `(N,)`, as many as the limit allows, in their order; all of them if it is None."""
     if limit is None or len(rows) <= limit:
         return rows
     return rows[torch.randperm(len(rows), device=rows.device)[:limit].sort().values]

@@ -9,7 +9,6 @@ from torch import Tensor
 from face_lightning.distributed import world_size
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.structures import Embeddings, TrainingBatch
-from face_lightning.words.space import gather_entities
 
 # Of each entity: words of steam-vt pick 78 % of games after 15 and 99 % after 30 (benchmarks/results/raw_chain.jsonl).
 _FEW_VISITS, _ENOUGH_VISITS = 16, 30
@@ -71,12 +70,10 @@ class MappingStage(DescribingStage):
         else:
             losses, embeddings = self.recommendation_losses(batch)
         entity_ids, share = batch.entity_ids.sort().values, batch.entity_share
-        entities = self.tables.whole_rows(gather_entities(embeddings, entity_ids))
+        entities = self.tables.whole_rows(embeddings.gather(entity_ids))
         (entity_ids, entities), factor = self.tables.own_entities(entity_ids, entities)
-        share *= factor
-        mapped = self.mapper(entities, self.reconstructed_rows(len(entities)))
-        own = self.words.losses(mapped, entity_ids, self.loss_weights["anchoring"] > 0)
-        return losses | {name: share * loss for name, loss in own.items()}
+        terms = self.map_entities(entities, entity_ids)[1]
+        return losses | {name: share * factor * loss for name, loss in terms.items()}
 
     def on_after_backward(self) -> None:
         """Average the mapper's gradient, where the strategy leaves that to the stage."""

@@ -12,7 +12,7 @@ from face_lightning.losses import PairwiseLoss, TextRegularizer
 from face_lightning.stages.base import Stage
 from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.words.entity_texts import entity_vectors
+from face_lightning.words.entity_texts import text_vectors
 
 
 class PretrainingStage(Stage):
@@ -73,7 +73,7 @@ class PretrainingStage(Stage):
         """Encode the texts, where a regulariser wants them, besides what every stage sets up."""
         super().setup(stage)
         if self.text is not None:
-            vectors = entity_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
+            vectors = text_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
             self._present = (~vectors.isnan().any(1)).to(self.device)
             self._vectors = vectors.nan_to_num().to(self.device)
 

@@ -1,7 +1,8 @@
-"""Text vectors of all entities, from their texts or from a file that brought vectors."""
+"""Texts of all users and items, and their vectors."""
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +13,11 @@ from torch import Tensor
 from face_lightning.distributed import rank
 from face_lightning.errors import DataError
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.words.centering import center
 
 
 class EntityProfiles(Protocol):
-    """Texts of users and items, or vectors that take their place; what a data module has to offer."""
+    """Texts of users and items, or vectors that take their place, as a data module offers them."""
 
     user_texts: Sequence[str | None]
     item_texts: Sequence[str | None]
@@ -26,7 +28,52 @@ class EntityProfiles(Protocol):
     domain: str
 
 
-def entity_vectors(encoder: TextEncoder, profiles: EntityProfiles) -> Tensor:
+@dataclass(frozen=True)
+class EntityTexts:
+    """Texts of all entities, users first, and their vectors on the device of a stage.
+
+    Attributes:
+        num_users: U.
+        labels: Name of each entity, U + I.
+        texts: Text of each entity, U + I; None where it has none.
+        vectors: Unit vectors `(U + I, E)`; zeros where there is no text.
+        present: Which entities have a text, `(U + I,)`.
+        classes: Entities of the same text have the same number, `(U + I,)`.
+    """
+
+    num_users: int
+    labels: Sequence[str]
+    texts: Sequence[str | None]
+    vectors: Tensor
+    present: Tensor
+    classes: Tensor
+
+
+def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.device | str, centred: bool) -> EntityTexts:
+    """Texts of all entities with their vectors on a device.
+
+    Args:
+        profiles: Texts and labels.
+        vectors: What `text_vectors` gave for them.
+        device: Where tensors go.
+        centred: Whether vectors are centred, users apart from items.
+    """
+    num_users = len(profiles.user_texts)
+    present = ~vectors.isnan().any(1)
+    if centred:
+        vectors = torch.cat([center(kind) for kind in vectors.split([num_users, len(vectors) - num_users])])
+    vectors = vectors.nan_to_num().to(device)
+    return EntityTexts(
+        num_users=num_users,
+        labels=[*profiles.user_labels, *profiles.item_labels],
+        texts=[*profiles.user_texts, *profiles.item_texts],
+        vectors=vectors,
+        present=present.to(device),
+        classes=torch.unique(vectors, dim=0, return_inverse=True)[1],
+    )
+
+
+def text_vectors(encoder: TextEncoder, profiles: EntityProfiles) -> Tensor:
     """Unit vectors of the texts of users, then items, `(U + I, E)` on the CPU; rows without text are NaN.
 
     Args:

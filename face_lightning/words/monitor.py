@@ -6,8 +6,8 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from face_lightning.mapping.mapper import TokenMapper
-from face_lightning.words.space import WordSpace
+from face_lightning.words.entity_texts import EntityTexts
+from face_lightning.words.word_vectors import WordVectors
 
 
 def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
@@ -54,28 +54,27 @@ class WordMonitor:
     `descriptors` holds those of the last validation, `(U + I, S)`, or None before the first.
 
     Args:
-        words: Word space of the stage.
-        mapper: Its mapper.
+        num_codes: V.
+        num_descriptors: S.
+        num_users: U.
     """
 
-    def __init__(self, words: WordSpace, mapper: TokenMapper) -> None:
-        self._words, self._mapper = words, mapper
+    def __init__(self, num_codes: int, num_descriptors: int, num_users: int) -> None:
+        self._num_codes, self._num_descriptors, self._num_users = num_codes, num_descriptors, num_users
         self.descriptors: Tensor | None = None
         self._best_perplexity = 0.0
 
-    def measure(self, descriptors: Tensor, *, fitting: bool = True, retrieval: bool = False) -> dict[str, Tensor]:
-        """Health of all entities' words by log key: `codebook/...` and, with `retrieval`, `words/retrieval_...`.
+    def measure(self, descriptors: Tensor, *, fitting: bool = True) -> dict[str, Tensor]:
+        """Health of all entities' words by log key, `codebook/...`.
 
         Warns, with the cure, where the codebook starts to collapse.
 
         Args:
-            descriptors: Descriptors of all entities `(U + I, S)`, as the evaluation at hand finds them.
+            descriptors: Descriptors of all entities `(U + I, S)`, as the current evaluation finds them.
             fitting: Whether the evaluation belongs to a fit: only then is there an earlier one to compare with.
-            retrieval: Whether to measure retrieval as well, which encodes all descriptors.
         """
-        num_codes = self._mapper.quantizer.num_codes
-        health = codebook_health(descriptors, num_codes)
-        items = codebook_health(descriptors[self._words.num_users :], num_codes)
+        health = codebook_health(descriptors, self._num_codes)
+        items = codebook_health(descriptors[self._num_users :], self._num_codes)
         values = {f"codebook/{key}": value for key, value in health.items()}
         values |= {f"codebook/items_{key}": value for key, value in items.items()}
         if fitting:
@@ -83,8 +82,6 @@ class WordMonitor:
                 values["codebook/churn"] = churn(self.descriptors.to(descriptors.device), descriptors)
             self.descriptors = descriptors
             self._warn(health["perplexity"].item(), int(health["active"]))
-        if retrieval:
-            values |= {f"words/{key}": value for key, value in self._words.retrieval(descriptors).items()}
         return {key: value.float() for key, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,14 +90,14 @@ class WordMonitor:
         return {"before": before, "best_perplexity": self._best_perplexity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore what the next evaluation compares with."""
         before = state["before"]
         self.descriptors = None if before is None else before.long()
         self._best_perplexity = state["best_perplexity"]
 
     def _warn(self, perplexity: float, active: int) -> None:
-        """Warn where words are fewer than any catalogue needs, or half of their variety is lost."""
-        few = perplexity < 4 * self._mapper.num_descriptors
+        """Warn where fewer words are in use than any catalogue needs, or half of the perplexity is lost."""
+        few = perplexity < 4 * self._num_descriptors
         lost = perplexity < self._best_perplexity / 2
         if few or lost:
             came = f"{perplexity:,.0f} ({active:,} words in use)"
@@ -111,3 +108,23 @@ class WordMonitor:
                 "normalize_codebook, similarity: cosine)"
             )
         self._best_perplexity = max(self._best_perplexity, perplexity)
+
+
+def sample_table(
+    texts: EntityTexts, word_vectors: WordVectors, descriptors: Tensor, num_items: int = 8, num_users: int = 4
+) -> str:
+    """Words of the first items and users as a Markdown table.
+
+    Args:
+        texts: Names of entities.
+        word_vectors: Vectors of the vocabulary's words.
+        descriptors: Descriptors of all entities `(U + I, S)`.
+        num_items: Number of items in the table.
+        num_users: Number of users in the table.
+    """
+    rows = [*range(texts.num_users, texts.num_users + num_items), *range(min(num_users, texts.num_users))]
+    rows = [row for row in rows if row < len(descriptors)]
+    lines = ["| entity | words |", "|---|---|"]
+    for row, words in zip(rows, word_vectors.sorted_words(descriptors[rows]), strict=True):
+        lines.append(f"| {texts.labels[row]} | {' '.join(words)} |")
+    return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""Which words a text speaks of."""
+"""Target words of a text: those that together say what it says."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.words.centering import center
 
 _TILE = 2**24  # numbers in one block of similarities: 64 MiB
 
@@ -50,30 +51,12 @@ def lexical_targets(
         raise ConfigurationError(f"pool: expected at least {top_k}, the words to choose, got {pool}; 32 is usual")
     pool = min(pool, len(word_vectors))
     words = F.normalize(word_vectors - word_vectors.mean(0), dim=1)
-    texts = around_the_middle(text_vectors)
+    texts = center(text_vectors)
     present = texts.isfinite().all(dim=1)
     texts = texts.nan_to_num()
     step = max(1, _TILE // max(len(words), pool * words.shape[1]))
     indices = torch.cat([_pursue(tile, words, top_k, pool) for tile in texts.split(step)])
     return indices, present.float()[:, None].expand(-1, top_k) / top_k
-
-
-def around_the_middle(vectors: Tensor) -> Tensor:
-    """Unit vectors `(N, E)` seen from their mean; rows of missing texts are NaN, and stay so."""
-    present = vectors.isfinite().all(dim=1)
-    return F.normalize(vectors - vectors[present].mean(0), dim=1) if bool(present.any()) else vectors
-
-
-def crowd(vectors: Tensor, limit: float = 0.7) -> bool:
-    """Whether unit vectors `(N, E)` point nearly the same way: two of them are more similar than the limit on average.
-
-    Missing texts, whose rows are NaN, do not count; less than two are no crowd.
-    """
-    present = vectors[vectors.isfinite().all(dim=1)]
-    if len(present) < 2:
-        return False
-    similarity = (len(present) * present.mean(0).square().sum() - 1) / (len(present) - 1)
-    return bool(similarity > limit)
 
 
 def _pursue(texts: Tensor, words: Tensor, top_k: int, pool: int) -> Tensor:

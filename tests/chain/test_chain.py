@@ -172,14 +172,14 @@ def test_stage3_takes_over_the_mapper(chain: World, tmp_path: Path) -> None:
         torch.testing.assert_close(after[key], value)
 
 
-def test_stage3_is_grounded_in_what_stage2_says_from_first_to_last(chain: World) -> None:
+def test_stage3_is_grounded_in_the_words_of_stage2_from_first_to_last(chain: World) -> None:
     stage = load_run(chain.run("stage2"))[0].eval()
-    said = stage.meanings(stage.backbone(stage.graph), 16)
-    kept = checkpoint(chain.run("stage3"))["meanings"]
+    expected = stage.expected_word_vectors(stage.backbone(stage.graph), 16)
+    kept = checkpoint(chain.run("stage3"))["grounding_vectors"]
     assert kept.dtype == torch.float16
-    torch.testing.assert_close(kept.float(), said, atol=1e-3, rtol=0)
-    shown = stage.words.meanings(stage.describe(stage.backbone(stage.graph)))
-    assert (said * shown).sum(1).mean() > 0.5, "and that is about the words that are shown"
+    torch.testing.assert_close(kept.float(), expected, atol=1e-3, rtol=0)
+    shown = stage.space.word_vectors.means(stage.describe(stage.backbone(stage.graph)))
+    assert (expected * shown).sum(1).mean() > 0.5, "and that is about the words that are shown"
 
 
 def test_init_from_on_the_command_line_beats_the_file(chain: World, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from face_lightning.data.readers import PreparedFolder, RLMRecFolder
-from face_lightning.words.space import WordSpace
+from face_lightning.words.descriptor_encoder import DescriptorEncoder
 from tests.chain.tiny import World, face, fit, result
 
 
@@ -26,7 +26,7 @@ def write_raw_files(world: World, folder: Path) -> None:
     (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
 
 
-def test_entities_without_text_get_words_and_stand_out_of_the_contrast(
+def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_raw_files(world, tmp_path)
@@ -36,13 +36,13 @@ def test_entities_without_text_get_words_and_stand_out_of_the_contrast(
     assert "items have no metadata: they get words from interactions" in capsys.readouterr().err
 
     contrasted: set[int] = set()
-    encode = WordSpace.encode_words
+    encode = DescriptorEncoder.encode_tokens
 
-    def spy(self: WordSpace, words: object, entity_ids: object, *rest: object) -> object:
+    def spy(self: DescriptorEncoder, words: object, entity_ids: object, *rest: object) -> object:
         contrasted.update(entity_ids.tolist())
         return encode(self, words, entity_ids, *rest)
 
-    monkeypatch.setattr(WordSpace, "encode_words", spy)
+    monkeypatch.setattr(DescriptorEncoder, "encode_tokens", spy)
     data = {**world.read("parts/data"), "reader": {"class_path": "PreparedFolder"}}
     data["reader"]["init_args"] = {"root": str(tmp_path / "mine")}
     (world.root / "parts" / "own.yaml").write_text(yaml.safe_dump(data))

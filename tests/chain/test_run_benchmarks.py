@@ -80,11 +80,11 @@ def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
     chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage = grounding.load_run(chain.run("stage3"))[0]
-    words, found = stage.words, grounding.vectors_of(stage, num_near=3)
-    users = words.num_users
+    texts, found = stage.space.texts, grounding.vectors_of(stage, num_near=3)
+    users = texts.num_users
     assert torch.equal(found["slots of users"][:users], found["slots"][:users])
-    assert torch.equal(found["slots of users"][users:], words.vectors[users:])
-    assert torch.equal(found["slots of items"], torch.cat([words.vectors[:users], found["slots"][users:]]))
+    assert torch.equal(found["slots of users"][users:], texts.vectors[users:])
+    assert torch.equal(found["slots of items"], torch.cat([texts.vectors[:users], found["slots"][users:]]))
     config = yaml.safe_load((chain.run("stage1") / "config.yaml").read_text())
     text = {"class_path": "ContrastiveText", "init_args": {"weight": 0.1}}
     config["model"]["init_args"] |= {"text": text, "encoder": config_of_encoder(chain)}

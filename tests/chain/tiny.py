@@ -170,7 +170,7 @@ def write_world(root: Path) -> World:
     mapper = {"num_descriptors": 4, "concept_dim": 8, "hidden_dim": 32, "feedforward_dim": 16}
     mapper |= {"search": "torch", "precision": "float32"}
     world.write("parts/mapper", {"class_path": "TokenMapper", "init_args": mapper})
-    world.write("parts/words", {"class_path": "face_lightning.words.space.WordSpace", "init_args": words})
+    world.write("parts/words", {"class_path": "WordSettings", "init_args": words})
     reader = {"class_path": "RLMRecFolder", "init_args": {"root": str(root / "data"), "domain": "movie"}}
     world.write("parts/data", {"reader": reader, "batch_size": 64, "entities_per_step": 24, "eval_batch_size": 16})
     write_runs(world)

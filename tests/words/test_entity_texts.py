@@ -8,7 +8,7 @@ import torch
 
 from face_lightning.errors import DataError
 from face_lightning.words import entity_texts
-from face_lightning.words.entity_texts import entity_vectors
+from face_lightning.words.entity_texts import text_vectors
 
 
 class LengthEncoder:
@@ -30,26 +30,26 @@ def profiles(**given):
 
 
 def test_users_come_before_items_and_missing_texts_are_nan():
-    vectors = entity_vectors(LengthEncoder(), profiles())
+    vectors = text_vectors(LengthEncoder(), profiles())
     assert vectors[[0, 2]].tolist() == [[2, 1], [3, 1]]
     assert vectors[1].isnan().all()
 
 
 def test_given_vectors_take_the_place_of_texts_at_unit_length():
     encoder = LengthEncoder()
-    vectors = entity_vectors(encoder, profiles(item_vectors=np.array([[3.0, 4.0]], dtype=np.float32)))
+    vectors = text_vectors(encoder, profiles(item_vectors=np.array([[3.0, 4.0]], dtype=np.float32)))
     torch.testing.assert_close(vectors[2], torch.tensor([0.6, 0.8]))
     assert len(encoder.progress) == 1, "items' texts are not read"
 
 
 def test_vectors_of_another_width_are_refused():
     with pytest.raises(DataError, match="item_vectors: expected width 2 of the text encoder, got 3"):
-        entity_vectors(LengthEncoder(), profiles(item_vectors=np.ones((1, 3), dtype=np.float32)))
+        text_vectors(LengthEncoder(), profiles(item_vectors=np.ones((1, 3), dtype=np.float32)))
 
 
 def test_no_text_at_all_is_refused():
     with pytest.raises(DataError, match="got none at all"):
-        entity_vectors(LengthEncoder(), profiles(user_texts=[None, None], item_texts=[None]))
+        text_vectors(LengthEncoder(), profiles(user_texts=[None, None], item_texts=[None]))
 
 
 @pytest.mark.parametrize(("terminal", "rank", "shown"), [(True, 0, True), (True, 1, False), (False, 0, False)])

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,7 +87,7 @@ def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, A
     tokens = 1 + 0.2 * torch.randn(400, 24)  # token embeddings share a large mean
     embeddings = 0.05 * torch.randn(120, 16)  # and those of a recommender are small
     mapper = TokenMapper(tokens, 16, num_descriptors=4, concept_dim=16, feedforward_dim=16, search="torch", **form)
-    monitor = WordMonitor(SimpleNamespace(num_users=60), mapper)  # type: ignore[arg-type]
+    monitor = WordMonitor(num_codes=400, num_descriptors=4, num_users=60)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(3):
@@ -102,7 +101,7 @@ def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, A
 
 
 def test_a_loss_of_half_the_variety_is_told_with_what_it_was() -> None:
-    monitor = WordMonitor(SimpleNamespace(num_users=1), SimpleNamespace(num_descriptors=16))  # type: ignore[arg-type]
+    monitor = WordMonitor(num_codes=2000, num_descriptors=16, num_users=1)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         monitor._warn(1000.0, 2000)
@@ -114,12 +113,12 @@ def test_a_loss_of_half_the_variety_is_told_with_what_it_was() -> None:
 
 
 def observed(*steps: tuple[list[list[float]], list[list[float]], list[int], list[int]]) -> dict[str, float]:
-    """What an epoch of alignment steps logs, each of spoken and written vectors, classes and positives."""
+    """What an epoch of alignment steps logs, each of vectors of descriptors and texts, classes and positives."""
     stage = object.__new__(AlignmentStage)
     stage.epoch_means = EpochMeans()
-    for spoken, written, classes, positives in steps:
-        vectors = torch.tensor(spoken).reshape(-1, 2), torch.tensor(written).reshape(-1, 2)
-        stage._observe(*vectors, torch.tensor(classes), torch.tensor(positives, dtype=torch.long))
+    for descriptors, texts, classes, positives in steps:
+        vectors = torch.tensor(descriptors).reshape(-1, 2), torch.tensor(texts).reshape(-1, 2)
+        stage.log_alignment(*vectors, torch.tensor(classes), torch.tensor(positives, dtype=torch.long))
     return {name: float(value) for name, value in stage.epoch_values().items()}
 
 

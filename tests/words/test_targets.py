@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.words import targets
-from face_lightning.words.targets import around_the_middle, crowd, lexical_targets
+from face_lightning.words.targets import lexical_targets
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -100,24 +99,3 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_impossible_settings_are_told(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         lexical_targets(random(0, 3, 4), random(1, 9, 4), **arguments)
-
-
-def test_a_crowd_is_told_by_its_mean_similarity() -> None:
-    apart = torch.eye(4)
-    near = F.normalize(apart + 3.0, dim=1)  # (3 + 3 + 9 + 9 + ...) / lengths: similarity of any two is 42 / 43
-    missing = torch.full((1, 4), torch.nan)
-    assert not crowd(apart)
-    assert crowd(torch.cat([near, missing]))
-    assert crowd(near, limit=42 / 43 - 1e-3)
-    assert not crowd(near, limit=42 / 43 + 1e-3)
-    assert not crowd(torch.cat([near[:1], missing]))
-
-
-def test_vectors_are_seen_from_the_middle_of_those_that_are_there() -> None:
-    vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8], [torch.nan, torch.nan]])
-    middle = torch.tensor([0.8, 0.4])
-    expected = F.normalize(vectors[:2] - middle, dim=1)
-    seen = around_the_middle(vectors)
-    assert torch.allclose(seen[:2], expected)
-    assert bool(seen[2].isnan().all())
-    assert bool(around_the_middle(vectors[2:]).isnan().all())

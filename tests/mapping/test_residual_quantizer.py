@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.mapping.quantizer import ResidualQuantizer
+from face_lightning.mapping.residual_quantizer import ResidualQuantizer
 
 
 def reference(inputs: Tensor, table: Tensor, weight: Tensor, scales: list[Tensor], similarity: str):

@@ -1,0 +1,56 @@
+"""Sentence vectors of descriptors, each in the prompt of its entity."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.text.encoders import TextEncoder
+
+
+class DescriptorEncoder:
+    """Encodes the words of users and items as the sentences that their prompts make of them.
+
+    Args:
+        encoder: Frozen text encoder.
+        token_embeddings: Raw input embeddings of the vocabulary, `(V, T)`.
+        templates: Prompts of users and of items, with `{words}`.
+        num_users: U.
+        sentence_length: Words of a random sentence that centres are measured on; vectors are not centred if None.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        token_embeddings: Tensor,
+        templates: Sequence[str],
+        num_users: int,
+        sentence_length: int | None = None,
+    ) -> None:
+        self._encoder = encoder
+        self.token_embeddings = token_embeddings
+        self._num_users = num_users
+        self.prompts = [encoder.prompt(template) for template in templates]
+        self.centers = None if sentence_length is None else self._measure_centers(sentence_length)
+
+    def encode_tokens(self, tokens: Tensor, entity_ids: Tensor) -> Tensor:
+        """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, with a gradient to these."""
+        kinds = (entity_ids >= self._num_users).long()
+        vectors = self._encoder.encode_descriptors(tokens, self.prompts, kinds)
+        return vectors if self.centers is None else F.normalize(vectors - self.centers[kinds], dim=1)
+
+    @torch.no_grad()
+    def encode(self, descriptors: Tensor, entity_ids: Tensor, batch_size: int = 256) -> Tensor:
+        """Sentence vectors `(N, E)` of descriptors `(N, S)`, tile by tile."""
+        tiles = zip(descriptors.split(batch_size), entity_ids.split(batch_size), strict=True)
+        return torch.cat([self.encode_tokens(self.token_embeddings[words], ids) for words, ids in tiles])
+
+    @torch.no_grad()
+    def _measure_centers(self, sentence_length: int, num_sentences: int = 128) -> Tensor:
+        """Mean vectors of sentences of random words, of users and of items `(2, E)`, the same at every call."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randint(len(self.token_embeddings), (num_sentences, sentence_length), generator=generator)
+        words = self.token_embeddings[drawn.to(self.token_embeddings.device)]
+        kinds = (words.new_full((num_sentences,), kind, dtype=torch.long) for kind in range(len(self.prompts)))
+        return torch.stack([self._encoder.encode_descriptors(words, self.prompts, kind).mean(0) for kind in kinds])

@@ -1,0 +1,87 @@
+"""Settings of words: vocabulary, text encoder, prompts, targets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from face_lightning.errors import check_range
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.vocabulary import Codebook, build_codebook, load_codebook
+
+
+class WordSettings:
+    """What words are chosen from, how they are read, and what they should say.
+
+    Args:
+        encoder: Frozen text encoder; all-MiniLM-L6-v2 if not given.
+        num_frequent: How many of the most frequent words of the word list are considered.
+        word_list: Own list of words to choose from (csv or txt); open sources if null.
+        blocklist: File of words that are never descriptors; "default" is the package's, null blocks none.
+        user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
+        item_prompt: Sentence around an item's descriptors.
+        num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
+        target_pool: Words nearest to the text among which targets are chosen: a larger pool says better which
+            entities are alike, and holds more words that seem far-fetched.
+        anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
+        anchoring_negatives: Words that estimate its denominator; all if null.
+        retrieval_limit: Maximum number of users, and of items, in the retrieval test.
+        codebook: Codebook that `face vocab build` or an earlier run wrote; one is built from the arguments above if
+            null.
+        centre: Whether sentence vectors are centred by kind (texts of users, of items, sentences of words); null
+            centres where vectors of texts are anisotropic, their mean similarity being above 0.7, as those of a model
+            that was never trained to distinguish sentences.
+
+    Raises:
+        ConfigurationError: If `num_targets` is not positive, or `target_pool` less than it.
+    """
+
+    def __init__(
+        self,
+        encoder: TextEncoder | None = None,
+        num_frequent: int = 20_000,
+        word_list: Path | None = None,
+        blocklist: str | None = "default",
+        user_prompt: str = "A user who likes: {words}",
+        item_prompt: str = "A {domain}: {words}",
+        num_targets: int = 16,
+        target_pool: int = 32,
+        anchoring_temperature: float = 0.07,
+        anchoring_negatives: int | None = 2048,
+        retrieval_limit: int = 4096,
+        codebook: Path | None = None,
+        centre: bool | None = None,
+    ) -> None:
+        check_range("num_targets", num_targets, least=1, usual="16")
+        check_range("target_pool", target_pool, least=num_targets, usual="32")
+        self.encoder = encoder or TextEncoder()
+        self.num_frequent = num_frequent
+        self.word_list = word_list
+        self.blocklist = blocklist
+        self.prompts = user_prompt, item_prompt
+        self.num_targets = num_targets
+        self.target_pool = target_pool
+        self.anchoring_temperature = anchoring_temperature
+        self.anchoring_negatives = anchoring_negatives
+        self.retrieval_limit = retrieval_limit
+        self.codebook = codebook
+        self.centre = centre
+
+    def read_codebook(self, extra_words: Sequence[str] = ()) -> Codebook:
+        """The codebook that `codebook` names, or a new one.
+
+        Args:
+            extra_words: Words of the catalogue's own texts to admit into a new one.
+
+        Raises:
+            DataError: If `codebook` is missing or of another model than the encoder's.
+            MissingDependencyError: If the open word lists are needed and not installed.
+        """
+        if self.codebook is not None:
+            return load_codebook(self.codebook, self.encoder)[0]
+        given = self.blocklist not in ("default", None)
+        return build_codebook(
+            self.encoder,
+            num_frequent=self.num_frequent,
+            word_list=self.word_list,
+            block=Path(str(self.blocklist)) if given else "default" if self.blocklist else None,
+            extra_words=extra_words,
+        )[0]
