@@ -1,0 +1,126 @@
+"""Pictures of README.md and benchmarks/README.md: python -m benchmarks.pictures [--run RUN_DIR].
+
+- gain.svg: what the control, RLMRec-Con and FACE add to stage 1, from results/ablations.jsonl
+- describe.svg: what `face describe` prints for a finished run, by default that of `make demo`
+
+pipeline.svg is drawn by hand.
+"""
+
+import argparse
+import io
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.console import Console
+from scipy.stats import t as student
+
+from benchmarks.report import newest, value
+from face_lightning.commands.describe import read_words, select, word_table
+
+PICTURES = Path(__file__).parent / "pictures"
+PANELS = (("steam-vt", "LightGCN"), ("steam-vt", "GMF"), ("yelp", "LightGCN"), ("yelp", "GMF"), ("ml-100k", "GMF"))
+RUNS = {"stage3": ("FACE", "#1f6feb"), "con": ("RLMRec-Con (texts)", "#8250df"), "control": ("control", "#6e7781")}
+ITEMS, USERS = ("1", "50", "127", "234"), ("42",)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Gain in test Recall@20 over stage 1 in percent: of each seed, their mean, and half the 95 % interval's width."""
+
+    seeds: tuple[float, ...]
+    mean: float
+    half_width: float | None
+
+
+def gains(dataset: str, backbone: str) -> dict[str, Gain]:
+    """Gain of every run over the stage 1 of the same seed; the interval is Student's, over seeds."""
+    source = {"benchmark": "ablations", "variant": "common", "dataset": dataset, "backbone": backbone}
+    recalls: dict[str, dict[int, float]] = {}
+    for record in newest([source], {"set": "comparison"}):
+        recalls.setdefault(record["run"], {})[record["seed"]] = value(record, "test/recall@20")
+    found = {}
+    for run in RUNS:
+        pairs = [(recalls[run][seed], recalls["stage1"][seed]) for seed in sorted(recalls[run])]
+        seeds = tuple(100 * (recall / before - 1) for recall, before in pairs)
+        half = None
+        if len(seeds) > 1:
+            half = float(student.ppf(0.975, len(seeds) - 1)) * statistics.stdev(seeds) / len(seeds) ** 0.5
+        found[run] = Gain(seeds, statistics.mean(seeds), half)
+    return found
+
+
+def summary(panels: dict[tuple[str, str], dict[str, Gain]]) -> str:
+    """The values of the picture in words, which it carries as its description."""
+    return "; ".join(
+        f"{dataset} {backbone} {RUNS[run][0]} {gain.mean:+.2f}"
+        + (f" ± {gain.half_width:.2f}" if gain.half_width is not None else "")
+        for (dataset, backbone), found in panels.items()
+        for run, gain in found.items()
+    )
+
+
+def draw_gain(path: Path) -> None:
+    """One row for every run of every data set and backbone: seeds as dots, mean and interval as a bar with whiskers."""
+    panels = {panel: gains(*panel) for panel in PANELS}
+    with matplotlib.rc_context({"svg.hashsalt": "face", "svg.fonttype": "path", "font.size": 10}):
+        figure = Figure(figsize=(7.6, 5.2), layout="constrained")
+        axes = figure.add_subplot()
+        ticks, names, row = [], [], 0.0
+        for (dataset, backbone), found in panels.items():
+            seeds = len(found["stage3"].seeds)
+            ticks.append(row + 1)
+            names.append(f"{dataset}\n{backbone}, {seeds} seed{'s' if seeds > 1 else ''}")
+            for run, gain in found.items():
+                label, color = RUNS[run]
+                axes.plot(gain.seeds, [row] * seeds, "o", markerfacecolor="white", color=color, markersize=5, zorder=3)
+                axes.errorbar(
+                    gain.mean,
+                    row,
+                    xerr=gain.half_width,
+                    fmt="D",
+                    color=color,
+                    capsize=3,
+                    markersize=7,
+                    zorder=4,
+                    label=None if row >= len(RUNS) else label,
+                )
+                row += 1
+            row += 0.8
+        axes.axvline(0, color="#24292f", linewidth=1)
+        axes.set_yticks(ticks, names)
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.grid(axis="x", color="#d0d7de", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xlabel("gain in test Recall@20 over stage 1, % (seeds, mean, 95 % t-interval over seeds)")
+        axes.legend(loc="lower right", frameon=True)
+        figure.savefig(path, metadata={"Date": None, "Description": summary(panels)})
+
+
+def draw_describe(path: Path, run: Path) -> None:
+    """What the command prints in a terminal of 100 columns."""
+    words = read_words(run)
+    console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
+    command = f"$ face describe --run {run} --items {' '.join(ITEMS)} --users {' '.join(USERS)}"
+    console.print(command, style="bold", highlight=False)
+    console.print(word_table([*select(words, "item", ITEMS), *select(words, "user", USERS)]))
+    # 0.602: width of a character of DejaVu Sans Mono and Menlo, which a browser takes where it may not fetch fonts.
+    picture = console.export_svg(title="face describe", unique_id="describe", font_aspect_ratio=0.602)
+    path.write_text(picture, "utf-8")
+
+
+def main() -> None:
+    """Draw all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/ml-100k/gmf/stage3"), help="a run with words")
+    arguments = parser.parse_args()
+    draw_gain(PICTURES / "gain.svg")
+    draw_describe(PICTURES / "describe.svg", arguments.run)
+
+
+if __name__ == "__main__":
+    main()
