@@ -82,6 +82,7 @@ def log_partition_function(
     number_format: torch.dtype | None = None,
     tile_size: int = 2**22,
     kept_size: int = 2**25,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding more scores than stated.
 
@@ -94,10 +95,11 @@ def log_partition_function(
         tile_size: Scores held at once, in numbers; 2^22 in float32 are 16 MiB.
         kept_size: Weights `(N, M)` held for the way back, in numbers; 2^25 in bfloat16 are 64 MiB. Where there are
             more, the way back computes them again, tile by tile.
+        excluded: Keys that are left out of the sum of each query, `(N, X)` with X < M, padded with -1.
     """
     dtype = number_format or queries.dtype
     result: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
-        queries, keys, temperature, dtype, tile_size, kept_size
+        queries, keys, temperature, dtype, tile_size, kept_size, excluded
     )
     return result
 
@@ -118,6 +120,7 @@ class _LogPartition(torch.autograd.Function):
         dtype: torch.dtype,
         tile_size: int,
         kept_size: int,
+        excluded: Tensor | None,
     ) -> Tensor:
         padded_queries, padded_keys = _rounded(queries / temperature, dtype), _rounded(keys, dtype)
         rows = max(1, tile_size // len(keys))
@@ -131,23 +134,28 @@ class _LogPartition(torch.autograd.Function):
             for begin in range(0, len(padded_queries), rows):
                 tile = slice(begin, begin + rows)
                 scores = _products(padded_queries[tile], padded_keys, len(keys), queries.dtype)
+                any_key = scores.new_zeros(len(scores), 1, dtype=torch.long)
+                if excluded is not None:
+                    _exclude(scores, excluded[tile])
+                    any_key = (scores[:, : excluded.shape[1] + 1] > -torch.inf).int().argmax(1, keepdim=True)
                 logarithms = scores.log_softmax(1)
-                log_partition[tile] = scores[:, 0] - logarithms[:, 0]
+                log_partition[tile] = (scores.gather(1, any_key) - logarithms.gather(1, any_key)).squeeze(1)
                 weights = logarithms.exp_().to(dtype)
                 expected[tile] = weights @ padded_keys
                 if keep:
                     kept.append(weights)
         ctx.save_for_backward(queries, padded_queries, padded_keys, expected[: len(queries)], log_partition, *kept)
+        ctx.excluded = excluded
         ctx.temperature, ctx.rows, ctx.num_keys = temperature, rows, len(keys)
         return log_partition[: len(queries)].clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         queries, padded_queries, padded_keys, expected, log_partition, *kept = ctx.saved_tensors
         scale = gradients[0].unsqueeze(1) / ctx.temperature
         to_queries = expected * scale if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
-            return to_queries, None, None, None, None, None
+            return to_queries, *(None,) * 6
         to_keys = queries.new_zeros(padded_keys.shape)
         scaled = _rounded(queries * scale, padded_keys.dtype)
         with torch.autocast(queries.device.type, enabled=False):
@@ -157,9 +165,11 @@ class _LogPartition(torch.autograd.Function):
                     weights = kept[number]
                 else:
                     scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
+                    if ctx.excluded is not None:
+                        _exclude(scores, ctx.excluded[tile])
                     weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
                 to_keys += weights.T @ scaled[tile]
-        return to_queries, to_keys[: ctx.num_keys], None, None, None, None
+        return to_queries, to_keys[: ctx.num_keys], *(None,) * 5
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
@@ -200,3 +210,9 @@ def _products(queries: Tensor, keys: Tensor, num_keys: int, number_format: torch
     scores = (queries @ keys.T).to(number_format)
     scores[:, num_keys:] = -torch.inf
     return scores
+
+
+def _exclude(scores: Tensor, excluded: Tensor) -> None:
+    """Put the scores `(N, M)` of excluded keys `(<= N, X)`, padded with -1, out of the running, in place."""
+    rows, places = (excluded >= 0).nonzero(as_tuple=True)
+    scores[rows, excluded[rows, places]] = -torch.inf

@@ -34,8 +34,9 @@ def lexical_anchoring(
         codes: Unit codes `(V, d)`; no gradient flows to them.
         targets: Target words of the entities; those without text are left out of the mean.
         temperature: t > 0.
-        num_negatives: Words that estimate the softmax's denominator besides an entity's own targets, drawn
-            anew in each call for all entities together; all words if null or not less than V.
+        num_negatives: Words that estimate the rest of the softmax's denominator besides an entity's own targets, which
+            are summed exactly. They are drawn anew in each call for all entities together; all words if null or not
+            less than V, and at least W + 1.
 
     Returns:
         A scalar; 0 where no entity has text.
@@ -43,14 +44,35 @@ def lexical_anchoring(
     num_rows, num_slots, dim = concepts.shape
     codes, flat = codes.detach(), concepts.reshape(-1, dim)
     logits = torch.einsum("bsd,bwd->bsw", concepts, F.embedding(targets.tokens, codes)) / temperature
-    fast = fast_format(codes)
     if num_negatives is None or num_negatives >= len(codes):
-        log_partition = log_partition_function(flat, codes, temperature, fast).view(num_rows, num_slots)
+        log_partition = log_partition_function(flat, codes, temperature, fast_format(codes)).view(num_rows, num_slots)
     else:
-        drawn = torch.randperm(len(codes), device=codes.device)[:num_negatives]
-        sampled = log_partition_function(flat, codes[drawn], temperature, fast).view(num_rows, num_slots)
-        others = sampled + math.log(len(codes) / num_negatives)
+        drawn = torch.randperm(len(codes), device=codes.device)[: max(num_negatives, targets.tokens.shape[1] + 1)]
+        others = _log_partition_of_others(concepts, codes, targets.tokens, temperature, drawn)
         log_partition = torch.logaddexp(others, logits.logsumexp(-1))
     log_mixture = torch.logsumexp(logits - log_partition.unsqueeze(-1), dim=1) - math.log(num_slots)
     has_text = targets.probabilities.sum(1) > 0
     return -(targets.probabilities * log_mixture).sum() / has_text.sum().clamp_min(1)
+
+
+def _log_partition_of_others(
+    concepts: Tensor, codes: Tensor, targets: Tensor, temperature: float, drawn: Tensor
+) -> Tensor:
+    """`log sum_w exp(x_{b,s} . c_w / t)` over the words that are no targets, estimated from drawn ones `(B, S)`.
+
+    Drawn words that are targets of the entity do not count for it. The others are a uniform sample of the V - W words
+    that are no targets, so that their sum times (V - W) / (number of them) is unbiased.
+    """
+    num_rows, num_slots, dim = concepts.shape
+    place = torch.full((len(codes),), -1, device=codes.device)
+    place[drawn] = torch.arange(len(drawn), device=codes.device)
+    excluded = place[targets]
+    log_sum = log_partition_function(
+        concepts.reshape(-1, dim),
+        codes[drawn],
+        temperature,
+        fast_format(codes),
+        excluded=excluded.repeat_interleave(num_slots, dim=0),
+    ).view(num_rows, num_slots)
+    num_others = len(drawn) - (excluded >= 0).sum(1, keepdim=True)
+    return log_sum + ((len(codes) - targets.shape[1]) / num_others).log()

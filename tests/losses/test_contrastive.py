@@ -91,6 +91,27 @@ def test_log_partition_in_tiles_equals_logsumexp(tile_size: int, kept_size: int,
         torch.testing.assert_close(our.grad, their.grad)
 
 
+@pytest.mark.parametrize("kept_size", [0, 31 * 23])
+@pytest.mark.parametrize("number_format", [None, torch.bfloat16])
+def test_excluded_keys_are_left_out_of_the_sum(number_format: torch.dtype | None, kept_size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    data = torch.randn(31, 8, generator=generator), torch.randn(23, 8, generator=generator)
+    excluded = torch.stack([torch.randperm(23, generator=generator)[:5] for _ in range(31)])
+    excluded[0] = torch.arange(5)  # the first keys: none of them may serve as a reference
+    excluded[::2, 3:] = -1
+    ours, theirs = ([tensor.clone().requires_grad_() for tensor in data] for _ in range(2))
+    result = log_partition_function(*ours, 1.0, number_format, tile_size=64, kept_size=kept_size, excluded=excluded)
+    scores = theirs[0] @ theirs[1].T
+    mask = torch.zeros(31, 24, dtype=torch.bool).scatter(1, excluded.where(excluded >= 0, 23), True)[:, :23]
+    expected = scores.masked_fill(mask, -torch.inf).logsumexp(1)
+    near = {} if number_format is None else {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(result, expected, **near)
+    result.square().sum().backward()
+    expected.square().sum().backward()
+    for our, their in zip(ours, theirs, strict=True):
+        assert (our.grad - their.grad).norm() < (1e-5 if number_format is None else 0.02) * their.grad.norm()
+
+
 def test_log_partition_of_a_low_temperature_does_not_overflow() -> None:
     queries = torch.tensor([[1.0, 0.0]], requires_grad=True)
     result = log_partition_function(queries, torch.eye(2), 1e-3)

@@ -1,5 +1,8 @@
 """Lexical anchoring against autograd on the full softmax."""
 
+import itertools
+from unittest.mock import patch
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,20 +79,51 @@ def test_drawn_negatives_by_the_formula() -> None:
     torch.manual_seed(5)
     ours, theirs = concepts.clone().requires_grad_(), concepts.clone().requires_grad_()
     loss = lexical_anchoring(ours, codes, targets, 0.3, num_negatives=10)
-    weights = (theirs @ codes.T / 0.3).exp()  # (B, S, V)
-    wanted = weights.gather(2, targets.tokens.unsqueeze(1).expand(-1, 3, -1))
-    partition = wanted.sum(-1, keepdim=True) + weights[..., drawn].sum(-1, keepdim=True) * (40 / 10)
-    expected = -(targets.probabilities * (wanted / partition).mean(1).log()).sum(1).mean()
+    terms = []
+    for row, words, probabilities in zip(theirs, targets.tokens.tolist(), targets.probabilities, strict=True):
+        weights = (row @ codes.T / 0.3).exp()  # (S, V)
+        others = [word for word in drawn.tolist() if word not in words]
+        partition = weights[:, words].sum(1) + weights[:, others].sum(1) * (40 - 4) / len(others)
+        mixture = (weights[:, words] / partition.unsqueeze(1)).mean(0)
+        terms.append(-(probabilities * mixture.log()).sum())
+    expected = torch.stack(terms).mean()
     torch.testing.assert_close(loss, expected)
     loss.backward()
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_drawn_negatives_estimate_the_full_loss() -> None:
-    concepts, codes, targets = world(num_codes=400)
-    exact = lexical_anchoring(concepts, codes, targets, 0.2)
+@given(st.integers(3, 6), st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_mean_partition_over_all_draws_is_that_of_the_full_softmax(num_negatives: int, seed: int) -> None:
+    concepts, codes, targets = world(num_rows=1, num_slots=1, num_codes=7, seed=seed)
+    targets = LexicalTargets(targets.tokens[:, :2], torch.tensor([[1.0, 0.0]]).double())
+    logits = (concepts[0] @ codes.T / 0.3)[0]
+    partitions = []
+    for drawn in itertools.combinations(range(7), num_negatives):
+        with patch("torch.randperm", lambda *_, drawn=drawn, **__: torch.tensor(drawn)):
+            loss = lexical_anchoring(concepts, codes, targets, 0.3, num_negatives)
+        partitions.append((loss + logits[targets.tokens[0, 0]]).exp())
+    torch.testing.assert_close(torch.stack(partitions).mean(), logits.exp().sum())
+
+
+def test_drawn_negatives_give_the_full_loss_and_gradient_where_slots_lie_on_their_targets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = F.normalize(torch.randn(400, 32, generator=generator), dim=1)
+    tokens = torch.stack([torch.randperm(400, generator=generator)[:3] for _ in range(8)])
+    targets = LexicalTargets(tokens, torch.full((8, 3), 1 / 3))
+    noise = torch.randn(8, 3, 32, generator=generator)
+    concepts = F.normalize(codes[tokens] + 0.15 * noise, dim=-1).requires_grad_()
+    exact = lexical_anchoring(concepts, codes, targets, 0.15)
+    (gradient,) = torch.autograd.grad(exact, concepts)
     torch.manual_seed(0)
-    draws = torch.stack([lexical_anchoring(concepts, codes, targets, 0.2, num_negatives=100) for _ in range(50)])
-    torch.testing.assert_close(draws.mean(), exact, rtol=0.02, atol=0)
-    torch.testing.assert_close(lexical_anchoring(concepts, codes, targets, 0.2, num_negatives=400), exact)
+    draws = [lexical_anchoring(concepts, codes, targets, 0.15, num_negatives=100) for _ in range(50)]
+    torch.testing.assert_close(torch.stack(draws).mean(), exact, rtol=0.005, atol=0)
+    estimate = torch.stack([torch.autograd.grad(draw, concepts)[0] for draw in draws]).mean(0)
+    assert (estimate - gradient).norm() < 0.03 * gradient.norm()
+    torch.testing.assert_close(lexical_anchoring(concepts, codes, targets, 0.15, num_negatives=400), exact)
+
+
+def test_at_least_one_drawn_word_is_no_target() -> None:
+    concepts, codes, targets = world(num_codes=6)
+    assert lexical_anchoring(concepts, codes, targets, 0.3, num_negatives=1).isfinite()
