@@ -27,7 +27,8 @@ _HELP = "\n".join(
     [
         "usage: face COMMAND ... (add --help for a command's options)",
         "",
-        "  fit, validate, test, predict  a stage, as --config FILE says; face-fit is face fit",
+        "  fit, validate, test, predict  a stage, as --config FILE says; face-fit is face fit; for recommendations",
+        "                                use face recommend: predict is Lightning's loop over the data module",
         *(f"  {name:<28}  {text}" for name, text in COMMANDS.items()),
     ]
 )

@@ -25,11 +25,19 @@ from face_lightning.commands.arguments import (
 )
 from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.data.interactions import SPLITS
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from face_lightning.runs.export import descriptors_of, has_words, write_descriptors, write_predictions
+from face_lightning.runs.export import (
+    descriptors_of,
+    embeddings_of,
+    has_words,
+    write_descriptors,
+    write_predictions,
+)
 from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
+from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.recorder import (
     RunRecorder,
@@ -41,6 +49,7 @@ from face_lightning.runs.recorder import (
 )
 from face_lightning.stages import Stage
 
+_FLAGS = ("--allow-code", "--allow-other-data")
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 
 
@@ -48,8 +57,9 @@ class FaceCLI(LightningCLI):
     """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self._given = [argument for argument in args if argument != "--allow-code"]
-        if len(self._given) == len(args):
+        self._given = [argument for argument in args if argument not in _FLAGS]
+        self._allow_other_data = "--allow-other-data" in args
+        if "--allow-code" not in args:
             trust_no_code()
         super().__init__(
             Stage,
@@ -99,6 +109,7 @@ class FaceCLI(LightningCLI):
         """Check what is asked for, before anything is built or written."""
         self.skipped = False
         self.folder: RunFolder | None = None
+        self._trained_on: dict[str, Any] | None = None
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
@@ -117,7 +128,7 @@ class FaceCLI(LightningCLI):
         if path in ("last", "best"):
             path = str(self.run_dir / "checkpoints" / f"{path}.ckpt")
         module, _, name = config["model"]["class_path"].rpartition(".")
-        check_stage(Path(path), getattr(importlib.import_module(module), name).name)
+        self._trained_on = check_stage(Path(path), getattr(importlib.import_module(module), name).name)
         config["ckpt_path"] = path
 
     def _refuse_two_sources(self) -> None:
@@ -165,8 +176,11 @@ class FaceCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, unless the run is skipped."""
-        if not self.skipped:
-            super().instantiate_classes()
+        if self.skipped:
+            return
+        super().instantiate_classes()
+        self.datamodule.allow_other_data = self._allow_other_data
+        self.datamodule.check_identity(self._trained_on)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
         """Build the trainer with a TensorBoard logger in the run folder, unless another logger is configured."""
@@ -238,9 +252,19 @@ class FaceCLI(LightningCLI):
         surroundings = {**environment(), "fingerprint": self.fingerprint()}
         surroundings["data"] = self.datamodule.interactions.summary()
         write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
+        self._write_data()
+
+    def _write_data(self) -> None:
+        """Leave ids, names and interactions, so that nobody has to read the data again to use the run."""
+        interactions, profiles = self.datamodule.interactions, self.datamodule.dataset.profiles
+        labels = None if profiles is None else (profiles.user_labels, profiles.item_labels)
+        splits = [interactions.matrix(name) for name in SPLITS]
+        write_data(
+            self.run_dir, splits, (interactions.user_ids, interactions.item_ids), labels, interactions.fingerprint
+        )
 
     def after_fit(self) -> None:
-        """Test the best checkpoint once, and leave result.json, test_users.parquet and descriptors.parquet."""
+        """Test the best checkpoint once, and leave its result, embeddings and descriptors."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         checkpoint = next(found for found in self.trainer.checkpoint_callbacks if isinstance(found, RunCheckpoint))
@@ -253,11 +277,12 @@ class FaceCLI(LightningCLI):
         (tested,) = self.trainer.test(
             self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
         )
-        test_users = gather_test_users(self.model)
+        test_users, embeddings = gather_test_users(self.model), embeddings_of(self.model)
         descriptors = descriptors_of(self.model) if has_words(self.model) else None
         if not self.trainer.is_global_zero:
             return
         interactions = self.datamodule.interactions
+        write_embeddings(self.run_dir, embeddings, interactions.fingerprint)
         write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
         if descriptors is not None:
             write_descriptors(
@@ -285,13 +310,18 @@ class FaceCLI(LightningCLI):
         print(f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {recall} {tested[recall]:.4f}")
 
     def after_predict(self) -> None:
-        """Leave predictions.parquet; where several processes predict, each leaves a file of its own."""
-        rank = f"-{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
-        path = self.run_dir / f"predictions{rank}.parquet"
+        """Leave predictions.parquet, or a file for each process where there are several, and none of an earlier run."""
+        ranks = self.trainer.world_size
+        names = [f"predictions-{rank}.parquet" for rank in range(ranks)] if ranks > 1 else ["predictions.parquet"]
+        if self.trainer.is_global_zero:
+            for old in self.run_dir.glob("predictions*.parquet"):
+                if old.name not in names:
+                    old.unlink()
+        path = self.run_dir / names[self.trainer.global_rank]
         interactions = self.datamodule.interactions
         ids = interactions.user_ids, interactions.item_ids
         count = write_predictions(self.trainer.predict_loop.predictions, interactions.train, *ids, path)
-        print(f"{path}: items for {count:,} users")
+        print(f"{path}: items for {count:,} users (with scores, filters and other formats: face recommend)")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,8 +1,9 @@
 """The one data module that all three stages share."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import scipy.sparse as sp
@@ -67,6 +68,7 @@ class InteractionDataModule(L.LightningDataModule):
         self.mask_seen = mask_seen
         self.seed = seed
         self.summaries = None if summaries is None else Path(summaries)
+        self.allow_other_data = False  # whether a checkpoint of other data may be used
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -77,6 +79,36 @@ class InteractionDataModule(L.LightningDataModule):
         if dataset.profiles is not None:
             dataset.profiles.check(dataset.interactions)
         return dataset
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies the data, as plain values: name, fingerprint and counts."""
+        summary = self.interactions.summary()
+        return {key: summary[key] for key in ("name", "fingerprint", "num_users", "num_items")}
+
+    def check_identity(self, trained_on: Mapping[str, Any] | None) -> None:
+        """Refuse a checkpoint of other data, unless `allow_other_data` is set.
+
+        Args:
+            trained_on: What `identity` gave when the checkpoint was written; None in checkpoints that do not say.
+
+        Raises:
+            DataError: If the checkpoint belongs to other data, or its tables do not fit these.
+        """
+        if trained_on is None:
+            return
+        own = self.identity()
+        if trained_on["fingerprint"] == own["fingerprint"]:
+            return
+        shapes = [(side["num_users"], side["num_items"]) for side in (trained_on, own)]
+        if not self.allow_other_data or shapes[0] != shapes[1]:
+            theirs, ours = (
+                f"{side['name']} (fingerprint {side['fingerprint']}, {users} users, {items} items)"
+                for side, (users, items) in zip((trained_on, own), shapes, strict=True)
+            )
+            cure = "configure the data of that run"
+            if shapes[0] == shapes[1]:
+                cure += ", or add --allow-other-data if another split of the same users and items is meant"
+            raise DataError(f"ckpt_path: trained on {theirs}, but the data configured here are {ours}; {cure}")
 
     @property
     def interactions(self) -> Interactions:

@@ -88,18 +88,24 @@ def locate_checkpoint(source: Path) -> Path:
     return source
 
 
-def check_stage(path: Path, expected: str) -> None:
+def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
     """Refuse to resume or evaluate a stage from a checkpoint of another one.
+
+    Returns:
+        Identity of the data that the checkpoint was trained on; None where it does not say.
 
     Raises:
         CheckpointError: If the checkpoint at `path` is of another stage than `expected`.
     """
-    found = load_checkpoint(path)["face_stage"]
+    checkpoint = load_checkpoint(path)
+    found = checkpoint["face_stage"]
     if found != expected:
         raise CheckpointError(
             f"ckpt_path: expected a checkpoint of stage '{expected}', got one of stage '{found}' ({path}); to start a "
             "stage from another one use --init_from instead"
         )
+    identity: dict[str, Any] | None = checkpoint.get("data")
+    return identity
 
 
 def init_from(module: nn.Module, source: Path) -> str:

@@ -13,12 +13,25 @@ from torch import Tensor
 
 from face_lightning.stages.base import Stage
 from face_lightning.stages.describing import DescribingStage
+from face_lightning.structures import Embeddings
 from face_lightning.words.space import WordSpace
 
 
 def has_words(stage: Stage) -> bool:
     """Whether a stage gives words to entities."""
     return isinstance(stage, DescribingStage)
+
+
+def embeddings_of(stage: Stage) -> Embeddings:
+    """Final embeddings of all users `(U, D)` and items `(I, D)` on the CPU, as the last evaluation used them.
+
+    All processes must ask.
+    """
+    tables = (
+        torch.cat([stage.tables.whole_rows(rows).cpu() for rows in table.split(2**16)])
+        for table in stage.final_embeddings
+    )
+    return Embeddings(*tables)
 
 
 def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words

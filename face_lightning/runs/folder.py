@@ -15,7 +15,8 @@ _RUN_FILES = (
     "checkpoints/*.ckpt.tmp",
     "events.out.tfevents.*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
-    *("test_users.parquet", "descriptors.parquet", "predictions.parquet"),
+    *("test_users.parquet", "descriptors.parquet", "predictions*.parquet"),
+    *("entities.parquet", "interactions.safetensors", "embeddings.safetensors"),
 )
 
 

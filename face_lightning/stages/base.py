@@ -311,12 +311,20 @@ class Stage(L.LightningModule, ABC):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the stage's name, and keep plain values alone among the hyper-parameters."""
+        """Write the stage's name and the identity of its data, and keep plain values alone as hyper-parameters."""
         checkpoint["face_stage"] = self.name
+        if self._has_data():
+            checkpoint["data"] = self.trainer.datamodule.identity()  # type: ignore[attr-defined]
         checkpoint["epoch_means"] = self.epoch_means.state_dict()
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = plain_values(checkpoint["hyper_parameters"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums of an epoch that was interrupted."""
+        """Refuse a checkpoint of other data, and restore the sums of an epoch that was interrupted."""
+        if self._has_data():
+            self.trainer.datamodule.check_identity(checkpoint.get("data"))  # type: ignore[attr-defined]
         self.epoch_means.load_state_dict(checkpoint.get("epoch_means", {}))
+
+    def _has_data(self) -> bool:
+        """Whether a Trainer with a data module of this package runs the stage."""
+        return self._trainer is not None and hasattr(getattr(self._trainer, "datamodule", None), "check_identity")

@@ -1,0 +1,239 @@
+"""What a run keeps for inference, so that no data set and no encoder is needed: ids, interactions, final embeddings.
+
+`entities.parquet` and `interactions.safetensors` are written when training starts, `embeddings.safetensors` when it has
+finished. Each names the data's fingerprint, so that files of different runs are never mixed.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError
+from face_lightning.structures import Embeddings
+
+ENTITIES, INTERACTIONS, EMBEDDINGS = "entities.parquet", "interactions.safetensors", "embeddings.safetensors"
+FILES = (ENTITIES, INTERACTIONS, EMBEDDINGS)
+Seen = Literal["train", "train+val", "all"]
+_NUM_SPLITS = {"train": 1, "train+val": 2, "all": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class Entities:
+    """Original ids and names of users and items, in the order of the embeddings' rows.
+
+    Attributes:
+        user_ids: Arrow array of strings `(U,)`.
+        item_ids: Arrow array of strings `(I,)`.
+        user_labels: What a person calls each user; its id where nothing better is known, `(U,)`.
+        item_labels: Likewise of items, such as titles, `(I,)`.
+        fingerprint: Fingerprint of the data.
+    """
+
+    user_ids: Any
+    item_ids: Any
+    user_labels: Any
+    item_labels: Any
+    fingerprint: str
+
+    @cached_property
+    def user_rows(self) -> Mapping[str, int]:
+        """Row of each original user id."""
+        return {identifier: row for row, identifier in enumerate(self.user_ids.to_pylist())}
+
+    @cached_property
+    def item_rows(self) -> Mapping[str, int]:
+        """Row of each original item id."""
+        return {identifier: row for row, identifier in enumerate(self.item_ids.to_pylist())}
+
+
+class SeenItems:
+    """Items of each user by split, as arrays that may lie in a memory-mapped file.
+
+    Args:
+        starts: Where each user's items begin, `(U + 1,)` int64.
+        items: Items of all users, ascending for each, `(N,)`.
+        splits: 0 for training, 1 for validation, 2 for test, `(N,)`.
+    """
+
+    def __init__(self, starts: np.ndarray, items: np.ndarray, splits: np.ndarray) -> None:
+        self.starts, self.items, self.splits = starts, items, splits
+
+    def of(self, users: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in `users` `(B,)` and their seen items, both `(N,)`, sorted by position, then item."""
+        first, counts = self.starts[users], self.starts[users + 1] - self.starts[users]
+        rows = np.repeat(np.arange(len(users)), counts)
+        places = np.repeat(first - np.concatenate([[0], counts.cumsum()[:-1]]), counts) + np.arange(len(rows))
+        kept = self.splits[places] < _NUM_SPLITS[seen]
+        return rows[kept], self.items[places[kept]].astype(np.int64)
+
+    def matrix(self, split: int, num_items: int) -> csr_array[Any]:
+        """Binary matrix `(U, I)` of one split."""
+        users = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        chosen = self.splits == split
+        ones = np.ones(int(chosen.sum()), np.float32)
+        shape = (len(self.starts) - 1, num_items)
+        return csr_array(coo_array((ones, (users[chosen], self.items[chosen])), shape=shape))
+
+
+def check_seen(seen: str | None) -> Seen | None:
+    """`seen` as a choice of splits.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    for known in get_args(Seen):
+        if seen == known:
+            return known  # type: ignore[no-any-return]
+    if seen is None:
+        return None
+    raise ConfigurationError(f"filter_seen: expected {', '.join(get_args(Seen))} or None, got {seen!r}; all is usual")
+
+
+def write_data(
+    run_dir: Path,
+    splits: Sequence[csr_array[Any]],
+    ids: tuple[np.ndarray, np.ndarray],
+    labels: tuple[Sequence[str], Sequence[str]] | None,
+    fingerprint: str,
+) -> None:
+    """Write ids, names and interactions of the data that a run is trained on.
+
+    Args:
+        run_dir: Folder of the run.
+        splits: Training, validation and test interactions `(U, I)`.
+        ids: Original ids of users `(U,)` and items `(I,)`.
+        labels: Names of users and items; their ids if None.
+        fingerprint: Of the data.
+    """
+    texts = [[str(identifier) for identifier in side.tolist()] for side in ids]
+    names = texts if labels is None else labels
+    table = pa.table(
+        {
+            "kind": pa.array(["user"] * len(texts[0]) + ["item"] * len(texts[1])).dictionary_encode(),
+            "id": pa.array([*texts[0], *texts[1]], pa.string()),
+            "label": pa.array([*names[0], *names[1]], pa.string()),
+        }
+    ).replace_schema_metadata({"fingerprint": fingerprint})
+    with _replacing(run_dir / ENTITIES) as temporary:
+        pq.write_table(table, temporary)
+    users = np.concatenate([np.repeat(np.arange(split.shape[0]), np.diff(split.indptr)) for split in splits])
+    items = np.concatenate([split.indices for split in splits])
+    numbers = np.repeat(np.arange(len(splits), dtype=np.uint8), [split.nnz for split in splits])
+    order = np.lexsort((items, users))
+    starts = np.concatenate([[0], np.bincount(users, minlength=len(texts[0])).cumsum()]).astype(np.int64)
+    tensors = {
+        "starts": torch.from_numpy(starts),
+        "items": torch.from_numpy(items[order].astype(np.int32)),
+        "splits": torch.from_numpy(numbers[order]),
+    }
+    with _replacing(run_dir / INTERACTIONS) as temporary:
+        save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
+
+
+def write_embeddings(run_dir: Path, embeddings: Embeddings, fingerprint: str) -> None:
+    """Write the final embeddings of all users and items in float32.
+
+    Args:
+        run_dir: Folder of the run.
+        embeddings: Users `(U, D)` and items `(I, D)`.
+        fingerprint: Of the data.
+    """
+    tensors = {name: table.detach().float().cpu().contiguous() for name, table in embeddings._asdict().items()}
+    with _replacing(run_dir / EMBEDDINGS) as temporary:
+        save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
+
+
+def read_entities(run_dir: Path) -> Entities:
+    """Ids and names that a run keeps.
+
+    Raises:
+        CheckpointError: If the run keeps none.
+        DataError: If the file is damaged.
+    """
+    path = _present(run_dir, ENTITIES)
+    with _intact(path):
+        table = pq.read_table(path, memory_map=True)
+        fingerprint = table.schema.metadata[b"fingerprint"].decode()
+        num_users = pc.sum(pc.equal(table["kind"], "user")).as_py()
+        sides = [table.slice(0, num_users), table.slice(num_users)]
+        (user_ids, item_ids), (user_labels, item_labels) = (
+            [side[name].combine_chunks() for side in sides] for name in ("id", "label")
+        )
+    return Entities(user_ids, item_ids, user_labels, item_labels, fingerprint)
+
+
+def read_interactions(run_dir: Path) -> tuple[SeenItems, str]:
+    """Interactions that a run keeps, memory-mapped, and the fingerprint of its data.
+
+    Raises:
+        CheckpointError: If the run keeps none.
+        DataError: If the file is damaged.
+    """
+    tensors, fingerprint = _read_tensors(run_dir, INTERACTIONS, ("starts", "items", "splits"))
+    return SeenItems(*(tensor.numpy() for tensor in tensors)), fingerprint
+
+
+def read_embeddings(run_dir: Path) -> tuple[Embeddings, str]:
+    """Final embeddings that a run keeps, memory-mapped, and the fingerprint of its data.
+
+    Raises:
+        CheckpointError: If the run keeps none.
+        DataError: If the file is damaged.
+    """
+    tensors, fingerprint = _read_tensors(run_dir, EMBEDDINGS, Embeddings._fields)
+    return Embeddings(*tensors), fingerprint
+
+
+def _read_tensors(run_dir: Path, name: str, fields: Sequence[str]) -> tuple[list[Tensor], str]:
+    path = _present(run_dir, name)
+    with _intact(path), safe_open(path, framework="pt") as file:
+        return [file.get_tensor(field) for field in fields], file.metadata()["fingerprint"]
+
+
+def _present(run_dir: Path, name: str) -> Path:
+    path = run_dir / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"run: expected the folder of a finished run, but {run_dir} has no {name}; finish that run, or train it "
+            "again with this version"
+        )
+    return path
+
+
+@contextlib.contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"run: {path} is damaged ({reason:.99}); train that run again") from error
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place when it is whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        umask = os.umask(0)  # it can only be read by setting it
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # safetensors writes files that nobody else may read
+        temporary.replace(path)
+    except SafetensorError as error:
+        raise DataError(f"run: {path} cannot be written ({error}); make room, then train again") from error
+    finally:
+        temporary.unlink(missing_ok=True)
