@@ -23,7 +23,7 @@ from face_lightning.commands.describe import read_words, select, word_table
 PICTURES = Path(__file__).parent / "pictures"
 PANELS = (("steam-vt", "LightGCN"), ("steam-vt", "GMF"), ("yelp", "LightGCN"), ("yelp", "GMF"), ("ml-100k", "GMF"))
 RUNS = {"stage3": ("FACE", "#1f6feb"), "con": ("RLMRec-Con (texts)", "#8250df"), "control": ("control", "#6e7781")}
-ITEMS, USERS = ("1", "50", "127", "234"), ("42",)
+ITEMS, USERS = ("50", "172"), ("42", "269")
 
 
 @dataclass(frozen=True)

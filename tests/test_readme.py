@@ -15,6 +15,7 @@ from face_lightning.errors import FaceError
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = sorted(path for path in ROOT.glob("**/*.md") if not path.relative_to(ROOT).parts[0].startswith("."))
 SHORT = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--trainer.enable_progress_bar", "false"]
 FEW = ["--model.init_args.words.init_args.retrieval_limit", "20"]
 
@@ -54,25 +55,45 @@ def test_shell_blocks_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         command, *arguments = line.split()
         if command == "make":
             subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
-        elif command in ("face", "face-fit"):
+        else:
+            assert command in ("face", "face-fit"), f"README has a command that no test knows: {line}"
             short = SHORT if command == "face-fit" else []
             few = FEW if "stage2.yaml" in line or "stage3.yaml" in line else []
             assert {"face": main, "face-fit": fit}[command]([*arguments, *short, *few]) == 0, line
-        else:
-            assert line == "source .venv/bin/activate", f"README has a command that no test knows: {line}"
         ran.append(command)
-    assert ran.count("face-fit") == 5
-    words = project / "runs" / "mine" / "stage3" / "descriptors.parquet"
-    assert words.is_file()
-    assert (project / "runs" / "own" / "stage2" / "descriptors.parquet").is_file()
+    assert ran.count("make") == 2
+    assert ran.count("face-fit") == 3
+    for stage in ("stage2", "stage3"):
+        assert (project / "runs" / "own" / stage / "descriptors.parquet").is_file()
+    assert (project / "words.parquet").is_file()
+
+
+def test_own_data_takes_four_commands() -> None:
+    (block,) = (block for block in blocks("sh") if "face data import" in block)
+    assert len(block.splitlines()) == 4
 
 
 def test_python_blocks_run(project: Path) -> None:
     (block,) = blocks("python")
+    assert len([line for line in block.splitlines() if line]) <= 15
     done = subprocess.run([sys.executable, "-c", block], cwd=project, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_every_named_path_exists() -> None:
-    for path in re.findall(r"`((?:configs|benchmarks|tests|face_lightning)/[\w./-]+)`", README):
-        assert (ROOT / path).exists(), path
+def test_readme_is_one_page() -> None:
+    assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_named_path_exists(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for path in re.findall(r"`((?:configs|benchmarks|tests|face_lightning|docker)/[\w./-]+)`", text):
+        assert (ROOT / path).exists() or "/directau" in path, path  # the file that CONTRIBUTING's example adds
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("http"):
+            path, _, section = target.partition("#")
+            assert (page.parent / path).exists(), target
+            headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text(), flags=re.MULTILINE) if section else []
+            assert not section or section in [
+                re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in headings
+            ]
