@@ -7,7 +7,6 @@ Needs the extra `gguf`.
 
 import argparse
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from face_lightning.errors import DataError
+from face_lightning.files import atomic_folder
 from face_lightning.imports import import_optional
 
 FOLDER = Path("~/.cache/face_lightning/models/SmolLM2-135M-Instruct").expanduser()
@@ -44,15 +44,9 @@ def convert(gguf: Path, folder: Path) -> None:
         del model.config.quantization_config
     plain = LlamaForCausalLM(model.config)  # type: ignore[arg-type] # Llama by its architecture
     plain.load_state_dict(model.state_dict())
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         plain.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def main() -> None:

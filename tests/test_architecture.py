@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
 BOTTOM = {
-    *("allocator", "distributed", "errors", "hardware", "hyperparameters", "imports", "progress", "seeds"),
+    *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "progress", "seeds"),
     "structures",
 }
 LIGHTNING = {"cli", "column_parallel", "commands", "progress", "runs", "stages"}

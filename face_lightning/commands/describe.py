@@ -13,6 +13,7 @@ from rich.table import Table
 
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.files import atomic_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigurationError(
                 f"out: expected a file in a folder that exists, got {arguments.out}; make the folder"
             )
-        temporary = arguments.out.with_name(arguments.out.name + ".tmp")
-        pq.write_table(words, temporary)
-        temporary.replace(arguments.out)
+        with atomic_path(arguments.out) as temporary:
+            pq.write_table(words, temporary)
         print(f"{arguments.out}: words of {len(words):,} entities")
         return 0
     if not arguments.items and not arguments.users:

@@ -27,6 +27,7 @@ from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
+from face_lightning.files import write_atomically
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.runs.export import (
@@ -39,14 +40,7 @@ from face_lightning.runs.export import (
 from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
-from face_lightning.runs.recorder import (
-    RunRecorder,
-    environment,
-    gather_test_users,
-    peak_mib,
-    write_atomically,
-    write_test_users,
-)
+from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
 from face_lightning.stages import Stage
 
 _FLAGS = ("--allow-code", "--allow-other-data")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.files import temporary_path
 from face_lightning.text.coverage import coverage, near_duplicates
 from face_lightning.text.lexicon import frequent_words
 from face_lightning.text.models import VocabularyFiles
@@ -137,18 +137,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(out: Path, told: Mapping[str, Any], codebook: Codebook, report: CodebookReport) -> None:
     """Write the files beside the folder first, so that a full disk leaves it as it was."""
-    temporary = out.absolute().with_name(f".{out.absolute().name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        (temporary / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        words = "".join(f"{word}\n" for word in codebook.words)
-        (temporary / "words.txt").write_text(words, encoding="utf-8")
-        save_codebook(temporary / "codebook.safetensors", codebook, report)
-        out.mkdir(exist_ok=True)
-        for path in temporary.iterdir():
-            path.replace(out / path.name)
+        with temporary_path(out) as temporary:
+            temporary.mkdir(parents=True)
+            (temporary / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            words = "".join(f"{word}\n" for word in codebook.words)
+            (temporary / "words.txt").write_text(words, encoding="utf-8")
+            save_codebook(temporary / "codebook.safetensors", codebook, report)
+            out.mkdir(exist_ok=True)
+            for path in temporary.iterdir():
+                path.replace(out / path.name)
     except OSError as error:
         raise DataError(f"out: cannot write {out} ({error.strerror}); make room, or give another --out") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from face_lightning.errors import DataError
+from face_lightning.files import write_atomically
 
 GENRES = (
     *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
@@ -120,9 +121,7 @@ def write_tables(tables: MovieLensTables, root: Path, source: str) -> None:
     texts[MANIFEST] = json.dumps({"source": source, "sha256": digests}, indent=2) + "\n"
     root.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        unfinished = root / f".{name}.tmp"
-        unfinished.write_bytes(text.encode())
-        unfinished.replace(root / name)
+        write_atomically(root / name, text)
 
 
 def read_source(root: Path) -> str:

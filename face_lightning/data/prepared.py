@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 
 from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.files import atomic_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "face-lightning prepared 1"
@@ -57,26 +56,12 @@ def write_prepared(data: PreparedData, out: Path, overwrite: bool = False) -> No
         DataError: If the disk does not take it.
     """
     check_target(out, overwrite)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        unfinished.mkdir(parents=True)
-        _write_files(data, unfinished)
-        if out.exists():
-            old = out.with_name(f".{out.name}.{os.getpid()}.old")
-            out.rename(old)
-            try:
-                unfinished.rename(out)
-            except OSError:
-                old.rename(out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            unfinished.rename(out)
+        with atomic_folder(out) as folder:
+            _write_files(data, folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"out: cannot write {out} ({reason}); make room, or give another --out") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_target(out: Path, overwrite: bool) -> None:

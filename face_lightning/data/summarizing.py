@@ -9,6 +9,7 @@ from typing import Any, Literal
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.errors import DataError
+from face_lightning.files import atomic_path
 from face_lightning.text.writing.writer import Kind, Request, Summary
 
 _TOLD = ("title", "year", "author", "city", "tags", "profile")  # of each typical item of a user
@@ -93,17 +94,13 @@ def write_summary_file(path: Path, requests: Sequence[Request], summaries: Seque
         requests: The entities.
         summaries: What came of each.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for request, summary in zip(requests, summaries, strict=True):
                 line = {"kind": request.kind, "id": request.id, "text": summary.text, "error": summary.error}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        temporary.replace(path)
     except OSError as error:
         raise DataError(f"out: cannot write {path} ({error.strerror}); make room, or give another --out") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_summary_file(path: Path) -> dict[tuple[str, str], str]:

@@ -1,6 +1,5 @@
 """Checkpoints of a run: each file whole or not there, and good in whatever folder the run is moved to."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from face_lightning.errors import CheckpointError, ConfigurationError
+from face_lightning.files import atomic_path
 from face_lightning.progress import is_whole_epoch, validates
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
@@ -33,19 +33,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         assert storage_options is None, "local files have no storage options"
         path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LAST and path.is_file():
-                _keep(path, path.with_name(PREVIOUS))
-            temporary.replace(path)
+            with atomic_path(path) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())  # on the disk before it replaces a checkpoint that is
+                if path.name == LAST and path.is_file():
+                    _keep(path, path.with_name(PREVIOUS))
         except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise CheckpointError(
                 f"checkpoint: {path} cannot be written ({_reason(error)}); the checkpoints written before are whole: "
                 "make room, then go on with --ckpt_path last"
@@ -54,14 +51,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _keep(path: Path, name: Path) -> None:
     """Let the file at `path` be found under `name` too; at no time is there neither."""
-    temporary = name.with_name(name.name + ".tmp")
-    temporary.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)
+        with atomic_path(name) as temporary:
+            os.link(path, temporary)
     except OSError:  # a file system without links
         path.replace(name)
-        return
-    temporary.replace(name)
 
 
 def _reason(error: BaseException) -> str:

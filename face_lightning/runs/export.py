@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from face_lightning.files import atomic_path
 from face_lightning.stages.base import Stage
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.structures import Embeddings
@@ -61,9 +62,8 @@ def write_descriptors(space: WordSpace, descriptors: Tensor, user_ids: Any, item
             "text": pa.array(space.texts.texts, pa.string()),
         }
     )
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
 
 
 def write_predictions(
@@ -95,7 +95,6 @@ def write_predictions(
             "item_ids": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat),
         }
     )
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
     return len(users)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from face_lightning.errors import ConfigurationError
 
+_UNFINISHED = (".*.tmp", "checkpoints/.*.tmp")  # see `files.atomic_path`
 _RUN_FILES = (
+    *_UNFINISHED,
     "checkpoints/*.ckpt",
-    "checkpoints/*.ckpt.tmp",
     "events.out.tfevents.*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
     *("test_users.parquet", "descriptors.parquet", "predictions*.parquet"),
@@ -51,6 +52,9 @@ class RunFolder:
                 f"run_dir: expected a folder of its own, but another process is training in {self.path}; wait for it, "
                 "or give another --run_dir"
             ) from error
+        for pattern in _UNFINISHED:
+            for file in self.path.glob(pattern):
+                file.unlink()
         if self._old.is_dir():
             self.discard() if holds_run(self.path) else self.restore()
 

@@ -5,7 +5,6 @@ finished. Each names the data's fingerprint, so that files of different runs are
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,7 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
+from face_lightning.files import atomic_path
 from face_lightning.structures import Embeddings
 
 ENTITIES, INTERACTIONS, EMBEDDINGS = "entities.parquet", "interactions.safetensors", "embeddings.safetensors"
@@ -226,14 +226,8 @@ def _intact(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file to write beside `path`, which takes its place when it is whole."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        umask = os.umask(0)  # it can only be read by setting it
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # safetensors writes files that nobody else may read
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            yield temporary
     except SafetensorError as error:
         raise DataError(f"run: {path} cannot be written ({error}); make room, then train again") from error
-    finally:
-        temporary.unlink(missing_ok=True)

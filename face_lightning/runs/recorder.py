@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from face_lightning.distributed import gather_rows
+from face_lightning.files import atomic_path, write_atomically
 from face_lightning.progress import validates
 from face_lightning.stages.base import Stage
 
@@ -97,13 +98,6 @@ def peak_mib() -> int:
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is either whole or not there."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def gather_test_users(stage: Stage) -> dict[str, Any]:
     """Every test user's metrics by name, and `user`, its row; NumPy arrays of all processes, who all must ask.
 
@@ -127,6 +121,5 @@ def write_test_users(columns: dict[str, Any], user_ids: Any, path: Path) -> None
     columns = dict(columns)
     rows = columns.pop("user")
     table = pa.table({"user_id": pa.array(user_ids[rows].tolist(), pa.string()), **columns})
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from face_lightning.files import atomic_path
+
 
 def content_key(parts: Iterable[str | bytes]) -> str:
     """Return the sha256 in hexadecimal of `parts`, which no other list of parts shares.
@@ -80,17 +82,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         OSError: If it cannot be written, as on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata=dict(metadata),
-        )
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            save_file(contiguous, temporary, metadata=dict(metadata))
     except SafetensorError as error:  # tells the system's error in its text alone
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

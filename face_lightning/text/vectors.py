@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from face_lightning.files import atomic_path
 from face_lightning.text.cache import load_tensors, save_tensors
 
 SHARD = 16_384  # texts
@@ -96,9 +97,8 @@ def _join(
             missing.append(row)
         else:
             rows.setdefault(text, []).append(row)
-    temporary = path.with_name(f".{path.name}.tmp")
     result: np.memmap | None = None
-    try:
+    with atomic_path(path) as temporary:
         for file, shard in shards.items():
             vectors = _encode_shard(shard, file, encode).numpy()
             if result is None:
@@ -110,6 +110,3 @@ def _join(
             result[targets] = vectors[sources]
         if result is not None:
             result.flush()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

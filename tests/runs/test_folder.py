@@ -64,6 +64,7 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path, saved: bo
     crashed = RunFolder(tmp_path)
     crashed.lock()
     crashed.set_aside()
+    write(tmp_path, ".result.json.0123456789ab.tmp", "checkpoints/.best.ckpt.0123456789ab.tmp")
     write(tmp_path, "config.yaml", *(["checkpoints/last.ckpt"] if saved else []))
     crashed.unlock()
     RunFolder(tmp_path).lock()
@@ -73,7 +74,7 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path, saved: bo
 def test_a_folder_made_in_vain_goes(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "run")
     folder.lock()
-    write(tmp_path / "a" / "run", "config.yaml", "checkpoints/last.ckpt.tmp")
+    write(tmp_path / "a" / "run", "config.yaml", "checkpoints/.last.ckpt.0123456789ab.tmp")
     folder.restore()
     assert not (tmp_path / "a" / "run").exists()
 
