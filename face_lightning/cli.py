@@ -1,18 +1,15 @@
-"""The command line: finds the command, which alone imports what is heavy, and tells mistakes in one line."""
+"""The command line: finds the command, which alone imports what is heavy, and prints mistakes in one line."""
 
-import errno
 import importlib
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError
-
 from face_lightning import __version__
 from face_lightning.allocator import keep_freed_memory
-from face_lightning.errors import ConfigurationError, FaceError
-from face_lightning.reports import condense
+from face_lightning.errors import ConfigurationError
+from face_lightning.mistakes import describe_mistake
 
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = {
@@ -46,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after `face`; those of the process where left out.
 
     Returns:
-        Exit code: 0, or 2 for a mistake of the user, told in one line.
+        Exit code: 0, or 2 for a mistake of the user, which is printed in one line.
     """
     keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -55,15 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments, quiet=not debug)
     except Exception as error:
-        mistake = _mistake(error)
-        if debug or mistake is None:
+        line = describe_mistake(error)
+        if debug or line is None:
             raise
-        print(f"face: error: {' '.join(mistake.split())}", file=sys.stderr)
+        print(f"face: error: {' '.join(line.split())}", file=sys.stderr)
         return 2
 
 
 def _silence() -> None:
-    """Keep from the user what Lightning tells of itself, and warnings that nobody here can act on."""
+    """Hide what Lightning logs about itself, and warnings that the user cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -93,26 +90,6 @@ def _dispatch(arguments: list[str], quiet: bool) -> int:
         print(__version__ if command == "--version" else _HELP)
         return 0
     raise ConfigurationError(f"command: expected one of {', '.join((*STAGE_COMMANDS, *COMMANDS))}, got {command!r}")
-
-
-def _mistake(error: BaseException) -> str | None:
-    """What to tell the user about an error that he can mend; None for a bug."""
-    seen: BaseException | None = error
-    while seen is not None:  # jsonargparse wraps what a constructor raises
-        if isinstance(seen, FaceError):
-            return str(seen)
-        if isinstance(seen, UnicodeDecodeError):
-            return f"config: expected text in UTF-8, but {seen}; save the file as UTF-8"
-        if isinstance(seen, ModuleNotFoundError) and not str(seen.name).startswith("face_lightning"):
-            return f"{seen}; install it, or configure something else"
-        seen = seen.__cause__ or seen.__context__
-    if isinstance(error, ArgumentError):
-        return condense(str(error))
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"disk: {error.strerror}; make room, then go on with --ckpt_path last or repeat the command"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error}; mend that, or see the whole error with --debug"
-    return None
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
 BOTTOM = {
-    *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "progress", "seeds"),
-    "structures",
+    *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "mistakes", "progress"),
+    *("seeds", "structures"),
 }
 LIGHTNING = {"cli", "column_parallel", "commands", "progress", "runs", "stages"}
 BELOW = {  # what each part may import besides itself and the bottom

@@ -7,7 +7,7 @@ from face_lightning.errors import ConfigurationError
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that tells mistakes as the rest of the command line does."""
+    """An ArgumentParser that reports mistakes as the rest of the command line does."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print and exit with.

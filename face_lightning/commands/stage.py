@@ -23,11 +23,11 @@ from face_lightning.commands.arguments import (
     files_first,
     trust_no_code,
 )
-from face_lightning.commands.mistakes import mistake_of
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.files import write_atomically
+from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
 from face_lightning.runs.export import (
@@ -201,7 +201,7 @@ class FaceCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            if self.folder is not None and mistake_of(error) is not None and not holds_run(self.run_dir):
+            if self.folder is not None and describe_mistake(error) is not None and not holds_run(self.run_dir):
                 self.folder.restore()  # what cannot start leaves nothing behind, and what was there, there
             raise
         finally:
@@ -326,15 +326,6 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         Exit code 0.
-
-    Raises:
-        ConfigurationError: If the Trainer cannot do what the options ask for.
     """
-    try:
-        FaceCLI(argv)
-    except Exception as error:
-        mistake = mistake_of(error)
-        if mistake is None or mistake is error:
-            raise
-        raise mistake from error
+    FaceCLI(argv)
     return 0

@@ -35,7 +35,7 @@ class AlignmentStage(DescribingStage):
         follow the embeddings that follow the words would only repeat what the recommender knows already.
 
     Args:
-        alignment_loss: Loss of descriptors against texts; InfoNCE of temperature 0.05 if not given.
+        alignment_loss: Builds the loss of descriptors against texts.
         aligned_per_step: Maximum number of entities of a step that go through the encoder, of those that are
             quantized; null for all of them.
         mapping_weight: Factor on the weights of all mapping terms, mu.
@@ -59,7 +59,7 @@ class AlignmentStage(DescribingStage):
     def __init__(
         self,
         *,
-        alignment_loss: AlignmentLoss | None = None,
+        alignment_loss: Callable[[], AlignmentLoss] = InfoNCEAlignment,
         aligned_per_step: int | None = 64,
         mapping_weight: float = 1.0,
         alignment_weight: float = 0.02,
@@ -75,7 +75,7 @@ class AlignmentStage(DescribingStage):
         check_range("grounding_words", grounding_words, least=1, usual="16")
         check_range("backbone_gradient", backbone_gradient, least=0, most=1, usual="0.03, or 1 as in the paper,")
         super().__init__(**kwargs)
-        self.alignment_loss = alignment_loss or InfoNCEAlignment()
+        self.alignment_loss = alignment_loss()
         self.mapper_lr_factor = mapper_lr_factor
         self.backbone_gradient = backbone_gradient
         self.grounding_words = grounding_words

@@ -38,7 +38,7 @@ class Stage(L.LightningModule, ABC):
         backbone: Builds the backbone from `num_users` and `num_items`.
         num_users: U.
         num_items: I.
-        ranking_loss: Ranking loss; BPR if not given.
+        ranking_loss: Builds the ranking loss.
         optimizer: Builds the optimizer from parameter groups.
         scheduler: Builds a learning-rate schedule, stepped once an epoch.
         warmup_steps: Steps over which learning rates rise to where the schedule has them; 0 for none.
@@ -60,7 +60,7 @@ class Stage(L.LightningModule, ABC):
         backbone: Callable[[int, int], Backbone],
         num_users: int,
         num_items: int,
-        ranking_loss: RankingLoss | None = None,
+        ranking_loss: Callable[[], RankingLoss] = BPR,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True),
         scheduler: LRSchedulerCallable | None = None,
         warmup_steps: int = 0,
@@ -70,7 +70,7 @@ class Stage(L.LightningModule, ABC):
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["ranking_loss"])
+        self.save_hyperparameters()
         if not top_k or min(top_k) < 1:
             raise ConfigurationError(
                 f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
@@ -79,7 +79,7 @@ class Stage(L.LightningModule, ABC):
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
         check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
         self.backbone = backbone(num_users, num_items)
-        self.ranking_loss = ranking_loss or BPR()
+        self.ranking_loss = ranking_loss()
         self._build_optimizer, self._build_scheduler, self._warmup_steps = optimizer, scheduler, warmup_steps
         self.backbone_lr_factor = backbone_lr_factor
         self.warm_start_scale = warm_start_scale

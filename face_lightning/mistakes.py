@@ -1,0 +1,101 @@
+"""Mistakes of the user as one line: what was expected, what came, and the cure. Nothing else translates errors."""
+
+import errno
+import re
+
+from jsonargparse import ArgumentError
+
+from face_lightning.errors import FaceError
+
+_PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # as gloo words it
+# What jsonargparse reports, and the line for it.
+_REPORTS = (
+    (
+        r"Importing '([^']+)' is not allowed",
+        "{where}: expected a class of face_lightning, torch.optim or lightning.pytorch, got {0}, whose code would run; "
+        "add --allow-code if you trust this configuration",
+    ),
+    (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
+    (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),
+    (r"unrecognized arguments: (.*)", "{0}: no such option; correct its name, see face fit --help"),
+    (r"arguments are required: (.*)", "{0}: expected, but not given; name a file with --config FILE"),
+    (
+        r"Expected a dot import path string: (\S+)",
+        "{where}: expected the name of a class, got {0!r}; correct it, or give the whole path package.module.Class",
+    ),
+    (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
+    (r"Path is not a file: '?([^']+)", "{where}: expected a file, but {0} is a folder; correct the path"),
+    (r"Unexpected config:(.*)", "config: expected options by name, got {0!r:.60}; correct the file"),
+    (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
+    (r"Problems parsing config: (.*)", "config: expected YAML, but {0}; correct the file"),
+)
+
+
+def describe_mistake(error: BaseException) -> str | None:
+    """One line about an error that the user can correct; None for a bug.
+
+    Args:
+        error: Any exception of a command; those that caused it are considered as well.
+    """
+    cause: BaseException | None = error
+    while cause is not None:  # jsonargparse wraps what a constructor raises
+        line = _of_cause(cause)
+        if line is not None:
+            return line
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ArgumentError):
+        return condense_report(str(error))
+    if isinstance(error, OSError):
+        return _of_system(error)
+    return _of_library(error)
+
+
+def _of_cause(error: BaseException) -> str | None:
+    if isinstance(error, FaceError):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"config: expected text in UTF-8, but {error}; save the file as UTF-8"
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("face_lightning"):
+        return f"{error}; install it, or configure something else"
+    return None
+
+
+def _of_system(error: OSError) -> str | None:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"disk: {error.strerror}; make room, then resume with --ckpt_path last or repeat the command"
+    return None if error.filename is None else f"{error}; correct that, or see the whole error with --debug"
+
+
+def _of_library(error: BaseException) -> str | None:
+    """Errors of Lightning and torch that are mistakes of the user."""
+    message = str(error)
+    if any(kind.__name__ == "MisconfigurationException" for kind in type(error).__mro__):  # without importing Lightning
+        return f"{message}; correct that, or see the whole error with --debug"
+    if isinstance(error, RuntimeError) and message.startswith("Early stopping conditioned on metric"):
+        return f"early_stopping.monitor: {message}"
+    if isinstance(error, RuntimeError) and any(sign in message for sign in _PEER_LOST):
+        return (
+            "processes: expected all of them to run to the end, but one has died, see the output above or its own; "
+            "correct that, then resume with --ckpt_path last"
+        )
+    if isinstance(error, ValueError) and message.startswith("Invalid "):  # torch's optimizers
+        return f"model.init_args.optimizer: {message}; correct the value"
+    return None
+
+
+def condense_report(report: str) -> str:
+    """The argument, what was expected, what came and the cure, of a report of jsonargparse over many lines."""
+    report = " ".join(report.split())
+    where = ".".join(key for key in re.findall(r'[Pp]arser key "([^"]+)"', report)) or "arguments"
+    if "Problem with given class_path" in report:  # the rest says that None would be accepted as well
+        report = report.partition(" - Expected a <class 'NoneType'>")[0]
+    for pattern, line in _REPORTS:
+        found = re.search(pattern, report)
+        if found is not None:
+            return line.format(*found.groups(), where=where)
+    expected = re.findall(r"Expected an? (?:<class '(\w+)'>|typing\.(Literal\[[^]]*\]))", report)
+    given = re.search(r"(?:Got|Given) value: (.*)", report)
+    if expected and given is not None:
+        kinds = " or ".join((kind or choice).replace("NoneType", "null") for kind, choice in expected)
+        return f"{where}: expected {kinds}, got {given[1]:.80}; correct the value"
+    return f"{report:.400}; see face fit --help"
