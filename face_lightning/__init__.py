@@ -1,3 +1,18 @@
 """Collaborative filtering that a language model, and a person, can read."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from face_lightning.recommender import Recommender
+
+__all__ = ["Recommender", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Import `Recommender` when it is asked for, as it needs torch and the package alone does not."""
+    if name == "Recommender":
+        from face_lightning.recommender import Recommender
+
+        return Recommender
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

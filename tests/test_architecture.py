@@ -23,6 +23,8 @@ BELOW = {  # what each part may import besides itself and the bottom
     "metrics": set(),
     "inner_product": set(),
     "ranking": {"inner_product"},
+    "catalogue": {"inner_product"},
+    "fold_in": set(),
     "backbones": {"graph", "losses"},
     "mapping": {"inner_product", "losses"},
     "text": set(),
@@ -34,6 +36,7 @@ BELOW = {  # what each part may import besides itself and the bottom
         *("schedules", "text", "words"),
     },
     "runs": {"stages", "words"},
+    "recommender": {"catalogue", "fold_in", "runs"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.files import atomic_path
 from face_lightning.structures import Embeddings
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # a tenth of a second that ranking does not need
 
 ENTITIES, INTERACTIONS, EMBEDDINGS = "entities.parquet", "interactions.safetensors", "embeddings.safetensors"
 FILES = (ENTITIES, INTERACTIONS, EMBEDDINGS)
@@ -80,8 +82,16 @@ class SeenItems:
         kept = self.splits[places] < _NUM_SPLITS[seen]
         return rows[kept], self.items[places[kept]].astype(np.int64)
 
-    def matrix(self, split: int, num_items: int) -> csr_array[Any]:
+    def training(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each user's training items begin `(U + 1,)`, and these items `(N,)`."""
+        chosen = self.splits == 0
+        before = np.concatenate([[0], chosen.cumsum()])
+        return before[self.starts], self.items[chosen]
+
+    def matrix(self, split: int, num_items: int) -> "csr_array[Any]":
         """Binary matrix `(U, I)` of one split."""
+        from scipy.sparse import coo_array, csr_array
+
         users = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
         chosen = self.splits == split
         ones = np.ones(int(chosen.sum()), np.float32)
@@ -105,7 +115,7 @@ def check_seen(seen: str | None) -> Seen | None:
 
 def write_data(
     run_dir: Path,
-    splits: Sequence[csr_array[Any]],
+    splits: "Sequence[csr_array[Any]]",
     ids: tuple[np.ndarray, np.ndarray],
     labels: tuple[Sequence[str], Sequence[str]] | None,
     fingerprint: str,

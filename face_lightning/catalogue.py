@@ -1,0 +1,135 @@
+"""Exact ranking of a table's rows for query vectors, among chosen candidates and without excluded ones."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from face_lightning.errors import check_range
+from face_lightning.inner_product import InnerProductSearch
+
+_MAX_SCORES = 2**26  # that are held at once
+
+
+class RankedRows(NamedTuple):
+    """A tile of a ranking.
+
+    Attributes:
+        queries: What `Catalogue.rank` was given to call the queries by, `(B,)`.
+        rows: Rows of the table, best first, `(B, K)`.
+        scores: Their inner products with the query, `(B, K)`; -inf behind the last that counts.
+        counts: How many of the K count, `(B,)`.
+    """
+
+    queries: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    counts: np.ndarray
+
+
+class Catalogue:
+    """Rows that are ranked by inner product, exactly and with ties by row, as evaluation does.
+
+    Args:
+        table: `(M, D)`, on the device that ranks.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
+        self._subset: tuple[np.ndarray | None, InnerProductSearch] | None = None  # that was searched last
+
+    def candidates(self, allow: np.ndarray | None, deny: np.ndarray | None) -> np.ndarray | None:
+        """Rows to rank among, ascending; None for all.
+
+        Args:
+            allow: Rows that may be found; all if None.
+            deny: Rows that may not.
+        """
+        if allow is None and deny is None:
+            return None
+        allowed = np.zeros(len(self.table), dtype=bool)
+        allowed[slice(None) if allow is None else allow] = True
+        if deny is not None:
+            allowed[deny] = False
+        return np.flatnonzero(allowed)
+
+    def tile_size(self) -> int:
+        """Number of queries that are ranked at once."""
+        return max(1, min(1024, _MAX_SCORES // max(1, len(self.table))))
+
+    def rank(
+        self,
+        queries: Tensor,
+        names: np.ndarray,
+        k: int,
+        candidates: np.ndarray | None = None,
+        excluded: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Iterator[RankedRows]:
+        """Rank rows for queries, tile by tile.
+
+        Args:
+            queries: `(B, D)`.
+            names: What to call the queries by, `(B,)`.
+            k: Number of rows, K; fewer where there are fewer candidates.
+            candidates: What `candidates` gave.
+            excluded: Positions in `queries` and rows that they do not get, both `(N,)`, sorted by position; no pair
+                twice.
+
+        Raises:
+            ConfigurationError: If `k` is not positive.
+        """
+        check_range("k", k, least=1, usual="20")
+        size = self.tile_size()
+        for begin in range(0, len(queries), size):
+            tile = queries[begin : begin + size]
+            pairs = None
+            if excluded is not None:
+                first, last = np.searchsorted(excluded[0], [begin, begin + size])
+                pairs = excluded[0][first:last] - begin, excluded[1][first:last]
+            yield self._rank_tile(tile, names[begin : begin + size], k, candidates, pairs)
+
+    def _rank_tile(
+        self,
+        queries: Tensor,
+        names: np.ndarray,
+        k: int,
+        candidates: np.ndarray | None,
+        excluded: tuple[np.ndarray, np.ndarray] | None,
+    ) -> RankedRows:
+        num_candidates = len(self.table) if candidates is None else len(candidates)
+        k = min(k, num_candidates)
+        counts = np.full(len(queries), k)
+        if k == 0:
+            return RankedRows(names, np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0)), counts)
+        pairs = None
+        if excluded is not None:
+            positions, rows = excluded
+            if candidates is not None:
+                places = np.searchsorted(candidates, rows).clip(max=num_candidates - 1)
+                inside = candidates[places] == rows
+                positions, rows = positions[inside], places[inside]
+            counts = np.minimum(k, num_candidates - np.bincount(positions, minlength=len(queries)))
+            pairs = self._tensor(positions), self._tensor(rows)
+        best = self._search(candidates).search(queries, k, pairs, num_candidates=max(32, 2 * k))
+        if candidates is not None:
+            best = self._tensor(candidates)[best]
+        scores = (self.table[best] * queries.unsqueeze(1)).sum(-1).cpu().numpy()
+        scores[np.arange(k) >= counts[:, None]] = -np.inf
+        return RankedRows(names, best.cpu().numpy(), scores, counts)
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows.astype(np.int64)).to(self.table.device)
+
+    def _search(self, candidates: np.ndarray | None) -> InnerProductSearch:
+        """The search among candidates; the last one is kept, as requests often share theirs."""
+        kept = self._subset
+        if kept is None or not _same(kept[0], candidates):
+            chosen = self.table if candidates is None else self.table[self._tensor(candidates)]
+            self._subset = kept = candidates, InnerProductSearch(chosen)
+        return kept[1]
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is other if one is None or other is None else np.array_equal(one, other)

@@ -1,0 +1,63 @@
+"""Embeddings of new users, or items, from their interactions alone."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_RIDGE = 0.03  # of the mean squared feature: chosen on the validation items of MovieLens-100K
+_MOST = 50_000  # entities that the map is fitted on
+
+
+class FoldIn:
+    """Maps a history to an embedding by a linear map that is fitted on the known users.
+
+    The features of a history H are `x = sum_{i in H} v_i / sqrt(|H|)`, and `W` minimises
+    `sum_u |x_u W - e_u|^2 + r |W|^2` over users with embeddings `e_u`. Users and items may change places.
+
+    Note:
+        The usual fold-in of matrix factorization solves a least-squares problem for each new user, which only
+        suits embeddings that were trained by least squares. On MovieLens-100K with GMF trained by BPR it loses 4 % of
+        validation Recall@20 at its best setting against the users' own embeddings; this map, cross-validated over
+        users, loses 1 %. LightGCN computes users from the same sums, with further layers on top.
+
+    Args:
+        items: Embeddings of items `(I, D)`.
+        users: Embeddings of users `(U, D)`.
+        starts: Where each user's items begin, `(U + 1,)`.
+        item_rows: Items of all users, `(N,)`.
+    """
+
+    def __init__(self, items: Tensor, users: Tensor, starts: np.ndarray, item_rows: np.ndarray) -> None:
+        self._items = items
+        known = np.flatnonzero(np.diff(starts))
+        known = known[:: max(1, -(-len(known) // _MOST))]
+        dim = items.shape[1]
+        gram = torch.zeros(dim, dim, dtype=torch.float64, device=items.device)
+        products = torch.zeros_like(gram)
+        for tile in np.array_split(known, max(1, len(known) // 4096)):
+            counts = np.diff(starts)[tile]
+            places = np.repeat(starts[tile] - np.concatenate([[0], counts.cumsum()[:-1]]), counts)
+            features = self._features(item_rows[places + np.arange(len(places))], counts).double()
+            gram += features.T @ features
+            products += features.T @ users[torch.from_numpy(tile).to(users.device)].double()
+        ridge = _RIDGE * gram.diagonal().mean() * torch.eye(dim, dtype=torch.float64, device=gram.device)
+        self._map = torch.linalg.lstsq(gram + ridge, products, driver="gelsd" if gram.is_cpu else None).solution.float()
+
+    def embed(self, item_rows: np.ndarray, counts: np.ndarray) -> Tensor:
+        """Embeddings `(B, D)` of histories.
+
+        Args:
+            item_rows: Items of all histories, one after the other, `(N,)`.
+            counts: Number of items of each, at least 1, `(B,)`.
+        """
+        embeddings: Tensor = self._features(item_rows, counts) @ self._map
+        return embeddings
+
+    def _features(self, item_rows: np.ndarray, counts: np.ndarray) -> Tensor:
+        device = self._items.device
+        rows = torch.from_numpy(np.asarray(item_rows, dtype=np.int64)).to(device)
+        offsets = torch.from_numpy(np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)).to(device)
+        sums = F.embedding_bag(rows, self._items, offsets, mode="sum")
+        features: Tensor = sums / torch.from_numpy(np.asarray(counts)).to(sums).sqrt().unsqueeze(1)
+        return features

@@ -1,0 +1,50 @@
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from face_lightning.fold_in import FoldIn
+
+
+def histories(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
+    draws = np.random.default_rng(0)
+    liked = draws.random((num_users, num_items)) < 0.3
+    return np.concatenate([[0], liked.sum(1).cumsum()]), np.nonzero(liked)[1]
+
+
+def test_a_linear_dependence_of_users_on_their_items_is_found() -> None:
+    generator = torch.Generator().manual_seed(0)
+    items, hidden = torch.randn(40, 4, generator=generator), torch.randn(4, 4, generator=generator)
+    starts, rows = histories(600, 40)
+    users = torch.stack(
+        [items[rows[start:end]].sum(0) @ hidden / max(1, end - start) ** 0.5 for start, end in pairwise(starts)]
+    )
+    fold_in = FoldIn(items, users, starts, rows)
+    new = np.array([0, 5, 7, 3, 9])
+    found = fold_in.embed(new, np.array([3, 2]))
+    expected = torch.stack([items[[0, 5, 7]].sum(0) / 3**0.5, items[[3, 9]].sum(0) / 2**0.5]) @ hidden
+    assert torch.cosine_similarity(found, expected).min() > 0.99
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)  # the ridge shrinks a little
+
+
+def test_users_without_items_and_degenerate_tables_do_no_harm() -> None:
+    items, users = torch.ones(5, 3), torch.ones(4, 3)
+    starts = np.array([0, 0, 2, 3, 3])
+    found = FoldIn(items, users, starts, np.array([1, 4, 0])).embed(np.array([2]), np.array([1]))
+    assert torch.isfinite(found).all()
+    nothing = FoldIn(torch.zeros(5, 3), users, starts, np.array([1, 4, 0])).embed(np.array([2]), np.array([1]))
+    assert torch.equal(nothing, torch.zeros(1, 3))
+
+
+def test_many_users_are_sampled_evenly(monkeypatch: object) -> None:
+    starts, rows = histories(200, 30)
+    items, users = torch.randn(30, 4), torch.randn(200, 4)
+    few = FoldIn(items, users[::4], np.concatenate([[0], np.diff(starts)[::4].cumsum()]), _every_fourth(starts, rows))
+    monkeypatch.setattr("face_lightning.fold_in._MOST", 50)  # type: ignore[attr-defined]
+    sampled = FoldIn(items, users, starts, rows)
+    query = np.array([1, 2, 3]), np.array([3])
+    torch.testing.assert_close(sampled.embed(*query), few.embed(*query))
+
+
+def _every_fourth(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.concatenate([rows[starts[user] : starts[user + 1]] for user in range(0, len(starts) - 1, 4)])
