@@ -7,11 +7,10 @@ from face_lightning.backbones.backbone import Backbone
 from face_lightning.backbones.gmf import GMF
 from face_lightning.backbones.lightgcl import LightGCL
 from face_lightning.backbones.lightgcn import LightGCN
-from face_lightning.backbones.popularity import Popularity
 from face_lightning.backbones.simgcl import SimGCL
 from face_lightning.backbones.xsimgcl import XSimGCL
 
-__all__ = ["GMF", "Backbone", "LightGCL", "LightGCN", "Popularity", "SimGCL", "XSimGCL"]
+__all__ = ["GMF", "Backbone", "LightGCL", "LightGCN", "SimGCL", "XSimGCL"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
