@@ -15,6 +15,7 @@ STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = {
     "demo": "run the three stages on MovieLens-100K and show the words",
     "describe": "print the words of users and items",
+    "baselines": "fit and test popularity, ItemKNN and EASE on the data of a configuration",
     "data": "fetch a data set, import your own, or show one",
     "ablate": "run a set of variants over seeds and compare them user by user",
     "summarize": "write texts of users and items by templates or a language model",

@@ -92,3 +92,12 @@ def ranking_metrics(top_k: list[int], prefix: str) -> MetricCollection:
         metrics[f"ndcg@{k}"] = NDCG(k)
     # Merging equal metrics would join Recall@5 and Recall@10 for ever once both are 0 on a first batch.
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
+
+
+def per_user_values(metrics: MetricCollection, hits: Tensor, num_relevant: Tensor) -> dict[str, Tensor]:
+    """Every user's value of each metric by name, `(B,)` float64 on the CPU; see `RankingMetric.update`."""
+    values = {}
+    for key, metric in metrics.items(keep_base=False):
+        assert isinstance(metric, RankingMetric)
+        values[str(key)] = metric.per_user(hits[:, : metric.top_k], num_relevant).cpu()
+    return values

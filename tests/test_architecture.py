@@ -26,6 +26,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "catalogue": {"inner_product"},
     "fold_in": set(),
     "backbones": {"graph", "losses"},
+    "baselines": {"inner_product", "metrics", "ranking"},
     "mapping": {"inner_product", "losses"},
     "text": set(),
     "data": {"text", "graph"},

@@ -49,7 +49,9 @@ class ItemKNN(Baseline):
         rows = _WEIGHTINGS[self.weighting](csr_array(train.T.tocsr()))
         columns = csr_array(rows.T.tocsr())
         tiles = range(0, rows.shape[0], tile_size)
-        self._similarity = vstack([self._neighbors(rows[begin : begin + tile_size] @ columns, begin) for begin in tiles])
+        self._similarity = vstack(
+            [self._neighbors(rows[begin : begin + tile_size] @ columns, begin) for begin in tiles]
+        )
 
     def _neighbors(self, products: csr_array[Any], first: int) -> csr_array[Any]:
         """The most similar items of the items from `first` on, without themselves, `(N, I)`."""
@@ -66,10 +68,20 @@ class ItemKNN(Baseline):
         return torch.from_numpy((history @ self._similarity).toarray())
 
 
+def _scaled(items: csr_array[Any], rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> csr_array[Any]:
+    """Matrix with its rows and columns multiplied by factors."""
+    values = items.data.astype(np.float32)
+    if rows is not None:
+        values *= rows.repeat(np.diff(items.indptr))
+    if columns is not None:
+        values *= columns[items.indices]
+    return csr_array((values, items.indices, items.indptr), shape=items.shape)
+
+
 def _cosine(items: csr_array[Any]) -> csr_array[Any]:
     """Rows of unit length; empty ones stay empty."""
     norms = np.sqrt(items.power(2).sum(axis=1))
-    return items.multiply(1 / np.maximum(norms, 1e-12)[:, None]).tocsr()
+    return _scaled(items, rows=1 / np.maximum(norms, 1e-12))
 
 
 def _idf(items: csr_array[Any]) -> np.ndarray:
@@ -79,15 +91,14 @@ def _idf(items: csr_array[Any]) -> np.ndarray:
 
 
 def _tf_idf(items: csr_array[Any]) -> csr_array[Any]:
-    return _cosine(items.multiply(_idf(items)).tocsr())
+    return _cosine(_scaled(items, columns=_idf(items)))
 
 
 def _bm25(items: csr_array[Any]) -> csr_array[Any]:
     """Okapi BM25 of binary frequencies: an item of many users gives each of them less weight."""
     lengths = np.diff(items.indptr)
     damping = _K1 * (1 - _B + _B * lengths / max(lengths.mean(), 1e-12))
-    weights = ((_K1 + 1) / (damping + 1)).astype(np.float32)
-    return items.multiply(weights[:, None]).multiply(_idf(items)).tocsr()
+    return _scaled(items, rows=(_K1 + 1) / (damping + 1), columns=_idf(items))
 
 
 _WEIGHTINGS: dict[str, Callable[[csr_array[Any]], csr_array[Any]]] = {

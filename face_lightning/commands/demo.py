@@ -2,15 +2,14 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 from rich.console import Console
 from rich.table import Table
 
-from face_lightning.backbones import Popularity
+from face_lightning.baselines import Popularity
+from face_lightning.baselines.evaluation import BaselineRanker, evaluate
 from face_lightning.commands.describe import read_words, select, word_table
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
@@ -20,7 +19,6 @@ from face_lightning.errors import ConfigurationError
 from face_lightning.runs.recorder import peak_mib
 from face_lightning.runs.results import read_result, test_users
 from face_lightning.significance import compare_paired
-from face_lightning.stages import PretrainingStage
 
 CHAIN = {
     "stage1": "stage 1: GMF",
@@ -78,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show_results(console: Console, runs: Path, data: Path) -> None:
     """Print ranking metrics of all runs, their paired difference, and the health of the words."""
     table = Table("", *(f"{metric}@{k}" for k in (5, 10, 20) for metric in ("Recall", "NDCG")))
-    rows = {"popularity": test_popularity(data)}
+    rows: dict[str, Mapping[str, float]] = {"popularity": test_popularity(data)}
     rows |= {CHAIN[name]: read_result(runs / name)["metrics"] for name in ("stage1", "control", "stage3")}
     for title, metrics in rows.items():
         table.add_row(
@@ -105,10 +103,10 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
     console.print(health)
 
 
-def test_popularity(data: Path) -> dict[str, Any]:
+def test_popularity(data: Path) -> dict[str, float]:
     """Metrics of the popularity baseline on the same split."""
     datamodule = InteractionDataModule(MovieLens100K(root=data))
-    stage = PretrainingStage(Popularity, datamodule.num_users, datamodule.num_items)
-    trainer = L.Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False)
-    (metrics,) = trainer.test(stage, datamodule, verbose=False)
-    return dict(metrics)
+    train, popularity = datamodule.interactions.train, Popularity()
+    popularity.fit(train)
+    ranker = BaselineRanker(popularity, train)
+    return evaluate(ranker, datamodule.test_dataloader(), datamodule.num_items, "test/", (5, 10, 20)).metrics

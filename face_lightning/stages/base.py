@@ -19,7 +19,7 @@ from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
-from face_lightning.metrics import RankingMetric, ranking_metrics
+from face_lightning.metrics import per_user_values, ranking_metrics
 from face_lightning.progress import ends_epoch
 from face_lightning.ranking import TileRanker, find_hits
 from face_lightning.schedules import cosine_restart_warning, schedule
@@ -279,10 +279,7 @@ class Stage(L.LightningModule, ABC):
         batch, ranked = self._rank(batch)
         hits, num_relevant = find_hits(ranked, batch, self.backbone.num_items)
         self.test_metrics.update(hits, num_relevant)
-        values = {"user": batch.user_ids.cpu()}
-        for key, metric in self.test_metrics.items(keep_base=False):
-            assert isinstance(metric, RankingMetric)
-            values[str(key)] = metric.per_user(hits[:, : metric.top_k], num_relevant).cpu()
+        values = {"user": batch.user_ids.cpu()} | per_user_values(self.test_metrics, hits, num_relevant)
         for key, value in values.items():
             self.test_users.setdefault(key, []).append(value)
 

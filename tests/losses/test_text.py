@@ -6,11 +6,11 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from face_lightning.backbones import GMF, LightGCN, Popularity, SimGCL
+from face_lightning.backbones import GMF, Backbone, LightGCN, SimGCL
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.losses.text import ContrastiveText, GenerativeText
-from face_lightning.structures import TrainingBatch
+from face_lightning.structures import Embeddings, TrainingBatch
 
 USERS, ITEMS = 12, 9
 BATCH = TrainingBatch(
@@ -80,10 +80,15 @@ def test_hidden_entities_do_not_reach_the_backbone_and_leave_its_tables_alone(gr
     assert backbone.tables.weight is dict(backbone.named_parameters())["tables.weight"]
 
 
+class Tableless(Backbone):
+    def forward(self, graph: InteractionGraph) -> Embeddings:
+        return Embeddings(torch.ones(self.num_users, 1), graph.item_degrees().float().unsqueeze(1))
+
+
 def test_impossible_values_are_told(graph: InteractionGraph) -> None:
     with pytest.raises(ConfigurationError, match="temperature: expected more than 0, got 0"):
         ContrastiveText(4, 6, temperature=0)
     with pytest.raises(ConfigurationError, match="mask_ratio: expected between 0 and 1, got 1"):
         GenerativeText(4, 6, mask_ratio=1)
-    with pytest.raises(ConfigurationError, match=r"which Popularity lacks; use ContrastiveText"):
-        GenerativeText(1, 6).embed(Popularity(USERS, ITEMS), graph)
+    with pytest.raises(ConfigurationError, match=r"which Tableless lacks; use ContrastiveText"):
+        GenerativeText(1, 6).embed(Tableless(USERS, ITEMS, 1), graph)
