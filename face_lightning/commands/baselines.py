@@ -18,7 +18,8 @@ from face_lightning.commands import CommandParser
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import ConfigurationError
-from face_lightning.runs.recorder import peak_mib, write_atomically, write_test_users
+from face_lightning.files import write_atomically
+from face_lightning.runs.recorder import peak_mib, write_test_users
 
 BASELINES: tuple[type[Baseline], ...] = (Popularity, ItemKNN, EASE)
 TOP_K = (5, 10, 20)
