@@ -139,9 +139,12 @@ class InteractionDataModule(L.LightningDataModule):
         """I."""
         return self.interactions.num_items
 
-    @cached_property
     def catalogue_words(self) -> list[str]:
-        """Words that the texts use often, whether or not a word list knows them; none where there is no text."""
+        """Frequent words of the texts, whether or not a word list has them; none if there are no texts.
+
+        Raises:
+            MissingDependencyError: If the `words` extra is not installed.
+        """
         if self.dataset.profiles is None:
             return []
         texts = [*self.profiles.user_texts, *self.profiles.item_texts]

@@ -25,7 +25,7 @@ class DescribingStage(Stage):
     Args:
         mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
         words: Builds the settings of vocabulary, encoder, prompts and targets.
-        extra_words: Words of the catalogue's own texts to admit into the vocabulary.
+        extra_words: Called where a vocabulary is built; words of the catalogue's own texts to admit into it.
         reconstructed_per_step: Maximum number of entities of a step that are quantized and reconstructed; null for
             all, as in the paper. The others take part in lexical anchoring alone, which learns more from many entities
             and costs much less.
@@ -44,7 +44,7 @@ class DescribingStage(Stage):
         *,
         mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
         words: Callable[[], WordSettings] = WordSettings,
-        extra_words: Sequence[str] = (),
+        extra_words: Callable[[], Sequence[str]] = tuple,
         reconstructed_per_step: int | None = 64,
         reconstruction_weight: float = 1.0,
         codebook_weight: float = 0.1875,

@@ -1,6 +1,6 @@
 """Settings of words: vocabulary, text encoder, prompts, targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from face_lightning.errors import check_range
@@ -65,11 +65,11 @@ class WordSettings:
         self.codebook = codebook
         self.centre = centre
 
-    def read_codebook(self, extra_words: Sequence[str] = ()) -> Codebook:
+    def read_codebook(self, extra_words: Callable[[], Sequence[str]] = tuple) -> Codebook:
         """The codebook that `codebook` names, or a new one.
 
         Args:
-            extra_words: Words of the catalogue's own texts to admit into a new one.
+            extra_words: Called for a new one; words of the catalogue's own texts to admit into it.
 
         Raises:
             DataError: If `codebook` is missing or of another model than the encoder's.
@@ -83,5 +83,5 @@ class WordSettings:
             num_frequent=self.num_frequent,
             word_list=self.word_list,
             block=Path(str(self.blocklist)) if given else "default" if self.blocklist else None,
-            extra_words=extra_words,
+            extra_words=extra_words(),
         )[0]
