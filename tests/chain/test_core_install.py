@@ -1,6 +1,7 @@
 """What `pip install 'face-lightning[cpu]'` brings is enough for stage 1 and for reading data."""
 
 import json
+import shutil
 import subprocess
 import sys
 import venv
@@ -80,3 +81,4 @@ def test_stage_1_runs_in_an_environment_with_the_core_packages_only(world: World
     command = [tmp_path / "venv" / "bin" / "face", "fit", "--config", world.config("stage1"), "--run_dir", run, *QUIET]
     subprocess.run(command, check=True, cwd=tmp_path)
     assert result(run)["epochs"] == 4
+    shutil.rmtree(tmp_path / "venv")  # two gigabytes
