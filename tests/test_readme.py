@@ -48,21 +48,28 @@ def write_own_files(folder: Path) -> None:
     (folder / "items.jsonl").write_text("".join(json.dumps(film) + "\n" for film in films))
 
 
-def test_shell_blocks_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
+@pytest.fixture(scope="module")
+def commands(project: Path) -> list[str]:
+    """The first words of README's commands, all run one after the other."""
     ran = []
-    for line in filter(None, "\n".join(blocks("sh")).splitlines()):
-        command, *arguments = line.split()
-        if command == "make":
-            subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
-        else:
-            assert command in ("face", "face-fit"), f"README has a command that no test knows: {line}"
-            short = SHORT if command == "face-fit" else []
-            few = FEW if "stage2.yaml" in line or "stage3.yaml" in line else []
-            assert {"face": main, "face-fit": fit}[command]([*arguments, *short, *few]) == 0, line
-        ran.append(command)
-    assert ran.count("make") == 2
-    assert ran.count("face-fit") == 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for line in filter(None, "\n".join(blocks("sh")).splitlines()):
+            command, *arguments = line.split()
+            if command == "make":
+                subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+            else:
+                assert command in ("face", "face-fit"), f"README has a command that no test knows: {line}"
+                short = SHORT if command == "face-fit" else []
+                few = FEW if "stage2.yaml" in line or "stage3.yaml" in line else []
+                assert {"face": main, "face-fit": fit}[command]([*arguments, *short, *few]) == 0, line
+            ran.append(command)
+    return ran
+
+
+def test_shell_blocks_run(commands: list[str], project: Path) -> None:
+    assert commands.count("make") == 2
+    assert commands.count("face-fit") == 3
     for stage in ("stage2", "stage3"):
         assert (project / "runs" / "own" / stage / "descriptors.parquet").is_file()
     assert (project / "words.parquet").is_file()
@@ -73,8 +80,10 @@ def test_own_data_takes_four_commands() -> None:
     assert len(block.splitlines()) == 4
 
 
-def test_python_blocks_run(project: Path) -> None:
-    (block,) = blocks("python")
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+@pytest.mark.usefixtures("commands")
+def test_python_blocks_run(number: int, project: Path) -> None:
+    block = blocks("python")[number]
     assert len([line for line in block.splitlines() if line]) <= 15
     done = subprocess.run([sys.executable, "-c", block], cwd=project, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
