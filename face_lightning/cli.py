@@ -16,6 +16,8 @@ COMMANDS = {
     "demo": "run the three stages on MovieLens-100K and show the words",
     "describe": "print the words of users and items",
     "baselines": "fit and test popularity, ItemKNN and EASE on the data of a configuration",
+    "recommend": "recommend items to known users, or to new ones by their history",
+    "similar": "find items or users that are alike",
     "data": "fetch a data set, import your own, or show one",
     "ablate": "run a set of variants over seeds and compare them user by user",
     "summarize": "write texts of users and items by templates or a language model",

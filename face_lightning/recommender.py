@@ -82,6 +82,7 @@ class Recommender:
 
         Raises:
             CheckpointError: If the run is not finished, or its files belong to different data.
+            ConfigurationError: If there is no such device.
             DataError: If a file is damaged.
         """
         run_dir = Path(run_dir)
@@ -93,11 +94,21 @@ class Recommender:
                 f"run: expected files of one run, but those in {run_dir} belong to different data; finish that run, or "
                 "train it again"
             )
-        return cls(Embeddings(*(table.to(device) for table in embeddings)), entities, seen, run_dir)
+        try:
+            embeddings = Embeddings(*(table.to(device) for table in embeddings))
+        except (RuntimeError, AssertionError) as error:  # torch's, of a device that is unknown or not there
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(f"device: expected cpu or one of this machine, got {device} ({reason})") from error
+        return cls(embeddings, entities, seen, run_dir)
 
     def embeddings(self) -> Embeddings:
         """Final embeddings of users `(U, D)` and items `(I, D)`, not to be changed."""
         return self._embeddings
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the run gives words to users and items."""
+        return self.run_dir is not None and (self.run_dir / "descriptors.parquet").is_file()
 
     def recommend(
         self,
@@ -152,13 +163,13 @@ class Recommender:
             DataError: If ids are unknown, or a history is empty.
             ConfigurationError: If an argument is out of range.
         """
-        names, items, counts = self._histories(histories, unknown)
+        names, items, counts = self.history_rows(histories, unknown)
         tiles = self.rank_histories(items, counts, k, filter_seen, self.candidates(allow, deny, unknown))
         return _collect(tiles, pa.array(names, pa.string()), self.entities.item_ids)
 
     def embed_history(self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error") -> Tensor:
         """Embeddings of new users `(B, D)`; arguments and errors are those of `recommend_history`."""
-        _, items, counts = self._histories(histories, unknown)
+        _, items, counts = self.history_rows(histories, unknown)
         return self._fold_in.embed(items, counts)
 
     def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
@@ -242,22 +253,20 @@ class Recommender:
 
     @cached_property
     def _words(self) -> Any:  # noqa: ANN401 an Arrow table
-        path = None if self.run_dir is None else self.run_dir / "descriptors.parquet"
-        if path is None or not path.is_file():
+        if self.run_dir is None or not self.has_words:
             raise CheckpointError(
                 f"run: expected a run with words, but {self.run_dir} has no descriptors.parquet; load a finished "
                 "mapping or alignment run"
             )
-        return pq.read_table(path, columns=list(Description._fields)).combine_chunks()
+        return pq.read_table(self.run_dir / "descriptors.parquet", columns=list(Description._fields)).combine_chunks()
 
-    def _histories(
-        self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown
+    def history_rows(
+        self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
     ) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names of histories, the rows of their items one after the other, each once, and how many each has."""
+        """Names of histories, the rows of their items one after the other, each once, and how many each has `(B,)`."""
         named = histories.items() if isinstance(histories, Mapping) else enumerate(histories)
         given = {str(name): [str(identifier) for identifier in items] for name, items in named}
-        every = self.item_rows([identifier for items in given.values() for identifier in items], unknown)
-        del every  # one error for all histories
+        self.item_rows([identifier for items in given.values() for identifier in items], unknown)  # one error for all
         rows = {name: np.unique(self.item_rows(items, unknown)) for name, items in given.items()}
         empty = [name for name, items in rows.items() if not len(items)]
         if empty and unknown == "error":

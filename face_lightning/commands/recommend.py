@@ -1,0 +1,173 @@
+"""`face recommend`: best items of known users, and of new ones by what they have interacted with."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from face_lightning.commands import CommandParser
+from face_lightning.errors import ConfigurationError
+from face_lightning.ranking_files import RankingWriter, check_out, read_histories, read_ids
+from face_lightning.recommender import Recommender, TopK
+
+MOST_SHOWN = 20  # queries that are shown on a terminal
+_CHUNK = 4096  # histories that are read at once
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Show recommendations, or write them to a file.
+
+    Args:
+        argv: Arguments after `face recommend`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigurationError: If arguments contradict each other, or more users are asked for than a terminal can show.
+        DataError: If ids are unknown, or a file has another form.
+        CheckpointError: If the run is not finished.
+    """
+    parser = CommandParser(
+        prog="face recommend", description="Recommend items to known users, or to new ones by their history."
+    )
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--users", nargs="+", metavar="ID", help="ids, or a file with an id a line; all users if left out")
+    who.add_argument(
+        "--history",
+        nargs="+",
+        metavar="ID",
+        help="items of a new user, or a file of many: JSONL (user_id, item_ids), CSV or Parquet (user_id, item_id)",
+    )
+    parser.add_argument(
+        "--filter_seen",
+        "--filter-seen",
+        choices=["all", "train", "train+val", "none"],
+        default="all",
+        help="what users have seen and do not get: in any split (default), in training, in training and validation",
+    )
+    parser.add_argument("--allow", nargs="+", metavar="ID", help="items to choose from, or a file of them")
+    parser.add_argument("--deny", nargs="+", metavar="ID", help="items to leave out, or a file of them")
+    add_ranking_arguments(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.out is not None:
+        check_out(arguments.out)
+    allow, deny = (
+        None if values is None else read_ids(name, values)
+        for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
+    )
+    recommender = Recommender.load(arguments.run, arguments.device)
+    candidates = recommender.candidates(allow, deny, arguments.unknown)
+    if arguments.history is not None:
+        _recommend_histories(recommender, arguments, allow, deny, candidates)
+        return 0
+    users = None if arguments.users is None else read_ids("users", arguments.users)
+    seen = None if arguments.filter_seen == "none" else arguments.filter_seen
+    if arguments.out is None:
+        if users is None or len(users) > MOST_SHOWN:
+            raise too_many("users", len(recommender.entities.user_ids) if users is None else len(users))
+        top = recommender.recommend(
+            users, arguments.top_k, filter_seen=seen, allow=allow, deny=deny, unknown=arguments.unknown
+        )
+        Console().print(ranking_table(recommender, top, "user"))
+        return 0
+    entities = recommender.entities
+    rows = np.arange(len(entities.user_ids)) if users is None else recommender.user_rows(users, arguments.unknown)
+    with progress_bar() as progress, RankingWriter(arguments.out, "user_id", "item_id") as writer:
+        task = progress.add_task("users", total=len(rows))
+        for tile in recommender.rank(rows, arguments.top_k, seen, candidates):
+            writer.write(tile, entities.user_ids, entities.item_ids)
+            progress.advance(task, len(tile.queries))
+    print(f"{arguments.out}: items for {writer.num_queries:,} users")
+    return 0
+
+
+def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that recommendations and similar entities share."""
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
+    parser.add_argument("-k", "--top_k", type=int, default=20, help="how many are wanted (default 20)")
+    parser.add_argument("--unknown", choices=["error", "skip"], default="error", help="what to do about unknown ids")
+    parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="write .parquet, .csv or .jsonl instead of a table on the terminal"
+    )
+
+
+def too_many(kind: str, count: int) -> ConfigurationError:
+    """The error that there is too much for a terminal."""
+    return ConfigurationError(
+        f"{kind}: expected at most {MOST_SHOWN} to show, got {count:,}; name fewer, or write a file with --out"
+    )
+
+
+def progress_bar() -> Progress:
+    """A progress bar on the terminal's error stream; none where that is a file."""
+    return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
+
+
+def ranking_table(recommender: Recommender, top: TopK, kind: str, found: str = "item") -> Table:
+    """A ranking as a table for people, with names and the first words of what was found.
+
+    Args:
+        recommender: Which made it.
+        top: The ranking.
+        kind: What the queries are: "user", "item" or "history".
+        found: What was found: "user" or "item".
+    """
+    has_words = recommender.has_words
+    table = Table(kind, found, "name", "score", *(["words"] if has_words else []))
+    known = recommender.entities.user_rows if found == "user" else recommender.entities.item_rows
+    labels = recommender.entities.user_labels if found == "user" else recommender.entities.item_labels
+    for query, ids, scores in zip(*top, strict=True):
+        count = int(np.isfinite(scores).sum())
+        described = recommender.describe(**{f"{found}s": ids[:count]}) if has_words else []
+        for place in range(count):
+            name = labels[known[ids[place]]].as_py()
+            row = [escape(query) if place == 0 else "", escape(ids[place]), escape(name), f"{scores[place]:.3f}"]
+            table.add_row(*row, *([" ".join(described[place].words[:6])] if has_words else []))
+        if not count:
+            table.add_row(escape(query), "", "nothing is left to recommend", "")
+        table.add_section()
+    return table
+
+
+def _recommend_histories(
+    recommender: Recommender,
+    arguments: argparse.Namespace,
+    allow: list[str] | None,
+    deny: list[str] | None,
+    candidates: np.ndarray | None,
+) -> None:
+    """Show or write recommendations for new users, chunk by chunk."""
+    histories, filter_seen = read_histories(arguments.history), arguments.filter_seen != "none"
+    if arguments.out is None:
+        shown = dict(islice(histories, MOST_SHOWN + 1))
+        if len(shown) > MOST_SHOWN:
+            raise too_many("history", len(shown) + sum(1 for _ in histories))
+        top = recommender.recommend_history(
+            shown, arguments.top_k, filter_seen=filter_seen, allow=allow, deny=deny, unknown=arguments.unknown
+        )
+        Console().print(ranking_table(recommender, top, "history"))
+        return
+    with progress_bar() as progress, RankingWriter(arguments.out, "user_id", "item_id") as writer:
+        task: TaskID = progress.add_task("histories", total=None)
+        for chunk in _chunks(histories):
+            names, items, counts = recommender.history_rows(chunk, arguments.unknown)
+            ids = pa.array(names, pa.string())
+            for tile in recommender.rank_histories(items, counts, arguments.top_k, filter_seen, candidates):
+                writer.write(tile, ids, recommender.entities.item_ids)
+                progress.advance(task, len(tile.queries))
+    print(f"{arguments.out}: items for {writer.num_queries:,} histories")
+
+
+def _chunks(histories: Iterator[tuple[str, list[str]]]) -> Iterator[dict[str, list[str]]]:
+    while chunk := dict(islice(histories, _CHUNK)):
+        yield chunk
