@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers import Reader
-from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
+from face_lightning.data.sampling import EntityLoader, EvaluationLoader, TrainingLoader
 from face_lightning.data.summarizing import with_summaries
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.graph import InteractionGraph, build_graph
@@ -155,9 +155,17 @@ class InteractionDataModule(L.LightningDataModule):
         """Graph of the training interactions, on the CPU."""
         return build_graph(self.interactions.train)
 
-    def train_dataloader(self) -> TrainingLoader:
-        """Batches of training interactions, negatives and entities."""
+    def train_dataloader(self) -> TrainingLoader | EntityLoader:
+        """Batches of training interactions, negatives and entities; of entities alone where the stage asks for them."""
         trainer = self.trainer
+        if getattr(trainer and trainer.lightning_module, "trains_on_entities", False):
+            return EntityLoader(
+                self.num_users + self.num_items,
+                entities_per_step=self.entities_per_step,
+                seed=self.seed,
+                epoch=lambda: trainer.current_epoch if trainer else 0,
+                **self._share(),
+            )
         return TrainingLoader(
             self.interactions.train,
             batch_size=self.batch_size,

@@ -97,7 +97,90 @@ class PopularitySampler(NegativeSampler):
         return self._up_to[item_ids] - (self._taken[end] - self._taken[begin])
 
 
-class TrainingLoader:
+class ResumableLoader:
+    """Steps of an epoch that several ranks share, which can be stopped and resumed at any of them.
+
+    Args:
+        num_steps: Steps of an epoch.
+        seed: First counter of every draw.
+        epoch: Returns the current epoch when an iteration starts.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, num_steps: int, seed: int, epoch: Callable[[], int], rank: int, world_size: int) -> None:
+        self._num_steps = num_steps
+        self._seed, self._epoch = seed, epoch
+        self._rank, self._world_size = rank, world_size
+        self._first_step = 0
+        self._next_step = 0
+
+    def __len__(self) -> int:
+        return self._num_steps
+
+    def steps(self) -> Iterator[int]:
+        """Steps of the epoch from the one to resume at."""
+        first, self._first_step = self._first_step, 0
+        for step in range(first, self._num_steps):
+            self._next_step = step + 1
+            yield step
+
+    def own(self, rows: Tensor) -> tuple[Tensor, float]:
+        """This rank's part of what all ranks share, and its size in units of the mean over ranks.
+
+        Where there is not one row for each rank, a rank without any works on another's, which counts for nothing: it
+        has to take part in the step.
+        """
+        own = rows[self._rank :: self._world_size]
+        share = len(own) * self._world_size / max(1, len(rows))
+        return (own if len(own) else rows[-1:]).clone(), share
+
+    def state_dict(self) -> dict[str, int]:
+        """Position in the current epoch, for a resume in the middle of it."""
+        return {"next_step": self._next_step % self._num_steps}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration start where `state` was taken."""
+        self._first_step = self._next_step = state["next_step"]
+
+
+class EntityLoader(ResumableLoader):
+    """Batches of entities without interactions: one pass over all users and items is an epoch.
+
+    Entities are permuted in every epoch and cut into steps of equal size; each rank takes its own part of each.
+
+    Args:
+        num_entities: Users and items together, U + I.
+        entities_per_step: Maximum number of entities per step and rank.
+        seed: First counter of every draw.
+        epoch: Returns the current epoch when an iteration starts.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        num_entities: int,
+        *,
+        entities_per_step: int,
+        seed: int = 0,
+        epoch: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(-(-num_entities // (entities_per_step * world_size)), seed, epoch, rank, world_size)
+        self._num_entities = num_entities
+
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        order = torch.randperm(self._num_entities, generator=generator(self._seed, 3, self._epoch()))
+        parts = order.tensor_split(self._num_steps)
+        none = torch.empty(0, dtype=torch.long)
+        for step in self.steps():
+            entity_ids, share = self.own(parts[step])
+            yield TrainingBatch(none, none, none, entity_ids, entity_share=share)
+
+
+class TrainingLoader(ResumableLoader):
     """Batches of interactions with negatives and of entities to map, for one epoch at a time.
 
     Interactions are permuted in every epoch and cut into global batches; each rank takes its own part of
@@ -142,54 +225,28 @@ class TrainingLoader:
                 f"{world_size}; check the interactions, or lower the number of processes"
             )
         self._global_batch = batch_size * world_size
-        self._rounds = _entity_rounds(*train.shape, entities_per_step * world_size, seed)
-        self._seed, self._epoch = seed, epoch
-        self._rank, self._world_size = rank, world_size
-        self._first_step = 0
-        self._next_step = 0
         full, rest = divmod(len(self._users), self._global_batch)
-        self._num_steps = full + (rest >= world_size)  # a rest that cannot feed every rank is left out
-
-    def __len__(self) -> int:
-        return self._num_steps
+        # A rest that cannot feed every rank is left out.
+        super().__init__(full + (rest >= world_size), seed, epoch, rank, world_size)
+        self._rounds = _entity_rounds(*train.shape, entities_per_step * world_size, seed)
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         epoch = self._epoch()
         order = torch.randperm(len(self._users), generator=generator(self._seed, 0, epoch))
-        first, self._first_step = self._first_step, 0
-        for step in range(first, self._num_steps):
-            self._next_step = step + 1
+        for step in self.steps():
             begin = step * self._global_batch
             rows = order[begin : begin + self._global_batch]
             draws = torch.rand(len(rows), generator=generator(self._seed, 1, epoch, step, 0), dtype=torch.float64)
-            picked, pair_share = self._own(rows)
+            picked, pair_share = self.own(rows)
             users = self._users[picked]
-            negatives = self._negatives.sample(users, self._own(draws)[0])
-            entity_ids, entity_share = self._own(self._entities(epoch, step))
+            negatives = self._negatives.sample(users, self.own(draws)[0])
+            entity_ids, entity_share = self.own(self._entities(epoch, step))
             yield TrainingBatch(users, self._items[picked], negatives, entity_ids, pair_share, entity_share)
-
-    def _own(self, rows: Tensor) -> tuple[Tensor, float]:
-        """This rank's part of what all ranks share, and how large it is in units of the mean over ranks.
-
-        Where there is not one for each, a rank without any works on another's and counts for nothing: it has
-        to take part in the step.
-        """
-        own = rows[self._rank :: self._world_size]
-        share = len(own) * self._world_size / max(1, len(rows))
-        return (own if len(own) else rows[-1:]).clone(), share
 
     def _entities(self, epoch: int, step: int) -> Tensor:
         """Entities of the step for all ranks."""
         parts = [rounds.part(epoch * self._num_steps + step) for rounds in self._rounds]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the current epoch stands, for a resume in the middle of it."""
-        return {"next_step": self._next_step % self._num_steps}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next iteration start where `state` was taken."""
-        self._first_step = self._next_step = state["next_step"]
 
 
 class _Rounds(NamedTuple):

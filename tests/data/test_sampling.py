@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from face_lightning.data.sampling import EvaluationLoader, NegativeSampler, PopularitySampler, TrainingLoader
+from face_lightning.data.sampling import (
+    EntityLoader,
+    EvaluationLoader,
+    NegativeSampler,
+    PopularitySampler,
+    TrainingLoader,
+)
 from face_lightning.errors import DataError
 from face_lightning.structures import TrainingBatch
 
@@ -249,3 +255,27 @@ def test_users_to_rank_for_are_sharded_without_padding(world_size: int) -> None:
             relevant[batch.relevant_rows, batch.relevant_items] = 1
             np.testing.assert_array_equal(relevant, valid.toarray()[batch.user_ids.numpy()])
     assert sorted(users) == np.flatnonzero(valid.toarray().any(1)).tolist()
+
+
+@pytest.mark.parametrize(("num_entities", "per_step", "world_size"), [(50, 12, 1), (50, 60, 1), (50, 7, 2), (5, 4, 3)])
+def test_an_epoch_visits_every_entity_once_over_all_ranks(num_entities: int, per_step: int, world_size: int) -> None:
+    orders = []
+    for epoch in range(2):
+        visited: list[int] = []
+        sizes = {"entities_per_step": per_step, "epoch": lambda number=epoch: number, "world_size": world_size}
+        loaders = [EntityLoader(num_entities, rank=rank, **sizes) for rank in range(world_size)]
+        for batches in zip(*loaders, strict=True):
+            assert sum(batch.entity_share for batch in batches) == pytest.approx(world_size)
+            assert all(0 < len(batch.entity_ids) <= per_step and not len(batch.user_ids) for batch in batches)
+            visited += [entity for batch in batches if batch.entity_share for entity in batch.entity_ids.tolist()]
+        assert sorted(visited) == list(range(num_entities))
+        orders.append(visited)
+    assert orders[0] != orders[1]
+
+
+def test_a_pass_over_entities_is_resumed_where_it_stopped() -> None:
+    whole = [batch.entity_ids.tolist() for batch in EntityLoader(50, entities_per_step=8)]
+    stopped, resumed = EntityLoader(50, entities_per_step=8), EntityLoader(50, entities_per_step=8)
+    start = [batch.entity_ids.tolist() for batch, _ in zip(stopped, range(3), strict=False)]
+    resumed.load_state_dict({"next_step": 3})
+    assert start + [batch.entity_ids.tolist() for batch in resumed] == whole
