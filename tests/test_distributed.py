@@ -16,8 +16,8 @@ from face_lightning.data.sampling import TrainingLoader
 from face_lightning.distributed import average, gather_rows, gather_unique, largest, own_rows, rank, world_size
 from face_lightning.epoch_means import EpochMeans
 from face_lightning.graph import build_graph
+from face_lightning.losses import ContrastiveText
 from face_lightning.losses.contrastive import info_nce
-from face_lightning.losses.text import ContrastiveText
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.structures import Embeddings
 from tests.processes import together

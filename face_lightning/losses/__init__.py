@@ -5,8 +5,10 @@ from pkgutil import iter_modules
 
 from face_lightning.losses.alignment_loss import AlignmentLoss, InfoNCEAlignment
 from face_lightning.losses.bpr import BPR
+from face_lightning.losses.contrastive_text import ContrastiveText
+from face_lightning.losses.generative_text import GenerativeText
 from face_lightning.losses.ranking_loss import PairwiseLoss, RankingLoss
-from face_lightning.losses.text import ContrastiveText, GenerativeText, TextRegularizer
+from face_lightning.losses.text_regularizer import TextRegularizer
 
 __all__ = [
     "BPR",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from face_lightning.backbones import GMF, Backbone, LightGCN, SimGCL
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses.text import ContrastiveText, GenerativeText
+from face_lightning.losses import ContrastiveText, GenerativeText
 from face_lightning.structures import Embeddings, TrainingBatch
 
 USERS, ITEMS = 12, 9
