@@ -1,4 +1,4 @@
-"""CONTRIBUTING's worked example: a backbone is one file, which the contract tests and the command line take up."""
+"""CONTRIBUTING's examples: files of a user's own package, which the real command trains from outside this one."""
 
 import os
 import re
@@ -9,57 +9,94 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.tiny import QUIET, write_world
+from tests.chain.tiny import QUIET, World, write_world
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
+# `mylab/file.py` (`--option mylab.file.Class` ...): and the block that follows.
+EXAMPLES = {
+    file: (option, name, code)
+    for file, option, name, code in re.findall(
+        r"^`(mylab/\w+\.py)` \(`--([\w.]+) ([\w.]+)`[^\n]*\):\n\n```python\n(.*?)^```",
+        TEXT,
+        flags=re.MULTILINE | re.DOTALL,
+    )
+}
+STAGES = {
+    "backbone": "stage1",
+    "ranking_loss": "stage1",
+    "text": "stage1",
+    "alignment_loss": "stage3",
+    "quantizer": "stage2",
+}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package and of the contract tests, with the example's file and nothing else added."""
-    folder = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "face_lightning", folder / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests" / "backbones", folder / "tests" / "backbones")
-    (path,) = re.findall(r"`(face_lightning/backbones/\w+\.py)`:$", TEXT, flags=re.MULTILINE)
-    (code,) = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
-    assert not (folder / path).exists()
-    (folder / path).write_text(code)
-    return folder
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The tiny world with runs of stages 1 and 2, and the examples in a package of the user's."""
+    world = write_world(tmp_path_factory.mktemp("world"))
+    (world.root / "mylab").mkdir()
+    for file, (_, _, code) in EXAMPLES.items():
+        (world.root / file).write_text(code)
+    for stage in ("stage1", "stage2"):
+        fit(world, stage, world.run(stage))
+    return world
 
 
-def run(project: Path, *command: str) -> str:
+def fit(world: World, stage: str, run: Path, *options: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "face_lightning.cli",
+        "fit",
+        "--config",
+        world.config(stage),
+        "--run_dir",
+        str(run),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{world.root}"}
     done = subprocess.run(
-        [sys.executable, *command],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project)},
+        [*command, "--run_dir", str(run), *QUIET, "--trainer.max_epochs", "1", *options],
+        cwd=world.root,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
-def test_the_contract_tests_walk_over_the_new_backbone(project: Path) -> None:
-    out = run(
-        project, "-m", "pytest", "-q", "tests/backbones/test_contract.py", "-k", "DirectAU or every_backbone_file"
+def test_every_python_block_is_an_example() -> None:
+    assert len(EXAMPLES) == len(re.findall(r"^```python$", TEXT, flags=re.MULTILINE)) == len(STAGES)
+
+
+@pytest.mark.parametrize("file", EXAMPLES)
+def test_the_command_trains_a_class_of_the_users_own(world: World, tmp_path: Path, file: str) -> None:
+    option, name, _ = EXAMPLES[file]
+    stage = STAGES[option.rpartition(".")[2]]
+    more = ["--model.init_args.encoder.init_args.model", str(world.root / "encoder" / "model")] * option.endswith(
+        "text"
     )
-    assert "8 passed" in out
+    fit(world, stage, tmp_path, "--allow-code", f"--{option}", name, *more)
+    config = (tmp_path / "config.yaml").read_text()
+    assert name in config
+    assert (tmp_path / "result.json").is_file()
 
 
-def test_the_command_line_trains_it(project: Path, tmp_path: Path) -> None:
-    world = write_world(tmp_path / "world")
-    run_dir = tmp_path / "run"
-    command = ["fit", "--config", world.config("stage1"), "--run_dir", str(run_dir), *QUIET]
-    run(project, "-m", "face_lightning.cli", *command, "--model.init_args.backbone", "DirectAU")
-    assert '"backbone": "DirectAU"' in (run_dir / "result.json").read_text()
-    assert "train/uniformity" in (run_dir / "metrics.jsonl").read_text()
-
-
-def test_the_commands_are_those_that_users_have() -> None:
-    (block,) = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
-    make, fit = block.splitlines()
-    assert make == "make test"
-    assert (ROOT / fit.split("--config ")[1].split()[0]).is_file()
+def test_the_contract_tests_walk_over_a_backbone_in_the_package(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests" / "backbones", tmp_path / "tests" / "backbones")
+    (tmp_path / "face_lightning" / "backbones" / "directau.py").write_text(EXAMPLES["mylab/directau.py"][2])
+    contract = ["tests/backbones/test_contract.py", "-k", "DirectAU or every_backbone_file"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *contract],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "8 passed" in done.stdout
