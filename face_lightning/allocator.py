@@ -1,4 +1,4 @@
-"""How the C library hands out memory: a training step takes and returns large buffers hundreds of times a second."""
+"""Settings of glibc's allocator: a training step allocates and frees large buffers hundreds of times a second."""
 
 import ctypes
 import os
@@ -9,11 +9,11 @@ _LARGEST = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Let freed buffers up to 1 GiB be taken again, in large pages, instead of going back to the system.
+    """Let freed buffers up to 1 GiB be reused, in large pages, instead of returning them to the system.
 
     By default glibc maps every large buffer anew, and the system clears its pages at first touch, which
-    takes more time than the arithmetic of a small model's step. Where the C library is another one,
-    nothing happens. To be called before torch takes its first buffer.
+    takes more time than the arithmetic of a small model's step. With another C library
+    nothing happens. Call this before torch allocates its first buffer.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for pages of 2 MiB
     if sys.platform != "linux":

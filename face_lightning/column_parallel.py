@@ -1,4 +1,4 @@
-"""Column parallelism: processes share the columns of the tables where data parallelism shares the rows of a batch.
+"""Column parallelism: processes share the columns of tables, where data parallelism shares the rows of a batch.
 
 Each of W processes holds D / W columns of every node's embedding and of their optimizer state. Propagation works on
 each column by itself, so it needs no communication; a score is a sum over columns, so only the partial dot products of
@@ -135,14 +135,14 @@ class WholeTables(TableLayout):
         return partial
 
     def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
-        """`rows`: every process has drawn entities of its own."""
+        """`rows`: every process has drawn its own entities."""
         return rows, 1.0
 
     def average_gradients(self, module: nn.Module) -> None:
         """DDP averages gradients."""
 
     def random_stream(self, rank: int) -> int:
-        """A stream of its own for each process."""
+        """One stream per process."""
         return rank
 
     def ranker(self, embeddings: Embeddings) -> TileRanker:
@@ -150,7 +150,7 @@ class WholeTables(TableLayout):
         return Ranker(embeddings)
 
     def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
-        """All of the tile: every process ranks users of its own."""
+        """The whole tile: every process ranks its own users."""
         return batch, ranked
 
 
@@ -258,7 +258,7 @@ def _map_tables(state: dict[str, Any], indices: set[int], change: Callable[[Tens
 
 
 def sum_of_columns(partial: Tensor) -> Tensor:
-    """Sum over processes of what each made of its columns; the gradient of the sum is that of each part."""
+    """Sum over processes of partial results of columns; the gradient of the sum is that of each part."""
     total: Tensor = _SumOfColumns.apply(partial)  # type: ignore[no-untyped-call]
     return total
 
@@ -278,7 +278,7 @@ class _SumOfColumns(torch.autograd.Function):
 
 
 class ColumnRanker:
-    """Ranks all items by dot product, of which every process knows its columns' part.
+    """Ranks all items by dot product, of which every process computes its columns' part.
 
     All processes rank the same users together, tile by tile of the items.
 

@@ -1,4 +1,4 @@
-"""Rows that many processes hold together. In a process on its own every function gives back what it got."""
+"""Collectives over rows. In a single process every function returns its input."""
 
 from typing import Any
 
@@ -31,10 +31,10 @@ def own_rows(rows: Tensor) -> tuple[Tensor, float]:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows of all processes, those of rank 0 first; their gradients come back to the process that gave them.
+    """Rows of all processes, those of rank 0 first; gradients flow back to the process that holds a row.
 
     Args:
-        rows: `(N, ...)`; N may differ between processes, the rest not.
+        rows: `(N, ...)`; N may differ between processes, other dimensions not.
     """
     if world_size() == 1:
         return rows
@@ -47,7 +47,7 @@ def gather_unique(ids: Tensor, most: int | None = None) -> Tensor:
 
     Args:
         ids: Ids of this process.
-        most: If there are more, so many are chosen at even distances, from a start that the ids themselves set.
+        most: If there are more, as many are chosen at even distances, from a start that depends on the ids.
     """
     unique: Tensor = gather_rows(ids.unique()).unique()
     if most is None or len(unique) <= most:
@@ -58,7 +58,7 @@ def gather_unique(ids: Tensor, most: int | None = None) -> Tensor:
 
 
 def average(values: Tensor) -> Tensor:
-    """Mean over processes of `values`, which is left as it is."""
+    """Mean over processes of `values`, which is not modified."""
     if world_size() == 1:
         return values
     total = values.clone()
@@ -67,7 +67,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def largest(number: int, device: torch.device | None = None) -> int:
-    """The largest `number` of any process; all of them must ask."""
+    """The largest `number` of all processes; a collective operation."""
     if world_size() == 1:
         return number
     numbers = torch.tensor([number], device=device)

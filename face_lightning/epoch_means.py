@@ -1,4 +1,4 @@
-"""Means over an epoch that many processes share, and that survive a break in its middle."""
+"""Means over an epoch across processes, which survive an interruption of the epoch."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ _AND = " "
 
 
 class EpochMeans:
-    """Weighted means by name, summed in float64 where the values lie; processes meet when they are asked for.
+    """Weighted means by name, summed in float64 on the values' device; `compute` is a collective operation.
 
     Lightning keeps the sums of its own logging out of checkpoints, so that after a resume in mid-epoch the
     means would be those of the rest of the epoch.
@@ -41,9 +41,9 @@ class EpochMeans:
         return {name: (pair[0] / pair[1].clamp_min(1e-9)).float() for name, pair in pairs.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Sums of values, then of weights, under their names joined: means over processes, who all must ask."""
+        """Sums of values, then of weights, under their names joined: means over processes; a collective operation."""
         return {_AND.join(names): average(self._sums[names]) for names in sorted(self._sums)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from sums that all processes load."""
+        """Restore sums, the same on all processes."""
         self._sums = {tuple(joined.split(_AND)): sums.clone() for joined, sums in state.items()}

@@ -1,10 +1,10 @@
-"""Errors that a user can mend. The command line shows them as one line and exits with code 2."""
+"""Errors that a user can correct. The command line shows them as one line and exits with code 2."""
 
 import math
 
 
 class FaceError(Exception):
-    """A mistake with a cure: the message says what was expected, what came and what to do."""
+    """Base class; the message says what was expected, what came and how to correct it."""
 
 
 class DataError(FaceError):
@@ -26,15 +26,15 @@ class MissingDependencyError(FaceError):
 def check_range(
     name: str, value: float, *, least: float = -math.inf, above: float = -math.inf, most: float = math.inf, usual: str
 ) -> None:
-    """Refuse a number that cannot be meant.
+    """Raise unless a number is in its range.
 
     Args:
         name: Argument, as the user writes it.
-        value: What came; NaN is in no range.
-        least: The least that is allowed.
-        above: What it has to exceed.
-        most: The most that is allowed.
-        usual: The cure: what stands in most configurations.
+        value: Value; NaN is in no range.
+        least: Lower bound, inclusive.
+        above: Lower bound, exclusive.
+        most: Upper bound, inclusive.
+        usual: Usual value, shown as the cure.
 
     Raises:
         ConfigurationError: If `value` is out of range.

@@ -1,4 +1,4 @@
-"""What a device computes fast."""
+"""What a device computes efficiently."""
 
 import contextlib
 
@@ -34,5 +34,5 @@ def fast_products(vectors: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def short_attention(vectors: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Context for attention over a handful of places, whose way back takes the CPU's fused kernel twice the time."""
+    """Context for attention over short sequences, whose backward pass is twice as slow in the CPU's fused kernel."""
     return sdpa_kernel(SDPBackend.MATH) if vectors.device.type == "cpu" else contextlib.nullcontext()

@@ -39,7 +39,7 @@ class InnerProductSearch:
     """Finds the keys of largest inner product with a query, exactly.
 
     Products in the device's fastest number format choose candidates, and candidates alone are scored in
-    float32, each product summed in an order of its own. A bound on the rounding proves that no other key
+    float32, each product summed in a fixed order. A bound on the rounding proves that no other key
     can be among the best; queries for which it does not are searched in float32, and in the end by the
     exact scores of all keys. So the result is that of a full sort of exact scores, to the last bit the
     same for any tile of queries and on any number of processes.

@@ -22,7 +22,7 @@ class LightGCN(Backbone):
 
     Note:
         The FACE and RLMRec code sums the layers where the LightGCN paper averages them; the sum is the
-        default here because the published figures rest on it.
+        default here because the published figures depend on it.
 
     Args:
         num_users: U.

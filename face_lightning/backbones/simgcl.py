@@ -109,7 +109,7 @@ class SimGCL(LightGCN):
     def _noisy(self, graph: InteractionGraph, layer: Tensor, rows: Tensor | None = None) -> Tensor:
         """The embeddings with noise in the first `layer`, in place, and in those that follow; of some nodes or all.
 
-        Of the last layer only the nodes that are asked for are computed.
+        Of the last layer only the requested nodes are computed.
         """
         total = self.tables.weight if rows is None else F.embedding(rows, self.tables.weight)
         total = total + _rows_of(perturb_(layer, self.noise_scale), rows)

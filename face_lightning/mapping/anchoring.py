@@ -1,4 +1,4 @@
-"""Lexical anchoring: words that together say what an entity's summary says, as targets for its descriptors."""
+"""Lexical anchoring: supervision of descriptors by words that together say what an entity's text says."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Whitening, so that every direction counts alike: of token embeddings in a search, of embeddings for the mapper."""
+"""Whitening: of token embeddings for the search, of a backbone's embeddings for the mapper."""
 
 from collections.abc import Iterable
 
@@ -44,12 +44,12 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
 
 
 class InputWhitening(nn.Module):
-    """Takes away what embeddings have in common and evens out their directions, as measured once.
+    """Centres embeddings and scales their principal directions to equal variance, as measured once.
 
-    Embeddings of graph backbones crowd around a common mean and vary along a few directions; what tells
-    entities apart lies in the others, too faint for a mapper to read. `y = (x - mean) C^(-1/2)` with
+    Embeddings of graph backbones lie near a common mean and vary along a few directions; what
+    distinguishes entities lies in the others, too faint for a mapper to read. `y = (x - mean) C^(-1/2)` with
     `C = covariance + ridge * mean variance * identity` (ZCA: the rotation-free whitening). Until it is
-    fitted it changes nothing.
+    fitted it is the identity.
 
     Reference:
         Kessy, Lewin & Strimmer, "Optimal Whitening and Decorrelation", The American Statistician 72(4), 2018.
@@ -57,7 +57,7 @@ class InputWhitening(nn.Module):
     Args:
         dim: D.
         ridge: Share of the mean variance that is added to every direction, so that those that hold rounding
-            errors only are not blown up.
+            errors only are not amplified.
     """
 
     def __init__(self, dim: int, ridge: float = 0.02) -> None:
@@ -81,7 +81,7 @@ class InputWhitening(nn.Module):
         mean = mean / count
         variances, directions = torch.linalg.eigh(moment / count - mean.outer(mean))
         damped = variances.clamp_min(0) + self.ridge * variances.mean()
-        scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # entities that are all alike stay so
+        scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # equal embeddings stay equal
         self.mean.copy_(mean)
         self.matrix.copy_(directions * scales @ directions.T)
         self.fitted.fill_(True)

@@ -1,4 +1,4 @@
-"""Reading of checkpoints: safe, checked, and partial where a stage starts from another."""
+"""Checkpoints read back: safely, checked, and in part where a stage starts from another."""
 
 import zipfile
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ PARTS = ("backbone", "mapper")
 
 
 def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
-    """Content of a checkpoint of this package, on the CPU; nothing but tensors and plain values is read.
+    """Content of a checkpoint of this package, on the CPU; only tensors and plain values are unpickled.
 
     Args:
         path: File.
-        argument: What the user named it by, for the error.
+        argument: Name of the user's argument, for the error.
 
     Raises:
         CheckpointError: If there is no such file, or it is damaged or not a checkpoint of a stage.
@@ -26,7 +26,7 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(
             f"{argument}: expected a checkpoint, but there is no file {path}; "
-            f"{_whole_one(path) or 'train that stage first'}, or mend the path"
+            f"{_whole_one(path) or 'train that stage first'}, or correct the path"
         )
     try:
         checkpoint = _read(path)
@@ -46,7 +46,7 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401
-    """What torch.load gives, after a look at the checksums, which it ignores."""
+    """Result of torch.load, after checking the checksums, which it ignores."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:

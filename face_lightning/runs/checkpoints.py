@@ -1,4 +1,4 @@
-"""Checkpoints of a run: each file whole or not there, and good in whatever folder the run is moved to."""
+"""Checkpoints of a run: written atomically, and valid wherever the run folder is moved to."""
 
 import os
 from pathlib import Path
@@ -24,12 +24,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint; the last.ckpt before it stays as previous.ckpt.
 
         Args:
-            checkpoint: What to write.
+            checkpoint: Content.
             path: File on this machine.
-            storage_options: None; there is nothing to choose.
+            storage_options: Must be None.
 
         Raises:
-            CheckpointError: If it cannot be written; what was there is still there.
+            CheckpointError: If it cannot be written; the previous file stays.
         """
         assert storage_options is None, "local files have no storage options"
         path = Path(path)
@@ -42,15 +42,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                     os.fsync(file.fileno())  # on the disk before it replaces a checkpoint that is
                 if path.name == LAST and path.is_file():
                     _keep(path, path.with_name(PREVIOUS))
-        except (OSError, RuntimeError) as error:  # torch tells of a full disk by a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             raise CheckpointError(
                 f"checkpoint: {path} cannot be written ({_reason(error)}); the checkpoints written before are whole: "
-                "make room, then go on with --ckpt_path last"
+                "make room, then resume with --ckpt_path last"
             ) from error
 
 
 def _keep(path: Path, name: Path) -> None:
-    """Let the file at `path` be found under `name` too; at no time is there neither."""
+    """Make the file at `path` available under `name` as well; at no time is there neither."""
     try:
         with atomic_path(name) as temporary:
             os.link(path, temporary)
@@ -59,7 +59,7 @@ def _keep(path: Path, name: Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """The operating system's words, which torch's own error hides."""
+    """The operating system's message, which torch's own error hides."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:
@@ -72,9 +72,9 @@ class RunCheckpoint(ModelCheckpoint):
     """ModelCheckpoint of the best epoch, whose state names files relative to its folder: a run can be moved."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judge the epoch, unless it was cut: the resumed run will judge the whole of it.
+        """Judge the epoch unless it was interrupted: the resumed run judges it as a whole.
 
-        An epoch without validation has nothing to be judged by, where that is what the run watches.
+        An epoch without validation is not judged where the monitored metric comes from validation.
         """
         is_measured = not str(self.monitor).startswith("val/") or validates(trainer)
         if is_measured and (is_whole_epoch(trainer) or not self.best_model_path):
@@ -88,7 +88,7 @@ class RunCheckpoint(ModelCheckpoint):
         return _rename(state, relative) | {"dirpath": "."}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the scores of files that are in the folder; what another folder holds does not count here."""
+        """Restore the scores of files that are in the folder; files of other folders are ignored."""
         assert self.dirpath is not None
         folder = Path(self.dirpath)
         files = {path: str(folder / path) if path else "" for path in self._files(state_dict)}
@@ -101,7 +101,7 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 class RunEarlyStopping(EarlyStopping):
-    """EarlyStopping that leaves an epoch that was cut to the run that goes on with it."""
+    """EarlyStopping that does not judge an interrupted epoch: the resumed run does."""
 
     def __init__(self, monitor: str, patience: int = 3, **kwargs: Any) -> None:  # noqa: ANN401
         """See `EarlyStopping`.
@@ -116,12 +116,12 @@ class RunEarlyStopping(EarlyStopping):
         super().__init__(monitor, patience=patience, **kwargs)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judge the epoch, unless it was cut."""
+        """Judge the epoch unless it was interrupted."""
         if is_whole_epoch(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
 
 def _rename(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """`state` of a ModelCheckpoint with its files called otherwise."""
+    """`state` of a ModelCheckpoint with its files renamed."""
     models = {names[path]: score for path, score in state["best_k_models"].items()}
     return state | {key: names[state[key]] for key in _PATHS} | {"best_k_models": models}

@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, and an old run stays until a new one has something in its place."""
+"""The folder of a run: one run at a time; an old run is kept until a new one has saved something."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ _RUN_FILES = (
 
 
 class RunFolder:
-    """Lock, and what is to become of an earlier run; for the one process that writes.
+    """Lock of a run folder, and what happens to an earlier run in it; for the process that writes.
 
     Args:
         path: Folder of the run.
@@ -35,7 +35,7 @@ class RunFolder:
         self._made = not path.exists()
 
     def lock(self) -> None:
-        """Make the folder, keep others out until this process ends, and mend what a crash left.
+        """Make the folder, lock it until this process ends, and repair what a crash left.
 
         Raises:
             ConfigurationError: If another process is in it.
@@ -49,7 +49,7 @@ class RunFolder:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 return  # a file system without locks
             raise ConfigurationError(
-                f"run_dir: expected a folder of its own, but another process is training in {self.path}; wait for it, "
+                f"run_dir: expected an unused folder, but another process is training in {self.path}; wait for it, "
                 "or give another --run_dir"
             ) from error
         for pattern in _UNFINISHED:
@@ -59,24 +59,24 @@ class RunFolder:
             self.discard() if holds_run(self.path) else self.restore()
 
     def unlock(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def set_aside(self) -> None:
-        """Move an earlier run out of the way, from where `restore` brings it back."""
+        """Move an earlier run aside; `restore` moves it back."""
         for file in _run_files(self.path):
             target = self._old / file.relative_to(self.path)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
 
     def discard(self) -> None:
-        """Remove the run that was set aside: there is a new one in its place."""
+        """Delete the run that was set aside."""
         shutil.rmtree(self._old, ignore_errors=True)
 
     def restore(self) -> None:
-        """Remove what a run that came to nothing left, and put the earlier one back."""
+        """Delete what a failed run left, and move the earlier one back."""
         clear_run(self.path)
         for file in list(self._old.rglob("*")):
             if file.is_file():
@@ -90,7 +90,7 @@ class RunFolder:
 
 
 def holds_run(path: Path) -> bool:
-    """Whether there is anything that a resume could start from."""
+    """Whether the folder holds a checkpoint to resume from."""
     return any(path.glob("checkpoints/*.ckpt"))
 
 
@@ -100,13 +100,13 @@ def finished(run_dir: Path, fingerprint: str) -> bool:
 
 
 def unfinished(run_dir: Path, fingerprint: str) -> bool:
-    """Whether a run with this fingerprint was begun in the folder, came to a checkpoint, and has no result yet."""
+    """Whether a run with this fingerprint was started in the folder, saved a checkpoint, and has no result yet."""
     begun = (run_dir / "checkpoints" / "last.ckpt").is_file() and not (run_dir / "result.json").exists()
     return begun and _fingerprint(run_dir / "environment.json") == fingerprint
 
 
 def _fingerprint(path: Path) -> str | None:
-    """What a file of a run says of what it was made by."""
+    """Fingerprint that a file of a run records; None where it has none."""
     try:
         fingerprint = json.loads(path.read_text())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -115,7 +115,7 @@ def _fingerprint(path: Path) -> str | None:
 
 
 def clear_run(run_dir: Path) -> None:
-    """Remove what an earlier run left in its folder, and nothing else."""
+    """Delete the files of an earlier run, and nothing else."""
     for path in _run_files(run_dir):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or holds files of the user's

@@ -1,4 +1,4 @@
-"""What a run keeps when it is cut off: last.ckpt, renewed at every epoch's end, every few minutes and on SIGTERM."""
+"""What survives an interruption: last.ckpt, saved at every epoch's end, every few minutes and on SIGTERM."""
 
 import contextlib
 import signal
@@ -18,11 +18,11 @@ _SAVE, _STOP = 1, 2
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps last.ckpt fresh, and turns SIGTERM into a saved state and exit code 143.
+    """Keeps last.ckpt up to date, and turns SIGTERM into a saved state and exit code 143.
 
-    Lightning's own handler talks to the other processes in the middle of whatever they do, and leaves with
-    exit code 0. Here a signal only leaves a note, which processes compare after each step. One that comes in
-    a validation waits for its end.
+    Lightning's own handler communicates with the other processes in the middle of a step, and exits with code 0.
+    Here a signal only sets a flag, which processes compare after each step. One that arrives during a validation
+    is handled after it.
 
     Args:
         folder: Folder of the run.
@@ -33,7 +33,7 @@ class LastCheckpoint(Checkpoint):
         self._folder = folder
         self._seconds = float("inf") if every_n_minutes is None else 60 * every_n_minutes
         self._saved = 0.0
-        self._told = False
+        self._signalled = False
         self._before: Any = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -41,7 +41,7 @@ class LastCheckpoint(Checkpoint):
         del trainer, pl_module
         self._saved = time.monotonic()
         with contextlib.suppress(ValueError):  # only the main thread may
-            self._before = signal.signal(signal.SIGTERM, self._note)
+            self._before = signal.signal(signal.SIGTERM, self._on_signal)
 
     def on_train_batch_end(
         self,
@@ -56,7 +56,7 @@ class LastCheckpoint(Checkpoint):
         if not batches_left(trainer, batch_idx):
             return
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self._seconds
-        urgency = largest(_STOP if self._told else _SAVE if due else 0, pl_module.device)
+        urgency = largest(_STOP if self._signalled else _SAVE if due else 0, pl_module.device)
         if urgency or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self._save(trainer)
         if urgency == _STOP:
@@ -66,18 +66,18 @@ class LastCheckpoint(Checkpoint):
         """Save behind the other callbacks, so that their state is the epoch's; a cut epoch has been saved."""
         if is_whole_epoch(trainer):
             self._save(trainer)
-        if largest(_STOP if self._told else 0, pl_module.device) == _STOP:
+        if largest(_STOP if self._signalled else 0, pl_module.device) == _STOP:
             self._leave(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Leave signals as they were; Lightning may have done so, and its own handler would keep the Trainer alive."""
         del trainer, pl_module, stage
-        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._note:
+        if self._before is not None and signal.getsignal(signal.SIGTERM) == self._on_signal:
             signal.signal(signal.SIGTERM, self._before)
         self._before = None
 
-    def _note(self, *_: object) -> None:
-        self._told = True
+    def _on_signal(self, *_: object) -> None:
+        self._signalled = True
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._folder.path / "checkpoints" / LAST)
@@ -88,5 +88,5 @@ class LastCheckpoint(Checkpoint):
     def _leave(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero:
             step = trainer.global_step
-            print(f"{self._folder.path}: SIGTERM after step {step}; go on with --ckpt_path last", file=sys.stderr)
+            print(f"{self._folder.path}: SIGTERM after step {step}; resume with --ckpt_path last", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder besides checkpoints and TensorBoard's events."""
+"""Files of a run besides checkpoints and TensorBoard's events."""
 
 import json
 import platform
@@ -44,13 +44,13 @@ class RunRecorder(L.Callback):
         self._started = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, and forget the rows that a run wrote after the checkpoint it is resumed from."""
+        """Start the clock, and drop rows written after the checkpoint that the run is resumed from."""
         del pl_module
         self._started = time.perf_counter()
         path = self.run_dir / "metrics.jsonl"
         if trainer.is_global_zero and path.is_file():
             rows = path.read_text().splitlines(keepends=True)
-            epoch = trainer.current_epoch  # an epoch that was cut has a row that the whole one replaces
+            epoch = trainer.current_epoch  # the row of an interrupted epoch is replaced by that of the whole one
             kept = [row for row in rows if row.endswith("\n") and json.loads(row)["epoch"] < epoch]
             write_atomically(path, "".join(kept))
 
@@ -61,7 +61,7 @@ class RunRecorder(L.Callback):
             return
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row["seconds"] = round(self.seconds + time.perf_counter() - self._started, 3)
-        old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps them until they are new
+        old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps values of earlier epochs
         row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
         with (self.run_dir / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -72,16 +72,16 @@ class RunRecorder(L.Callback):
         self.seconds += time.perf_counter() - self._started
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds trained so far, so that a resumed run goes on counting."""
+        """Seconds trained so far, so that a resumed run continues to count."""
         return {"seconds": self.seconds + time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the count of the interrupted run."""
+        """Restore the count of the interrupted run."""
         self.seconds = state_dict["seconds"]
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor and devices, without names of machines, users or folders."""
+    """Versions, architecture and devices, without names of machines, users or folders."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -99,7 +99,7 @@ def peak_mib() -> int:
 
 
 def gather_test_users(stage: Stage) -> dict[str, Any]:
-    """Every test user's metrics by name, and `user`, its row; NumPy arrays of all processes, who all must ask.
+    """Every test user's metrics by name, and `user`, its row; NumPy arrays of all processes; a collective operation.
 
     Args:
         stage: Stage that has been tested.

@@ -1,4 +1,4 @@
-"""Health of the words that a mapper gives: how they are used, how they change, and whether they collapse."""
+"""Health of the words: how they are used, how they change, and whether they collapse."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def churn(before: Tensor, now: Tensor) -> Tensor:
 
 
 class WordMonitor:
-    """Follows the words of all entities from one evaluation to the next.
+    """Compares the words of all entities from one evaluation to the next.
 
     `descriptors` holds those of the last validation, `(U + I, S)`, or None before the first.
 

@@ -45,7 +45,7 @@ def test_sigterm_saves_and_leaves_with_143_and_keeps_others_out(chain: World, tm
     assert child.returncode == 143, errors
     assert output == ""
     step = checkpoint(run)["global_step"]
-    assert errors == f"{run}: SIGTERM after step {step}; go on with --ckpt_path last\n"
+    assert errors == f"{run}: SIGTERM after step {step}; resume with --ckpt_path last\n"
     assert not list(run.rglob("*.tmp"))
 
     epochs = str(step // 4 + 2)
