@@ -36,7 +36,7 @@ BELOW = {  # what each part may import besides itself and the bottom
         *("backbones", "column_parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
         *("schedules", "text", "words"),
     },
-    "runs": {"stages", "words"},
+    "runs": {"stages", "text", "words"},
     "recommender": {"catalogue", "fold_in", "runs"},
     "ranking_files": {"catalogue"},
 }

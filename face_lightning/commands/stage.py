@@ -40,8 +40,10 @@ from face_lightning.runs.export import (
 from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
+from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
 from face_lightning.stages import Stage
+from face_lightning.stages.describing import DescribingStage
 
 _FLAGS = ("--allow-code", "--allow-other-data")
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
@@ -103,6 +105,7 @@ class FaceCLI(LightningCLI):
         """Check what is asked for, before anything is built or written."""
         self.skipped = False
         self.folder: RunFolder | None = None
+        self._reads_kept_codebook = False
         self._trained_on: dict[str, Any] | None = None
         if self.subcommand is None:
             return
@@ -116,6 +119,9 @@ class FaceCLI(LightningCLI):
                 print(f"{self.run_dir}: unfinished with the same configuration, resumed")
             else:
                 self.skipped = self._meet_earlier_run()
+            if config["init_from"] is not None:
+                codebook = find_codebook(Path(config["init_from"]))
+                self._reads_kept_codebook = use_codebook(config["model"], codebook, override=False)
             return
         self._refuse_two_sources()
         path = str(config["ckpt_path"] or "best")
@@ -124,6 +130,8 @@ class FaceCLI(LightningCLI):
         module, _, name = config["model"]["class_path"].rpartition(".")
         self._trained_on = check_stage(Path(path), getattr(importlib.import_module(module), name).name)
         config["ckpt_path"] = path
+        codebook = find_codebook(self.run_dir) or find_codebook(Path(path))
+        self._reads_kept_codebook = use_codebook(config["model"], codebook, override=True)
 
     def _refuse_two_sources(self) -> None:
         """A configuration carries init_from for its first start; only a resume on the command line beats it."""
@@ -160,6 +168,8 @@ class FaceCLI(LightningCLI):
         config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
         for section, key in LINKED.items():
             config[section] = {name: value for name, value in config[section].items() if name != key}
+        if self._reads_kept_codebook:  # the checkpoint that the run starts from stands for its vocabulary
+            config["model"]["init_args"]["words"]["init_args"]["codebook"] = None
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         if self.option("init_from") is not None:
             try:
@@ -247,6 +257,8 @@ class FaceCLI(LightningCLI):
         surroundings["data"] = self.datamodule.interactions.summary()
         write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
         self._write_data()
+        if isinstance(self.model, DescribingStage):
+            keep_codebook(self.model, self.run_dir)
 
     def _write_data(self) -> None:
         """Leave ids, names and interactions, so that nobody has to read the data again to use the run."""

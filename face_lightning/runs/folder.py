@@ -17,6 +17,7 @@ _RUN_FILES = (
     "events.out.tfevents.*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
     *("test_users.parquet", "descriptors.parquet", "predictions*.parquet"),
+    "codebook.safetensors",
     *("entities.parquet", "interactions.safetensors", "embeddings.safetensors"),
 )
 

@@ -44,7 +44,7 @@ class DescribingStage(Stage):
         *,
         mapper: Callable[[Tensor, int], TokenMapper] = TokenMapper,
         words: Callable[[], WordSettings] = WordSettings,
-        extra_words: Callable[[], Sequence[str]] = tuple,
+        extra_words: Callable[[], Sequence[str]] | None = None,
         reconstructed_per_step: int | None = 64,
         reconstruction_weight: float = 1.0,
         codebook_weight: float = 0.1875,
@@ -58,7 +58,7 @@ class DescribingStage(Stage):
             check_range("reconstructed_per_step", reconstructed_per_step, least=1, usual="64")
         self.reconstructed_per_step = reconstructed_per_step
         self.words = words()
-        self.codebook = self.words.read_codebook(extra_words)
+        self.codebook, self.codebook_report = self.words.read_codebook(extra_words)
         self.mapper = mapper(self.codebook.token_embeddings, self.backbone.embedding_dim)
         self.word_monitor = WordMonitor(len(self.codebook.words), self.mapper.num_descriptors, self.backbone.num_users)
         self.loss_weights |= {

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections.abc import Iterable, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ class CodebookReport:
         num_inflected: Words taken out again because they are no base form.
         num_unreachable: Words taken out again because the tokenizer writes them in other tokens.
         num_words: Words of the codebook.
+        sources: Versions of the word list and lexicons that it was built with, or the user's own list.
     """
 
     family: str
@@ -70,6 +71,7 @@ class CodebookReport:
     num_inflected: int
     num_unreachable: int
     num_words: int
+    sources: tuple[str, ...] = ()
 
 
 def build_codebook(
@@ -120,6 +122,7 @@ def build_codebook(
         else read_word_list(word_list, num_frequent, min_length)
     )
     tokens, report = _filter_words(encoder, set(listed), extra, blocked, min_length, base_forms)
+    report = replace(report, sources=tuple(_source_versions()) if word_list is None else (word_list.name,))
     token_ids = torch.tensor(list(tokens.values()), dtype=torch.long)
     embeddings = encoder.token_embeddings(token_ids)
     codebook = Codebook(tuple(tokens), token_ids, embeddings, _fingerprint(tokens, embeddings))
@@ -256,4 +259,5 @@ def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
     tensors, metadata = stored
     words = tuple(metadata["words"].split())
     codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"])
-    return codebook, CodebookReport(**json.loads(metadata["report"]))
+    report = json.loads(metadata["report"])
+    return codebook, CodebookReport(**report | {"sources": tuple(report.get("sources", ()))})

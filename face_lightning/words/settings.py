@@ -5,7 +5,7 @@ from pathlib import Path
 
 from face_lightning.errors import check_range
 from face_lightning.text.encoders import TextEncoder
-from face_lightning.text.vocabulary import Codebook, build_codebook, load_codebook
+from face_lightning.text.vocabulary import Codebook, CodebookReport, build_codebook, load_codebook
 
 
 class WordSettings:
@@ -65,8 +65,8 @@ class WordSettings:
         self.codebook = codebook
         self.centre = centre
 
-    def read_codebook(self, extra_words: Callable[[], Sequence[str]] = tuple) -> Codebook:
-        """The codebook that `codebook` names, or a new one.
+    def read_codebook(self, extra_words: Callable[[], Sequence[str]] | None = None) -> tuple[Codebook, CodebookReport]:
+        """The codebook that `codebook` names, or a new one, and how it was made.
 
         Args:
             extra_words: Called for a new one; words of the catalogue's own texts to admit into it.
@@ -76,12 +76,12 @@ class WordSettings:
             MissingDependencyError: If the open word lists are needed and not installed.
         """
         if self.codebook is not None:
-            return load_codebook(self.codebook, self.encoder)[0]
+            return load_codebook(self.codebook, self.encoder)
         given = self.blocklist not in ("default", None)
         return build_codebook(
             self.encoder,
             num_frequent=self.num_frequent,
             word_list=self.word_list,
             block=Path(str(self.blocklist)) if given else "default" if self.blocklist else None,
-            extra_words=extra_words(),
-        )[0]
+            extra_words=() if extra_words is None else extra_words(),
+        )

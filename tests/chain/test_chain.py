@@ -234,9 +234,3 @@ def test_a_share_of_the_mappers_gradient_reaches_the_backbone(chain: World, tmp_
     none, half, whole = moved
     assert (whole - none).abs().max() > 1e-5, "at 0 the recommender and the grounding are all that moves it"
     torch.testing.assert_close(half - none, (whole - none) / 2, rtol=1e-2, atol=1e-7)
-
-
-def test_a_mapping_of_few_epochs_is_warned_of_as_it_starts(chain: World, tmp_path: Path) -> None:
-    few = ["--trainer.max_epochs", "1", "--data.entities_per_step", "2"]
-    with pytest.warns(UserWarning, match="words: each user and item is mapped .* raise trainer.max_epochs to"):
-        assert fit(chain.config("stage2"), "--run_dir", tmp_path / "short", *few) == 0

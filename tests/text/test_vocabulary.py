@@ -49,6 +49,7 @@ def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, wo
         num_inflected=0,
         num_unreachable=0,
         num_words=4,
+        sources=(word_list.name,),
     )
 
 
