@@ -27,8 +27,8 @@ from scipy.sparse import coo_array, csr_array
 
 from benchmarks.records import append
 from face_lightning.backbones import LightGCN
-from face_lightning.column_parallel import ColumnShards, sum_of_columns
 from face_lightning.graph import build_graph
+from face_lightning.parallel.column_shards import ColumnShards, sum_of_columns
 from face_lightning.runs.recorder import peak_mib
 
 FLOAT = 4  # bytes

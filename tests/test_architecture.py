@@ -13,7 +13,7 @@ BOTTOM = {
     *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "mistakes", "progress"),
     *("seeds", "structures"),
 }
-LIGHTNING = {"cli", "column_parallel", "commands", "progress", "runs", "stages"}
+LIGHTNING = {"cli", "parallel", "commands", "progress", "runs", "stages"}
 BELOW = {  # what each part may import besides itself and the bottom
     "graph": set(),
     "losses": {"graph"},
@@ -31,9 +31,9 @@ BELOW = {  # what each part may import besides itself and the bottom
     "text": set(),
     "data": {"text", "graph"},
     "words": {"mapping", "text"},
-    "column_parallel": {"backbones", "inner_product", "ranking"},
+    "parallel": {"backbones", "inner_product", "ranking"},
     "stages": {
-        *("backbones", "column_parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
+        *("backbones", "parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
         *("schedules", "text", "words"),
     },
     "runs": {"stages", "text", "words"},

@@ -14,7 +14,7 @@ from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
 # What a configuration may build. Their constructors neither run nor load code.
 TRUSTED = (
-    *("face_lightning.backbones", "face_lightning.column_parallel", "face_lightning.data.readers"),
+    *("face_lightning.backbones", "face_lightning.parallel", "face_lightning.data.readers"),
     *("face_lightning.losses", "face_lightning.mapping", "face_lightning.stages", "face_lightning.text"),
     *("face_lightning.words", "torch.optim"),
     *("lightning.pytorch.accelerators", "lightning.pytorch.callbacks", "lightning.pytorch.cli"),

@@ -1,6 +1,6 @@
 """The three stages as LightningModules."""
 
-from face_lightning.column_parallel import ColumnParallelStrategy
+from face_lightning.parallel.column_strategy import ColumnParallelStrategy
 from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.stages.base import Stage
 from face_lightning.stages.mapping import MappingStage

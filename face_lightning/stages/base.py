@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from face_lightning.backbones import Backbone
-from face_lightning.column_parallel import TableLayout, WholeTables, layout_of
 from face_lightning.epoch_means import EpochMeans
 from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
 from face_lightning.metrics import per_user_values, ranking_metrics
+from face_lightning.parallel.column_strategy import layout_of
+from face_lightning.parallel.table_layout import TableLayout, WholeTables
 from face_lightning.progress import ends_epoch
 from face_lightning.ranking import TileRanker, find_hits
 from face_lightning.schedules import cosine_restart_warning, schedule

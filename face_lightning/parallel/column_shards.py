@@ -5,153 +5,20 @@ each column by itself, so it needs no communication; a score is a sum over colum
 a batch, or of a tile of the catalogue, are summed over processes.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import lightning as L
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from face_lightning.backbones import Backbone
 from face_lightning.distributed import average, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.inner_product import rank_items
-from face_lightning.ranking import Ranker, TileRanker
+from face_lightning.parallel.table_layout import TABLE, TableLayout
+from face_lightning.ranking import TileRanker
 from face_lightning.structures import Embeddings, EvaluationBatch
-
-_TABLE = "tables.weight"  # of a backbone: the parameter whose columns are shared
-
-
-class ColumnParallelStrategy(DDPStrategy):
-    """`--trainer.strategy column_parallel`: stages 1 and 2 with the tables' columns spread over processes.
-
-    Checkpoints hold whole tables, and are the same as those of one process.
-    """
-
-    shares_columns = True
-
-    def configure_ddp(self) -> None:
-        """Leave the module unwrapped: tables share no gradient, and the stage averages those of other parameters."""
-
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        """State with whole tables on the first process; the others' is not written."""
-        return {name: self._whole(name, value) for name, value in super().lightning_module_state_dict().items()}
-
-    def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:  # noqa: ANN401
-        """Load this process's columns of whole tables."""
-        state = {name: self._own(name, value) for name, value in checkpoint["state_dict"].items()}
-        super().load_model_state_dict({**checkpoint, "state_dict": state}, strict)
-
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """State of whole tables on the first process."""
-        return _map_tables(super().optimizer_state(optimizer), self._table_indices(optimizer), whole_columns)
-
-    def load_optimizer_state_dict(self, checkpoint: Any) -> None:  # noqa: ANN401
-        """Load this process's columns of the optimizer's state."""
-        states = [
-            _map_tables(state, self._table_indices(optimizer), own_columns)
-            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
-        ]
-        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": states})
-
-    def _table_indices(self, optimizer: Optimizer) -> set[int]:
-        """Indices of the tables among an optimizer's parameters."""
-        assert self.lightning_module is not None
-        tables = {id(value) for name, value in self.lightning_module.named_parameters() if name.endswith(_TABLE)}
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        return {number for number, parameter in enumerate(parameters) if id(parameter) in tables}
-
-    @staticmethod
-    def _whole(name: str, value: Tensor) -> Tensor:
-        return whole_columns(value) if name.endswith(_TABLE) else value
-
-    @staticmethod
-    def _own(name: str, value: Tensor) -> Tensor:
-        return own_columns(value) if name.endswith(_TABLE) else value
-
-
-StrategyRegistry.register("column_parallel", ColumnParallelStrategy, description="shares columns of the tables")
-
-
-class TableLayout(ABC):
-    """How the backbone's tables lie over the processes that train together."""
-
-    is_sharded: ClassVar[bool]
-
-    @abstractmethod
-    def keep_own_part(self, backbone: Backbone) -> str:
-        """Leave a backbone with this process's part of its table, and return the table's name."""
-
-    @abstractmethod
-    def whole_rows(self, rows: Tensor) -> Tensor:
-        """Whole rows `(N, D)` of embeddings of which this process may hold a part; without gradient then."""
-
-    @abstractmethod
-    def sum_parts(self, partial: Tensor) -> Tensor:
-        """Sum over processes of what each computed from its part, such as dot products."""
-
-    @abstractmethod
-    def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
-        """The rows `(N, ...)` of a step that this process maps, and the factor of its losses."""
-
-    @abstractmethod
-    def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module that all processes hold, where the strategy does not."""
-
-    @abstractmethod
-    def random_stream(self, rank: int) -> int:
-        """Number of the random stream that the process of this rank draws dropout from."""
-
-    @abstractmethod
-    def ranker(self, embeddings: Embeddings) -> TileRanker:
-        """Ranker over embeddings of which this process may hold a part."""
-
-    @abstractmethod
-    def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
-        """The part of a ranked tile of users that this process counts."""
-
-
-class WholeTables(TableLayout):
-    """Every process holds whole tables: one process, or data parallelism."""
-
-    is_sharded: ClassVar[bool] = False
-
-    def keep_own_part(self, backbone: Backbone) -> str:
-        """Nothing to leave out."""
-        del backbone
-        return _TABLE
-
-    def whole_rows(self, rows: Tensor) -> Tensor:
-        """`rows`."""
-        return rows
-
-    def sum_parts(self, partial: Tensor) -> Tensor:
-        """`partial`."""
-        return partial
-
-    def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
-        """`rows`: every process has drawn its own entities."""
-        return rows, 1.0
-
-    def average_gradients(self, module: nn.Module) -> None:
-        """DDP averages gradients."""
-
-    def random_stream(self, rank: int) -> int:
-        """One stream per process."""
-        return rank
-
-    def ranker(self, embeddings: Embeddings) -> TileRanker:
-        """See `Ranker`."""
-        return Ranker(embeddings)
-
-    def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
-        """The whole tile: every process ranks its own users."""
-        return batch, ranked
 
 
 class ColumnShards(TableLayout):
@@ -175,10 +42,10 @@ class ColumnShards(TableLayout):
                 f"embedding_dim: expected a multiple of {dist.get_world_size()}, the number of processes that share "
                 f"its columns, got {backbone.embedding_dim}; change either of them"
             )
-        table = backbone.get_parameter(_TABLE)
+        table = backbone.get_parameter(TABLE)
         if table.shape[1] == backbone.embedding_dim:
             backbone.get_submodule("tables").weight = nn.Parameter(own_columns(table.detach()).clone())
-        return _TABLE
+        return TABLE
 
     def whole_rows(self, rows: Tensor) -> Tensor:
         """See `gather_columns`."""
@@ -222,11 +89,6 @@ class ColumnShards(TableLayout):
         return part, ranked[own::count]
 
 
-def layout_of(trainer: L.Trainer) -> TableLayout:
-    """How the tables lie over the processes of a Trainer, as its strategy has it."""
-    return ColumnShards() if getattr(trainer.strategy, "shares_columns", False) else WholeTables()
-
-
 def own_columns(table: Tensor) -> Tensor:
     """This process's columns `(N, D / W)` of a table `(N, D)`."""
     return table.chunk(dist.get_world_size(), dim=1)[dist.get_rank()].contiguous()
@@ -244,17 +106,6 @@ def gather_columns(own: Tensor) -> Tensor:
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own.detach().contiguous())
     return torch.cat(parts, dim=1)
-
-
-def _map_tables(state: dict[str, Any], indices: set[int], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """An optimizer's state with the matrices that belong to the parameters at `indices` changed."""
-    moments = dict(state["state"])
-    for number in indices & moments.keys():
-        values = moments[number].items()
-        moments[number] = {
-            key: change(value) if isinstance(value, Tensor) and value.dim() == 2 else value for key, value in values
-        }
-    return {**state, "state": moments}
 
 
 def sum_of_columns(partial: Tensor) -> Tensor:
