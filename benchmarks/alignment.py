@@ -1,7 +1,7 @@
 """Where the time of an alignment step goes: python -m benchmarks.alignment RUN_DIR.
 
-Goes on training from the weights of a finished run of stage 3, and times every part of a step by itself, without what
-is timed inside of it; backward passes are told apart by the moments in which gradients arrive. Steps alternate between
+Continues training from the weights of a finished run of stage 3 and times every part of a step, excluding what
+is timed inside of it; backward passes are separated by the moments at which gradients arrive. Steps alternate between
 the shipped form and forms in which one choice is undone.
 
 Writes results/alignment.jsonl.
@@ -289,13 +289,13 @@ def main() -> None:
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))
     arguments = parser.parse_args()
     extra = [text for option, value in arguments.set for text in (f"--{option}", value)]
-    told = json.loads((arguments.run / "result.json").read_text())
+    run_result = json.loads((arguments.run / "result.json").read_text())
     config = yaml.safe_load((arguments.run / "config.yaml").read_text())
     forms = measure(arguments.run, arguments.steps, extra)
     append(
         "alignment",
         {
-            **{key: told[key] for key in ("dataset", "backbone", "seed")},
+            **{key: run_result[key] for key in ("dataset", "backbone", "seed")},
             "threads": torch.get_num_threads(),
             "clock": {"work": "the processor's work", "wall": "wall"}[clock(CPU)],
             "steps": arguments.steps,

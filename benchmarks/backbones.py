@@ -49,8 +49,8 @@ def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
 
 def record(config: Path, dataset: str, seed: int, result: dict[str, Any]) -> dict[str, Any]:
     """Append what a run gave, unless it is there already."""
-    told = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": config.stem, "seed": seed}
-    line = {**of_run(result), **told}
+    about = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": config.stem, "seed": seed}
+    line = {**of_run(result), **about}
     append_new("backbones", line)
     return line
 

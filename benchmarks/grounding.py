@@ -66,19 +66,19 @@ def best(run_dir: Path) -> float:
 
 
 def fine_tune(
-    vectors: Tensor, variant: str, num_users: int, told: dict[str, Any], options: argparse.Namespace
+    vectors: Tensor, variant: str, num_users: int, run_result: dict[str, Any], options: argparse.Namespace
 ) -> float:
     """Fit CON.yaml with vectors of a variant unless it is there, record it, and return its validation Recall@20."""
     slug = variant.replace(" ", "-")
-    run_dir = options.runs / told["backbone"] / told["stage"] / str(options.seed) / slug
+    run_dir = options.runs / run_result["backbone"] / run_result["stage"] / str(options.seed) / slug
     folder = folder_with(vectors, num_users, options.data, options.runs / "data" / slug)
     command = ["fit", "--config", str(options.config), "--run_dir", str(run_dir), "--if_exists", "resume"]
     command += ["--init_from", str(options.init_from), "--seed_everything", str(options.seed)]
-    command += ["--data.reader.init_args.root", str(folder), "--data.reader.init_args.name", told["dataset"]]
+    command += ["--data.reader.init_args.root", str(folder), "--data.reader.init_args.name", run_result["dataset"]]
     stage_command.main([*command, "--trainer.enable_progress_bar", "false"])
     line = of_run(json.loads((run_dir / "result.json").read_text()))
     line["metrics"] |= {"val/recall@20": best(run_dir)}
-    append_new("grounding", {**line, "variant": variant, "words_of": told["stage"]})
+    append_new("grounding", {**line, "variant": variant, "words_of": run_result["stage"]})
     return best(run_dir)
 
 
@@ -97,12 +97,14 @@ def main() -> None:
     options = parser.parse_args()
     stage = load_run(options.run, ["--data.reader.init_args.root", str(options.data)])[0]
     space = stage.space
-    told = json.loads((options.run / "result.json").read_text())
+    run_result = json.loads((options.run / "result.json").read_text())
     found = vectors_of(stage, options.near)
-    table = Table("vectors", "validation Recall@20", "of stage 1", title=f"{told['dataset']}, {told['backbone']}")
+    table = Table(
+        "vectors", "validation Recall@20", "of stage 1", title=f"{run_result['dataset']}, {run_result['backbone']}"
+    )
     start = best(options.init_from)
     for variant in options.variants or found:
-        reached = fine_tune(found[variant], variant, space.texts.num_users, told, options)
+        reached = fine_tune(found[variant], variant, space.texts.num_users, run_result, options)
         table.add_row(variant, f"{reached:.4f}", f"{reached / start - 1:+.1%}")
     Console().print(table)
     tokens, users = descriptors_of(stage).tolist(), torch.arange(space.texts.num_users)

@@ -135,7 +135,9 @@ def main() -> None:
     parser.add_argument("--entities_per_step", type=int, default=256)
     parser.add_argument("--aligned_per_step", type=int, default=64)
     parser.add_argument("--steps", type=int, help="steps of an epoch of stage 3; all by default")
-    parser.add_argument("--retrieval_limit", type=int, default=1024, help="users, and items, that retrieval is told of")
+    parser.add_argument(
+        "--retrieval_limit", type=int, default=1024, help="number of users, and of items, in the retrieval metrics"
+    )
     parser.add_argument("--table", action="store_true", help="print what is recorded, and run nothing")
     options = parser.parse_args()
     if options.table:

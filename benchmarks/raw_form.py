@@ -23,7 +23,7 @@ from face_lightning.errors import DataError
 
 ORIGINAL_IDS = {"steam-vt": "app_id", "yelp": "business_id"}
 DATASETS = ("ml-100k", *ORIGINAL_IDS)
-# What `face data import` is told of each, besides the files.
+# Options of `face data import` for each data set, besides the files.
 IMPORT = {
     "ml-100k": ["--rating", "rating", "--min_rating", "4", "--domain", "movie"],
     "steam-vt": ["--domain", "game"],
@@ -112,8 +112,8 @@ def main() -> None:
         write_raw(options.dataset, options.data or usual, out)
     except DataError as error:
         raise SystemExit(str(error)) from error
-    told = " ".join(IMPORT[options.dataset])
-    print(f"face data import {out}/clicks.csv {told} --core 5 --item_metadata {out}/items.jsonl --out data/mine")
+    flags = " ".join(IMPORT[options.dataset])
+    print(f"face data import {out}/clicks.csv {flags} --core 5 --item_metadata {out}/items.jsonl --out data/mine")
 
 
 if __name__ == "__main__":

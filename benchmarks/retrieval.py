@@ -98,7 +98,7 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     """Measure the words of a run and those they are compared with, record them, and make a table of it."""
     stage = load_run(run_dir, extra)[0]
     space: WordSpace = stage.space
-    told = json.loads((run_dir / "result.json").read_text())
+    run_result = json.loads((run_dir / "result.json").read_text())
     learnt = descriptors_of(stage).tolist()
     num_descriptors = len(learnt[0])
     variants: dict[str, list[list[int]]] = {
@@ -108,11 +108,11 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
         "random": random_words(space, num_descriptors),
     }
     columns = [f"{kind}@{count}" for kind in ("items", "users") for count in CANDIDATES]
-    name = f"{told['dataset']}, {told['backbone']}, {told['stage']}, seed {told['seed']}"
+    name = f"{run_result['dataset']}, {run_result['backbone']}, {run_result['stage']}, seed {run_result['seed']}"
     table = Table("words", *columns, "words an item, a user", "similarity of items, users", title=name)
     for variant, tokens in variants.items():
         metrics = measure(space, tokens, stage.words.retrieval_limit)
-        append("retrieval", {**_origin(told), "variant": variant, "metrics": metrics})
+        append("retrieval", {**_origin(run_result), "variant": variant, "metrics": metrics})
         cells = (metrics.get(f"words/retrieval_{column}") for column in columns)
         counts, alike = (
             ", ".join(f"{metrics.get(f'{kind}_{what}', 0):{form}}" for kind in ("items", "users"))
@@ -122,8 +122,8 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     return table
 
 
-def _origin(told: dict[str, Any]) -> dict[str, Any]:
-    return {key: told[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
+def _origin(run_result: dict[str, Any]) -> dict[str, Any]:
+    return {key: run_result[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
 
 
 def main() -> None:

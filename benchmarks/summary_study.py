@@ -3,7 +3,7 @@
 On a part of steam-vt (the games with the most clicks, and players drawn at random), games are described by the
 template and by SmolLM2-135M (`python -m benchmarks.smollm2`); players by the template both times, and games too for
 which SmolLM2 gave nothing that passes. Stage 1 and the vocabulary are shared; stages 2 and 3 run with each, and with
-each seed. Told are Recall@20, compared user by user, and how often the words of a game pick it out of 10: by the text
+each seed. Reported: Recall@20, compared per user, and how often the words of a game pick it out of 10, by the text
 that they were learnt from, and by the other writer's. Appends to results/summary_study.jsonl.
 """
 
@@ -59,8 +59,8 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         described = ["--item_metadata", raw / "items.jsonl", "--out", mine, "--name", "steam-vt sample"]
         call("data", "import", clicks, *IMPORT["steam-vt"], "--core", "5", *described)
     template, words = work / "template.jsonl", work / "words"
-    told = work / "writer.json"
-    if not told.is_file():
+    counts_path = work / "writer.json"
+    if not counts_path.is_file():
         common = [sys.executable, "-m", "face_lightning.cli", "summarize", "--data.reader", "PreparedFolder"]
         common += ["--data.reader.init_args.root", str(mine)]
         subprocess.run([*common, "--out", str(template)], check=True)
@@ -74,10 +74,10 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         failed = [line["error"] for line in lines if line["text"] is None]
         reasons = Counter(error.split(":")[0] for error in failed)
         counts = {"written": len(lines) - len(failed), "failed": dict(reasons)}
-        told.write_text(json.dumps(counts | {"seconds": round(time.perf_counter() - started, 1)}))
+        counts_path.write_text(json.dumps(counts | {"seconds": round(time.perf_counter() - started, 1)}))
     if not words.is_dir():  # one vocabulary for both: by default words that are frequent in the texts are let in
         call("vocab", "build", "--model", "all-MiniLM-L6-v2", "--texts", template, "--out", words)
-    result: dict[str, Any] = json.loads(told.read_text())
+    result: dict[str, Any] = json.loads(counts_path.read_text())
     return result
 
 

@@ -179,9 +179,9 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
                 for _ in range(3):  # of several shapes: the compiler makes code for any after the second
                     forms[1]()
             except RuntimeError as error:  # the compiler's own
-                told = f"{type(error).__name__}: {error}".splitlines()[0]
-                append("training", {**about, "error": told})
-                table.add_row(kind.__name__, str(batch_size), "", told)
+                message = f"{type(error).__name__}: {error}".splitlines()[0]
+                append("training", {**about, "error": message})
+                table.add_row(kind.__name__, str(batch_size), "", message)
                 continue
             first = time.perf_counter() - start
             eager, fast = (
@@ -283,8 +283,8 @@ def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, se
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         curve = [(round(row["seconds"], 1), row["val/recall@20"]) for row in rows if "val/recall@20" in row]
         best = [max((recall for second, recall in curve if second <= moment), default=0.0) for moment in moments]
-        told = {"config": str(config), "batch_size": batch_size, "lr": rate, "seed": seed, "minutes": minutes}
-        append("training", {"part": "batches", **told, "threads": torch.get_num_threads(), "curve": curve})
+        settings = {"config": str(config), "batch_size": batch_size, "lr": rate, "seed": seed, "minutes": minutes}
+        append("training", {"part": "batches", **settings, "threads": torch.get_num_threads(), "curve": curve})
         table.add_row(str(batch_size), f"{rate:.2g}", str(rows[-1]["epoch"] + 1), *(f"{value:.4f}" for value in best))
     Console().print(table)
 
