@@ -56,6 +56,22 @@ class TrainingBatch(NamedTuple):
         return F.embedding(self.user_ids, embeddings.users), positive, negative
 
 
+class RowBatch(NamedTuple):
+    """Users, or items, with all their interactions: rows of the interaction matrix, or columns of it.
+
+    Attributes:
+        of_users: Whether the rows are users, and the columns items.
+        row_ids: `(B,)`.
+        column_ids: `(B, N)`; what lies behind a row's interactions is padding.
+        lengths: Number of interactions of each row, `(B,)`.
+    """
+
+    of_users: bool
+    row_ids: Tensor
+    column_ids: Tensor
+    lengths: Tensor
+
+
 class EvaluationBatch(NamedTuple):
     """Users to rank items for, with what they have seen and what should be found.
 

@@ -18,6 +18,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "graph": set(),
     "losses": {"graph"},
     "epoch_means": set(),
+    "row_solver": set(),
     "schedules": set(),
     "significance": set(),
     "metrics": set(),
@@ -34,7 +35,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "parallel": {"backbones", "inner_product", "ranking"},
     "stages": {
         *("backbones", "parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
-        *("schedules", "text", "words"),
+        *("row_solver", "schedules", "text", "words"),
     },
     "runs": {"stages", "text", "words"},
     "recommender": {"catalogue", "fold_in", "runs"},

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers import Reader
+from face_lightning.data.row_tiles import RowLoader
 from face_lightning.data.sampling import EntityLoader, EvaluationLoader, TrainingLoader
 from face_lightning.data.summarizing import with_summaries
 from face_lightning.errors import ConfigurationError, DataError
@@ -25,7 +26,7 @@ class InteractionDataModule(L.LightningDataModule):
 
     Args:
         reader: Where the data come from.
-        batch_size: Training interactions per step and process, B.
+        batch_size: Training interactions per step and process, B; with padding where a stage solves whole rows.
         entities_per_step: Users and items to map per step and process, at least half of them items; all of a
             kind are visited before any is visited again.
         eval_batch_size: Users ranked at once; scores take `eval_batch_size x I` numbers.
@@ -155,8 +156,8 @@ class InteractionDataModule(L.LightningDataModule):
         """Graph of the training interactions, on the CPU."""
         return build_graph(self.interactions.train)
 
-    def train_dataloader(self) -> TrainingLoader | EntityLoader:
-        """Batches of training interactions, negatives and entities; of entities alone where the stage asks for them."""
+    def train_dataloader(self) -> TrainingLoader | EntityLoader | RowLoader:
+        """Batches of training interactions, negatives and entities; of entities or rows alone where the stage asks for them."""
         trainer = self.trainer
         if getattr(trainer and trainer.lightning_module, "trains_on_entities", False):
             return EntityLoader(
@@ -166,6 +167,8 @@ class InteractionDataModule(L.LightningDataModule):
                 epoch=lambda: trainer.current_epoch if trainer else 0,
                 **self._share(),
             )
+        if getattr(trainer and trainer.lightning_module, "trains_on_rows", False):
+            return RowLoader(self.interactions.train, batch_size=self.batch_size, **self._share())
         return TrainingLoader(
             self.interactions.train,
             batch_size=self.batch_size,

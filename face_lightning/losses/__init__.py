@@ -9,6 +9,7 @@ from face_lightning.losses.contrastive_text import ContrastiveText
 from face_lightning.losses.generative_text import GenerativeText
 from face_lightning.losses.ranking_loss import PairwiseLoss, RankingLoss
 from face_lightning.losses.text_regularizer import TextRegularizer
+from face_lightning.losses.weighted_squares import WeightedSquares
 
 __all__ = [
     "BPR",
@@ -19,6 +20,7 @@ __all__ = [
     "PairwiseLoss",
     "RankingLoss",
     "TextRegularizer",
+    "WeightedSquares",
 ]
 
 for _module in iter_modules(__path__):

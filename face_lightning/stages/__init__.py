@@ -3,7 +3,8 @@
 from face_lightning.parallel.column_strategy import ColumnParallelStrategy
 from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.stages.base import Stage
+from face_lightning.stages.least_squares import LeastSquaresStage
 from face_lightning.stages.mapping import MappingStage
 from face_lightning.stages.pretraining import PretrainingStage
 
-__all__ = ["AlignmentStage", "ColumnParallelStrategy", "MappingStage", "PretrainingStage", "Stage"]
+__all__ = ["AlignmentStage", "ColumnParallelStrategy", "LeastSquaresStage", "MappingStage", "PretrainingStage", "Stage"]

@@ -1,0 +1,62 @@
+"""Weighted least squares for rows of a factorisation: exact, batched, at the cost of a row's interactions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class RowSolver:
+    """Solves for rows x of one side's table, given the table Y `(M, D)` of the other side.
+
+    A row with interactions O minimises
+
+    `sum_{i in O} (x . y_i - 1)^2 + w sum_i (x . y_i)^2 + l ||x||^2`
+
+    whose second sum over all i is that of the Gram matrix `Y^T Y`, the same for all rows. In the eigenvectors of the
+    Gram matrix it is diagonal; what is left is a system of the size of the row's interactions, or of D where that is
+    less: `x = H^-1 Y_O^T (1 + Y_O H^-1 Y_O^T)^-1 1` with `H = w diag(eigenvalues) + l`, by the Woodbury identity.
+
+    Reference:
+        Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
+
+    Args:
+        table: Y.
+        unobserved_weight: w >= 0.
+    """
+
+    def __init__(self, table: Tensor, unobserved_weight: float) -> None:
+        table = table.detach().float()
+        with torch.autocast(table.device.type, enabled=False):
+            gram = (table.T @ table).cpu().double()  # eigenvalues in float64, which not every device has
+            eigenvalues, eigenvectors = torch.linalg.eigh(gram)
+            self._eigenvectors = eigenvectors.to(table)
+            self._rotated = table @ self._eigenvectors
+        self._diagonal = (unobserved_weight * eigenvalues.clamp_min(0)).to(table)
+
+    def solve(self, column_ids: Tensor, lengths: Tensor, regularization: Tensor) -> Tensor:
+        """Rows `(B, D)` of least loss.
+
+        Args:
+            column_ids: Interactions of each row, `(B, N)`; those from its length on are padding.
+            lengths: Number of interactions, `(B,)`; without any the row is 0.
+            regularization: l > 0, `(B,)`.
+        """
+        num_columns = column_ids.shape[1]
+        if not column_ids.numel():
+            return torch.zeros(len(column_ids), self._rotated.shape[1], device=column_ids.device)
+        present = torch.arange(num_columns, device=lengths.device) < lengths.unsqueeze(1)
+        with torch.autocast(self._rotated.device.type, enabled=False):
+            scale = (self._diagonal + regularization.unsqueeze(1)).rsqrt()  # H^-1/2
+            columns = F.embedding(column_ids, self._rotated) * scale.unsqueeze(1)
+            columns *= present.unsqueeze(2)
+            wide = num_columns > columns.shape[2]
+            system = columns.mT @ columns if wide else columns @ columns.mT
+            system.diagonal(dim1=1, dim2=2).add_(1)
+            target = present.unsqueeze(2).to(columns.dtype)
+            factor = torch.linalg.cholesky(system)
+            if wide:
+                rows = torch.cholesky_solve(columns.mT @ target, factor)
+            else:
+                rows = columns.mT @ torch.cholesky_solve(target, factor)
+            solved: Tensor = rows.squeeze(2).mul_(scale) @ self._eigenvectors.T
+        return solved

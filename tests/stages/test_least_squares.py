@@ -1,0 +1,142 @@
+"""Alternating least squares: the objective in float64, a planted pattern, resumes, processes, and stages behind it."""
+
+import itertools
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from face_lightning.backbones import GMF, LightGCN
+from face_lightning.data.readers import RLMRecFolder
+from face_lightning.errors import ConfigurationError
+from face_lightning.stages import LeastSquaresStage
+from tests.chain.test_processes import fit_together
+from tests.chain.tiny import (
+    NUM_ITEMS,
+    NUM_USERS,
+    QUIET,
+    World,
+    assert_same_weights,
+    checkpoint,
+    face,
+    fit,
+    process,
+    result,
+    rows,
+    write_world,
+)
+
+WEIGHT, REGULARIZATION, POWER = 0.1, 0.5, 0.5
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = write_world(tmp_path_factory.mktemp("world"))
+    content = world.read("stage1")
+    arguments = {"unobserved_weight": WEIGHT, "regularization": REGULARIZATION, "frequency_power": POWER}
+    content["model"] = {
+        "class_path": "LeastSquaresStage",
+        "init_args": {"backbone": "parts/backbone.yaml", **arguments},
+    }
+    content["run_dir"] = str(world.run("stage1-als"))
+    world.write("stage1-als", content)
+    assert fit(world.config("stage1-als")) == 0
+    return world
+
+
+def naive_objective(tables: np.ndarray, cells: np.ndarray) -> float:
+    users, items = tables[:NUM_USERS], tables[NUM_USERS:]
+    scores = users @ items.T
+    total = ((scores - 1) ** 2)[cells > 0].sum() + WEIGHT * (scores**2).sum()
+    for table, counts, others in ((users, cells.sum(1), NUM_ITEMS), (items, cells.sum(0), NUM_USERS)):
+        frequency = counts + WEIGHT * others
+        total += (REGULARIZATION * (frequency / frequency.mean()) ** POWER * (table**2).sum(1)).sum()
+    return float(total / cells.sum())
+
+
+def test_the_objective_is_that_of_all_pairs_and_no_epoch_raises_it(world: World) -> None:
+    logged = [row["train/loss"] for row in rows(world.run("stage1-als"))]
+    assert len(logged) == 4
+    assert all(later < earlier + 1e-6 for earlier, later in itertools.pairwise(logged))
+    tables = checkpoint(world.run("stage1-als"))["state_dict"]["backbone.tables.weight"].double().numpy()
+    cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()
+    assert logged[-1] == pytest.approx(naive_objective(tables, cells), rel=1e-5)
+    for row in range(NUM_USERS, NUM_USERS + NUM_ITEMS):  # items were solved last: no move of one lowers the objective
+        for factor in (0.9, 1.1):
+            moved = tables.copy()
+            moved[row] *= factor
+            assert naive_objective(moved, cells) > naive_objective(tables, cells) - 1e-9
+
+
+def test_it_learns_what_the_world_is_made_of(world: World) -> None:
+    found = result(world.run("stage1-als"))
+    assert found["stage"] == "least_squares"
+    assert found["backbone"] == "GMF"
+    assert found["metrics"]["test/ndcg@5"] > 0.5  # chance is a third of that: 1 of 3 clusters
+
+
+def test_a_shorter_run_goes_on_as_the_longer_one(world: World, tmp_path: Path) -> None:
+    assert fit(world.config("stage1-als"), "--run_dir", tmp_path, "--trainer.max_epochs", "2") == 0
+    assert fit(world.config("stage1-als"), "--run_dir", tmp_path, "--ckpt_path", "last") == 0
+    assert_same_weights(tmp_path, world.run("stage1-als"))
+    assert result(tmp_path)["metrics"] == result(world.run("stage1-als"))["metrics"]
+
+
+def test_a_run_cut_in_the_middle_of_a_sweep_goes_on_bit_for_bit(world: World, tmp_path: Path) -> None:
+    config = world.read("stage1-als")
+    config["every_n_minutes"] = 0
+    # batch 9 of the second sweep solves items: all users are new, and some of the items
+    config["trainer"]["callbacks"] = [{"class_path": "tests.chain.tiny.Killer", "init_args": {"epoch": 1, "batch": 9}}]
+    config["data"] = {**yaml.safe_load((world.root / "parts/data.yaml").read_text()), "batch_size": 64}
+    killed = world.write("killed", {**config, "run_dir": str(tmp_path / "cut")})
+    running = process("fit", "--config", killed, *QUIET, "--allow-code", threads=torch.get_num_threads())
+    running.communicate(timeout=300)
+    assert running.returncode == -signal.SIGKILL
+    del config["trainer"]["callbacks"]
+    whole = world.write("whole", {**config, "run_dir": str(tmp_path / "whole")})
+    assert fit(whole) == 0
+    assert fit(whole, "--run_dir", tmp_path / "cut", "--ckpt_path", "last") == 0
+    assert_same_weights(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_two_processes_solve_what_one_solves(world: World, tmp_path: Path) -> None:
+    many = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=32", "--run_dir", str(tmp_path)]
+    fit_together(2, ["fit", "--config", world.config("stage1-als"), *QUIET, *many])
+    one, two = (checkpoint(run)["state_dict"]["backbone.tables.weight"] for run in (world.run("stage1-als"), tmp_path))
+    assert torch.allclose(one, two, atol=1e-4)
+    assert result(tmp_path)["metrics"]["test/recall@20"] == pytest.approx(
+        result(world.run("stage1-als"))["metrics"]["test/recall@20"], abs=1e-3
+    )
+
+
+def test_words_start_from_it_unchanged(world: World, tmp_path: Path) -> None:
+    command = [
+        "fit",
+        "--config",
+        world.config("stage2"),
+        *QUIET,
+        "--run_dir",
+        tmp_path,
+        "--init_from",
+        world.run("stage1-als"),
+    ]
+    assert face(*command) == 0
+    assert_same_tables(tmp_path, world.run("stage1-als"))
+
+
+def assert_same_tables(one: Path, other: Path) -> None:
+    key = "backbone.tables.weight"
+    best = checkpoint(other, "best")["state_dict"][key]
+    assert torch.equal(checkpoint(one)["state_dict"][key], best)
+
+
+def test_what_cannot_be_solved_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="backbone: expected GMF for least squares, got LightGCN"):
+        LeastSquaresStage(LightGCN, 3, 4)
+    with pytest.raises(ConfigurationError, match="regularization: expected more than 0, got 0"):
+        LeastSquaresStage(GMF, 3, 4, regularization=0)
+    with pytest.raises(ConfigurationError, match="frequency_power: expected at least 0 and at most 1, got 2"):
+        LeastSquaresStage(GMF, 3, 4, frequency_power=2)
