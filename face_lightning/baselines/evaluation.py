@@ -11,7 +11,7 @@ from torch import Tensor
 from face_lightning.baselines.baseline import Baseline
 from face_lightning.inner_product import rank_items
 from face_lightning.metrics import per_user_values, ranking_metrics
-from face_lightning.ranking import find_hits
+from face_lightning.ranking import TileRanker, find_hits
 from face_lightning.structures import EvaluationBatch
 
 
@@ -42,7 +42,7 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    ranker: BaselineRanker, batches: Iterable[EvaluationBatch], num_items: int, prefix: str, top_k: Sequence[int]
+    ranker: TileRanker, batches: Iterable[EvaluationBatch], num_items: int, prefix: str, top_k: Sequence[int]
 ) -> Evaluation:
     """Measure a ranker.
 

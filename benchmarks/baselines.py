@@ -1,0 +1,110 @@
+"""What a recommender has to beat: python -m benchmarks.baselines closed als implicit [--datasets ...] [--seeds 0 1 2].
+
+- closed: popularity, ItemKNN and EASE by `face baselines`
+- als: this project's least squares, configs/DATASET/ials/stage1.yaml by `face fit`, at every width of --dims
+- implicit: the library's alternating least squares at (alpha, regularization) that were chosen on validation
+
+Settings are chosen on validation, test is read once a run. Finished runs are neither repeated nor recorded twice.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import torch
+from scipy.sparse import csr_matrix
+
+from benchmarks.records import append_new, of_run, shared_data
+from face_lightning.baselines.evaluation import evaluate
+from face_lightning.commands import baselines as baselines_command
+from face_lightning.commands import stage as stage_command
+from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.data.readers import RLMRecFolder
+from face_lightning.ranking import Ranker
+from face_lightning.runs.recorder import peak_mib
+from face_lightning.structures import Embeddings
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FOLDERS = {"amazon-book": "book", "yelp": "restaurant", "steam-vt": "game", "ml-100k-split": "movie"}  # domain
+IMPLICIT = {"amazon-book": (80, 150), "yelp": (40, 150), "steam-vt": (200, 1000), "ml-100k-split": (20, 70)}
+ITERATIONS = 15
+
+
+def closed(dataset: str, data: Path, runs: Path) -> None:
+    """Popularity, ItemKNN and EASE."""
+    out = runs / dataset / "closed"
+    reader = ["--data.reader", "RLMRecFolder", "--data.reader.init_args.root", str(data)]
+    baselines_command.main([*reader, "--data.reader.init_args.domain", FOLDERS[dataset], "--out", str(out)])
+    for path in sorted(out.glob("*/result.json")):
+        result = json.loads(path.read_text())
+        more = {"dataset": dataset, "variant": result["setting"], "searched": result["searched"]}
+        append_new("baselines", {**of_run(result), **more})
+
+
+def als(dataset: str, data: Path, runs: Path, seed: int, dim: int, more: list[str]) -> None:
+    """This project's least squares."""
+    run_dir = runs / dataset / f"als-{dim}" / str(seed)
+    config = CONFIGS / dataset.removesuffix("-split") / "ials" / "stage1.yaml"
+    command = ["fit", "--config", str(config), "--if_exists", "resume", "--run_dir", str(run_dir)]
+    command += ["--data.reader", "RLMRecFolder", "--data.reader.init_args.root", str(data)]
+    command += ["--data.reader.init_args.domain", FOLDERS[dataset], "--seed_everything", str(seed)]
+    command += ["--model.init_args.backbone.init_args.embedding_dim", str(dim)]
+    stage_command.main([*command, "--trainer.enable_progress_bar", "false", *more])
+    result = json.loads((run_dir / "result.json").read_text())
+    told = {"dataset": dataset, "embedding_dim": dim, "variant": "als", "seed": seed, "best": result["best"]}
+    append_new("baselines", {**of_run(result), **told})
+
+
+def implicit(dataset: str, data: Path, seed: int, dim: int) -> None:
+    """The library's, through this project's ranker and metrics."""
+    from implicit.cpu.als import AlternatingLeastSquares  # not among the extras: pip install implicit
+
+    module = InteractionDataModule(RLMRecFolder(data, FOLDERS[dataset]))
+    alpha, regularization = IMPLICIT[dataset]
+    started = time.perf_counter()
+    model = AlternatingLeastSquares(
+        factors=dim, alpha=alpha, regularization=regularization, iterations=ITERATIONS, random_state=seed
+    )
+    model.fit(csr_matrix(module.interactions.train), show_progress=False)
+    seconds = time.perf_counter() - started
+    ranker = Ranker(Embeddings(torch.from_numpy(model.user_factors), torch.from_numpy(model.item_factors)))
+    found = {}
+    for prefix, loader in (("val/", module.val_dataloader()), ("test/", module.test_dataloader())):
+        found[prefix] = evaluate(ranker, loader, module.num_items, prefix, (5, 10, 20)).metrics
+    setting = {"alpha": alpha, "regularization": regularization, "iterations": ITERATIONS}
+    identity = ["implicit", dataset, seed, dim, setting]
+    line = {"dataset": dataset, "backbone": "implicit", "stage": "baseline", "variant": setting, "seed": seed}
+    line |= {"embedding_dim": dim, "metrics": found["test/"], "seconds": round(seconds, 1), "peak_mib": peak_mib()}
+    line |= {"best": {"monitor": "val/recall@20", "score": found["val/"]["val/recall@20"]}}
+    append_new("baselines", {**line, "fingerprint": hashlib.sha256(json.dumps(identity).encode()).hexdigest()})
+    print(f"{dataset} implicit {dim}-d: {found['test/']['test/recall@20']:.4f} in {seconds:.1f} s")
+
+
+def main() -> None:
+    """Run all that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=["closed", "als", "implicit"])
+    parser.add_argument("--datasets", nargs="+", default=[*FOLDERS], choices=[*FOLDERS])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--dims", type=int, nargs="+", default=[256])
+    parser.add_argument("--set", nargs="*", default=[], help="further options of face fit, as model.init_args.x=1")
+    parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the data sets")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/baselines"))
+    arguments = parser.parse_args()
+    for dataset in arguments.datasets:
+        data = arguments.data / dataset
+        if "closed" in arguments.parts:
+            closed(dataset, data, arguments.runs)
+        for dim in arguments.dims:
+            for seed in arguments.seeds:
+                if "als" in arguments.parts:
+                    more = [f"--{option}" for option in arguments.set]
+                    als(dataset, data, arguments.runs, seed, dim, more)
+                if "implicit" in arguments.parts:
+                    implicit(dataset, data, seed, dim)
+
+
+if __name__ == "__main__":
+    main()
