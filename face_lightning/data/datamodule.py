@@ -157,7 +157,7 @@ class InteractionDataModule(L.LightningDataModule):
         return build_graph(self.interactions.train)
 
     def train_dataloader(self) -> TrainingLoader | EntityLoader | RowLoader:
-        """Batches of interactions, negatives and entities; of entities or of whole rows where the stage asks for them."""
+        """Batches of interactions, negatives and entities; of entities or whole rows where the stage asks for them."""
         trainer = self.trainer
         if getattr(trainer and trainer.lightning_module, "trains_on_entities", False):
             return EntityLoader(
