@@ -8,8 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from face_lightning.baselines import Popularity
-from face_lightning.baselines.evaluation import BaselineRanker, evaluate
+from face_lightning.commands.baselines import BASELINES, choose, test
 from face_lightning.commands.describe import read_words, select, word_table
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
@@ -76,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show_results(console: Console, runs: Path, data: Path) -> None:
     """Print ranking metrics of all runs, their paired difference, and the health of the words."""
     table = Table("", *(f"{metric}@{k}" for k in (5, 10, 20) for metric in ("Recall", "NDCG")))
-    rows: dict[str, Mapping[str, float]] = {"popularity": test_popularity(data)}
+    rows = test_baselines(data, runs / "baselines")
     rows |= {CHAIN[name]: read_result(runs / name)["metrics"] for name in ("stage1", "control", "stage3")}
     for title, metrics in rows.items():
         table.add_row(
@@ -103,10 +102,8 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
     console.print(health)
 
 
-def test_popularity(data: Path) -> dict[str, float]:
-    """Metrics of the popularity baseline on the same split."""
+def test_baselines(data: Path, runs: Path) -> dict[str, Mapping[str, float]]:
+    """Test metrics of simple recommenders on the same split, with settings chosen on validation."""
     datamodule = InteractionDataModule(MovieLens100K(root=data))
-    train, popularity = datamodule.interactions.train, Popularity()
-    popularity.fit(train)
-    ranker = BaselineRanker(popularity, train)
-    return evaluate(ranker, datamodule.test_dataloader(), datamodule.num_items, "test/", (5, 10, 20)).metrics
+    choices = {kind.__name__: choose(kind, datamodule, {}) for kind in BASELINES}
+    return {name: test(choice, datamodule, runs / name.lower())["metrics"] for name, choice in choices.items()}
