@@ -1,13 +1,16 @@
 """CONTRIBUTING's examples: files of a user's own package, which the real command trains from outside this one."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.chain.tiny import QUIET, World, write_world
 
@@ -28,6 +31,8 @@ STAGES = {
     "text": "stage1",
     "alignment_loss": "stage3",
     "quantizer": "stage2",
+    "reader": "stage1",
+    "encoder": "stage2",
 }
 
 
@@ -38,22 +43,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     (world.root / "mylab").mkdir()
     for file, (_, _, code) in EXAMPLES.items():
         (world.root / file).write_text(code)
+    sessions = [{"user": f"u{user}", "films": [f"Film {(user + 3 * n) % 12}" for n in range(5)]} for user in range(9)]
+    (world.root / "sessions.jsonl").write_text("".join(json.dumps(session) + "\n" for session in sessions))
     for stage in ("stage1", "stage2"):
         fit(world, stage, world.run(stage))
     return world
 
 
 def fit(world: World, stage: str, run: Path, *options: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "face_lightning.cli",
-        "fit",
-        "--config",
-        world.config(stage),
-        "--run_dir",
-        str(run),
-    ]
+    command = [sys.executable, "-m", "face_lightning.cli", "fit", "--config", world.config(stage)]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{world.root}"}
     done = subprocess.run(
         [*command, "--run_dir", str(run), *QUIET, "--trainer.max_epochs", "1", *options],
@@ -71,17 +69,58 @@ def test_every_python_block_is_an_example() -> None:
     assert len(EXAMPLES) == len(re.findall(r"^```python$", TEXT, flags=re.MULTILINE)) == len(STAGES)
 
 
+def more_options(world: World, option: str) -> list[str]:
+    """Arguments that the class of an example needs, and the data or model that its place in the configuration needs."""
+    init_args, model = f"--{option}.init_args", str(world.root / "encoder" / "model")
+    if option.endswith(".text"):
+        return ["--model.init_args.encoder.init_args.model", model]
+    if option.endswith(".reader"):
+        return [f"{init_args}.path", str(world.root / "sessions.jsonl")]
+    if option.endswith(".encoder"):
+        return [f"{init_args}.model", model, f"{init_args}.cache_dir", str(world.root / "cache")]
+    return []
+
+
 @pytest.mark.parametrize("file", EXAMPLES)
 def test_the_command_trains_a_class_of_the_users_own(world: World, tmp_path: Path, file: str) -> None:
     option, name, _ = EXAMPLES[file]
     stage = STAGES[option.rpartition(".")[2]]
-    more = ["--model.init_args.encoder.init_args.model", str(world.root / "encoder" / "model")] * option.endswith(
-        "text"
+    options = ["--allow-code", f"--{option}", name, *more_options(world, option)]
+    fit(world, stage, tmp_path / stage, *options)
+    assert name in (tmp_path / stage / "config.yaml").read_text()
+    assert (tmp_path / stage / "result.json").is_file()
+    if option.endswith(".encoder"):  # the next stage starts from it
+        fit(world, "stage3", tmp_path / "stage3", "--init_from", str(tmp_path / stage), *options)
+        assert (tmp_path / "stage3" / "descriptors.parquet").is_file()
+
+
+def test_the_encoder_keeps_the_contract(world: World, tmp_path: Path) -> None:
+    """Descriptors given as embeddings encode as the sentence that they make."""
+    space: dict[str, Any] = {}
+    exec(EXAMPLES["mylab/bag_of_tokens.py"][2], space)
+    encoder = space["BagOfTokens"](str(world.root / "encoder" / "model"), str(tmp_path))
+    prompts = [encoder.prompt(template) for template in ("user who likes: {words}.", "movie: {words}")]
+    words = encoder.token_embeddings(
+        encoder.tokenizer("war toy", add_special_tokens=False, return_tensors="pt").input_ids[0]
     )
-    fit(world, stage, tmp_path, "--allow-code", f"--{option}", name, *more)
-    config = (tmp_path / "config.yaml").read_text()
-    assert name in config
-    assert (tmp_path / "result.json").is_file()
+    words = words.expand(2, -1, -1).clone().requires_grad_()
+    vectors = encoder.encode_descriptors(words, prompts, torch.tensor([1, 0]))
+    sentences = encoder.encode(["movie: war toy", "user who likes: war toy.", None])
+    assert torch.allclose(vectors, sentences[:2], atol=1e-6)
+    assert sentences[2].isnan().all()
+    vectors.sum().backward()
+    assert words.grad is not None
+    assert (words.grad != 0).any()
+
+
+def test_a_reader_in_the_package_is_known_by_its_name_alone(world: World, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "face_lightning" / "data" / "readers" / "sessions.py").write_text(EXAMPLES["mylab/sessions.py"][2])
+    reader = ["--data.reader", "Sessions", "--data.reader.init_args.path", str(world.root / "sessions.jsonl")]
+    command = ["-m", "face_lightning.cli", "summarize", *reader, "--out", str(tmp_path / "texts.jsonl")]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)
+    assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 9 + 12
 
 
 def test_the_contract_tests_walk_over_a_backbone_in_the_package(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from face_lightning.losses import PairwiseLoss, TextRegularizer
 from face_lightning.stages.base import Stage
 from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.words.entity_texts import text_vectors
 
 
@@ -40,13 +41,13 @@ class PretrainingStage(Stage):
         num_items: int,
         *,
         text: Callable[[int, int], TextRegularizer] | None = None,
-        encoder: TextEncoder | None = None,
+        encoder: TextEncoder | SentenceEncoder | None = None,  # options without a class are those of TextEncoder
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(backbone, num_users, num_items, **kwargs)
         self.text: TextRegularizer | None = None
         if text is not None:
-            self.encoder = encoder or TextEncoder()
+            self.encoder: SentenceEncoder = encoder or TextEncoder()
             self.text = text(self.backbone.embedding_dim, self.encoder.width)
             self.loss_weights[self.text.name] = self.text.weight
         self._vectors = torch.empty(0)

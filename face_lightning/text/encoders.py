@@ -13,7 +13,7 @@ from face_lightning.hardware import has_bfloat16
 from face_lightning.text.cache import content_key, load_tensors, save_tensors
 from face_lightning.text.loading import Pooling, load_sentence_transformer, told_in_one_line
 from face_lightning.text.models import ModelFiles, resolve_model
-from face_lightning.text.protocol import Prompt
+from face_lightning.text.sentence_encoder import Prompt, SentenceEncoder
 from face_lightning.text.token_tables import TokenTable
 from face_lightning.text.vectors import SHARD, encode_in_shards
 
@@ -22,15 +22,12 @@ __all__ = ["Prompt", "TextEncoder", "resolve_model"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-class TextEncoder:
+class TextEncoder(SentenceEncoder):
     """A frozen language model as sentence encoder, which loads itself when it is first needed.
 
     Models of sentence-transformers come with their pooling (modules.json). Of any other model the hidden
     states are pooled by their mean, decoder-only ones as well: the last token alone has read the whole sentence,
     but what it holds is mostly what might come next.
-
-    It is no `nn.Module` on purpose: as an attribute of a `LightningModule` it is neither trained, nor
-    set to training mode, nor saved. Whoever holds it moves it with `to`.
 
     Args:
         model: Folder, name of a bundled model, or hub id; see `resolve_model`.
@@ -155,40 +152,6 @@ class TextEncoder:
             texts, batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
         )
         return F.normalize(vectors.float().cpu(), dim=1)
-
-    def prompt(self, template: str) -> Prompt:
-        """Split a sentence at its gap for descriptors and embed both sides once.
-
-        Args:
-            template: Sentence with "{words}" exactly once.
-
-        Raises:
-            ConfigurationError: If "{words}" does not occur exactly once.
-        """
-        if template.count("{words}") != 1:
-            raise ConfigurationError(
-                f"template: expected the gap {{words}} exactly once, got {template!r}; mark the place of the "
-                "descriptors with {words}"
-            )
-        before, after = template.split("{words}")
-        probe = self.tokenizer("a", return_special_tokens_mask=True)
-        ids, special = probe["input_ids"], probe["special_tokens_mask"]
-        first, last = special.index(0), len(special) - 1 - special[::-1].index(0)
-
-        def embed(tokens: list[int]) -> Tensor:
-            return self.token_embeddings(torch.tensor(tokens, dtype=torch.long))
-
-        # The space before a word belongs to the word wherever a tokenizer keeps spaces. What stands behind a
-        # word is written in other tokens than at the beginning of a text, where some tokenizers add a space.
-        left = self._tokens(before.rstrip())
-        with_word = self._tokens(f"{before.rstrip()} word")
-        whole = self._tokens(f"{before.rstrip()} word{after}")
-        right = whole[len(with_word) :] if whole[: len(with_word)] == with_word else self._tokens(after)
-        return Prompt(template, embed([*ids[:first], *left]), embed([*right, *ids[last + 1 :]]))
-
-    def _tokens(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def encode_descriptors(self, words: Tensor, prompts: Sequence[Prompt], prompt_ids: Tensor) -> Tensor:
         """Encode sentences whose descriptors are given as token embeddings, keeping their gradient.

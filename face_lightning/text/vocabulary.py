@@ -20,7 +20,7 @@ from face_lightning.text.lexicon import (
     read_blocklist,
     read_word_list,
 )
-from face_lightning.text.protocol import SentenceEncoder, TokenSource
+from face_lightning.text.sentence_encoder import SentenceEncoder, TokenSource
 
 _RULES = "2"  # goes up when the same arguments come to mean other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.sentence_encoder import SentenceEncoder
 
 
 class DescriptorEncoder:
@@ -22,7 +22,7 @@ class DescriptorEncoder:
 
     def __init__(
         self,
-        encoder: TextEncoder,
+        encoder: SentenceEncoder,
         token_embeddings: Tensor,
         templates: Sequence[str],
         num_users: int,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from face_lightning.distributed import rank
 from face_lightning.errors import DataError
-from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.words.centering import center
 
 
@@ -73,7 +73,7 @@ def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.devic
     )
 
 
-def text_vectors(encoder: TextEncoder, profiles: EntityProfiles) -> Tensor:
+def text_vectors(encoder: SentenceEncoder, profiles: EntityProfiles) -> Tensor:
     """Unit vectors of the texts of users, then items, `(U + I, E)` on the CPU; rows without text are NaN.
 
     Args:
@@ -94,7 +94,7 @@ def text_vectors(encoder: TextEncoder, profiles: EntityProfiles) -> Tensor:
     return vectors
 
 
-def _vectors(encoder: TextEncoder, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
+def _vectors(encoder: SentenceEncoder, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
     if given is None:
         return encoder.encode(texts, progress=sys.stderr.isatty() and rank() == 0)  # a bar would fill a log
     if given.shape[1] != encoder.width:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from face_lightning.errors import check_range
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.text.vocabulary import Codebook, CodebookReport, build_codebook, load_codebook
 
 
@@ -36,7 +37,7 @@ class WordSettings:
 
     def __init__(
         self,
-        encoder: TextEncoder | None = None,
+        encoder: TextEncoder | SentenceEncoder | None = None,  # options without a class are those of TextEncoder
         num_frequent: int = 20_000,
         word_list: Path | None = None,
         blocklist: str | None = "default",
@@ -52,7 +53,7 @@ class WordSettings:
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
         check_range("target_pool", target_pool, least=num_targets, usual="32")
-        self.encoder = encoder or TextEncoder()
+        self.encoder: SentenceEncoder = encoder or TextEncoder()
         self.num_frequent = num_frequent
         self.word_list = word_list
         self.blocklist = blocklist

@@ -1,4 +1,7 @@
-"""Readers of data sets; imported together so that a configuration can name them by class alone."""
+"""Readers of data sets. A new one is one file here; all files are imported, so that YAML knows them."""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from face_lightning.data.readers.interaction_file import InteractionFile
 from face_lightning.data.readers.movielens_100k import MovieLens100K
@@ -7,3 +10,6 @@ from face_lightning.data.readers.reader import Reader
 from face_lightning.data.readers.rlmrec_folder import RLMRecFolder
 
 __all__ = ["InteractionFile", "MovieLens100K", "PreparedFolder", "RLMRecFolder", "Reader"]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
