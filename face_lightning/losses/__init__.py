@@ -6,8 +6,10 @@ from pkgutil import iter_modules
 from face_lightning.losses.alignment_loss import AlignmentLoss, InfoNCEAlignment
 from face_lightning.losses.bpr import BPR
 from face_lightning.losses.contrastive_text import ContrastiveText
+from face_lightning.losses.cosine_contrastive import CosineContrastive
 from face_lightning.losses.generative_text import GenerativeText
 from face_lightning.losses.ranking_loss import PairwiseLoss, RankingLoss
+from face_lightning.losses.sampled_softmax import SampledSoftmax
 from face_lightning.losses.text_regularizer import TextRegularizer
 from face_lightning.losses.weighted_squares import WeightedSquares
 
@@ -15,10 +17,12 @@ __all__ = [
     "BPR",
     "AlignmentLoss",
     "ContrastiveText",
+    "CosineContrastive",
     "GenerativeText",
     "InfoNCEAlignment",
     "PairwiseLoss",
     "RankingLoss",
+    "SampledSoftmax",
     "TextRegularizer",
     "WeightedSquares",
 ]

@@ -49,5 +49,5 @@ class WeightedSquares(RankingLoss):
 def sum_of_squares(embeddings: Embeddings) -> Tensor:
     """Sum of the squared scores of all pairs, a scalar."""
     with torch.autocast(embeddings.users.device.type, enabled=False):
-        users, items = (table.float() for table in embeddings)
+        users, items = (table if table.dtype == torch.float64 else table.float() for table in embeddings)
         return ((users.T @ users) * (items.T @ items)).sum()

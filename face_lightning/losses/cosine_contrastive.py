@@ -1,0 +1,51 @@
+"""Cosine contrastive loss: observed items as near as can be, others no nearer than a margin."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.errors import check_range
+from face_lightning.graph import InteractionGraph
+from face_lightning.losses.contrastive import unit_vectors
+from face_lightning.losses.ranking_loss import RankingLoss
+from face_lightning.structures import Embeddings, TrainingBatch
+
+
+class CosineContrastive(RankingLoss):
+    """CCL: `L = mean [ 1 - cos+ + (w / K) sum_j max(0, cos_j - m) ]` over K uniformly drawn items j.
+
+    Reference:
+        Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021.
+
+    Note:
+        The negatives are drawn once for all pairs of a batch.
+
+    Args:
+        num_negatives: K.
+        margin: m, a cosine.
+        negative_weight: w.
+
+    Raises:
+        ConfigurationError: If a number is out of range.
+    """
+
+    name: ClassVar[str] = "cosine_contrastive"
+
+    def __init__(self, num_negatives: int = 1024, margin: float = 0.4, negative_weight: float = 300.0) -> None:
+        super().__init__()
+        check_range("num_negatives", num_negatives, least=1, usual="1024")
+        check_range("margin", margin, least=-1, most=1, usual="0.4")
+        check_range("negative_weight", negative_weight, least=0, usual="300")
+        self.num_negatives, self.margin, self.negative_weight = num_negatives, margin, negative_weight
+
+    def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
+        """See `RankingLoss`; the graph is not used."""
+        del graph
+        drawn = torch.randint(len(embeddings.items), (self.num_negatives,), device=batch.user_ids.device)
+        users = unit_vectors(F.embedding(batch.user_ids, embeddings.users))
+        positive = unit_vectors(F.embedding(batch.positive_ids, embeddings.items))
+        others = unit_vectors(F.embedding(drawn, embeddings.items))
+        excess = (users @ others.T - self.margin).relu().mean()
+        return 1 - (users * positive).sum(1).mean() + self.negative_weight * excess
