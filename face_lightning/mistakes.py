@@ -69,7 +69,15 @@ def _of_system(error: OSError) -> str | None:
 def _of_library(error: BaseException) -> str | None:
     """Errors of Lightning and torch that are mistakes of the user."""
     message = str(error)
-    if any(kind.__name__ == "MisconfigurationException" for kind in type(error).__mro__):  # without importing Lightning
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, without importing torch and Lightning
+    if "OutOfMemoryError" in kinds or "DefaultCPUAllocator: can't allocate memory" in message:
+        wanted = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)
+        return (
+            f"memory: expected the run to fit, but {wanted[1] if wanted else 'more'} could not be allocated on the "
+            f"{'GPU' if 'OutOfMemoryError' in kinds else 'CPU'}; lower data.batch_size, data.entities_per_step or the "
+            "backbone's embedding_dim, or share the tables with trainer.strategy column_parallel"
+        )
+    if "MisconfigurationException" in kinds:
         return f"{message}; correct that, or see the whole error with --debug"
     if isinstance(error, RuntimeError) and message.startswith("Early stopping conditioned on metric"):
         return f"early_stopping.monitor: {message}"

@@ -10,6 +10,7 @@ from torch import Tensor
 from face_lightning.hardware import has_bfloat16
 from face_lightning.imports import import_optional
 from face_lightning.inner_product import InnerProductSearch, rank_items
+from face_lightning.mapping.gpu_search import FaissGpuSearch, has_faiss_gpu
 
 SearchBackend = Literal["auto", "bfloat16", "faiss", "torch"]
 
@@ -104,7 +105,7 @@ class RoundedSearch:
 
 
 class FaissSearch:
-    """Search by a FAISS inner-product index over exact vectors, on the CPU or on one GPU.
+    """Search by a FAISS inner-product index over exact vectors, on the CPU.
 
     The index is filled anew by `refresh`, in the memory that it has.
 
@@ -116,19 +117,13 @@ class FaissSearch:
         self._faiss = import_optional("faiss", extra="cpu", purpose="token search with backend 'faiss'")
         self._index: Any = None
         self._ties = TorchSearch()
-        self._device = torch.device("cpu")
 
     def refresh(self, codes: Tensor) -> None:
         """See `TokenSearch`."""
         codes = codes.detach().float()
         self._ties.refresh(codes)
-        if self._index is None or self._index.d != codes.shape[1] or self._device != codes.device:
-            self._device = codes.device
+        if self._index is None or self._index.d != codes.shape[1]:
             self._index = self._faiss.IndexFlatIP(codes.shape[1])
-            if codes.device.type == "cuda":
-                resources = self._faiss.StandardGpuResources()
-                resources.setTempMemory(64 * 2**20)
-                self._index = self._faiss.index_cpu_to_gpu(resources, codes.device.index or 0, self._index)
         self._index.reset()
         self._index.add(_array(codes))
 
@@ -158,8 +153,8 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
 
     Args:
         backend: "torch", "bfloat16", "faiss", or "auto", the fastest in `python -m benchmarks.token_search`: on
-            processors that multiply bfloat16 in hardware "bfloat16", on others FAISS where it is installed, and
-            torch tiles everywhere else; the answers are the same.
+            processors that multiply bfloat16 in hardware "bfloat16", on other processors and on GPUs FAISS where it is
+            installed for them, and torch tiles everywhere else; the answers are the same.
         device: Where codes and queries will be; the CPU if not given.
     """
     on_cpu = device is None or device.type == "cpu"
@@ -168,6 +163,8 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
         backend = "bfloat16" if has_bfloat16(torch.device("cpu")) else exact
     if backend == "bfloat16":
         return RoundedSearch()
+    if device is not None and device.type == "cuda" and (backend == "faiss" or (backend == "auto" and has_faiss_gpu())):
+        return FaissGpuSearch(TorchSearch())
     return FaissSearch() if backend == "faiss" else TorchSearch()
 
 
