@@ -43,7 +43,9 @@ class FoldIn:
             gram += features.T @ features
             products += features.T @ users[torch.from_numpy(tile).to(users.device)].double()
         ridge = _RIDGE * gram.diagonal().mean() * torch.eye(dim, dtype=torch.float64, device=gram.device)
-        self._map = torch.linalg.lstsq(gram + ridge, products, driver="gelsd" if gram.is_cpu else None).solution.float()
+        # On the CPU: a GPU has no driver that copes with a singular matrix.
+        solution = torch.linalg.lstsq((gram + ridge).cpu(), products.cpu(), driver="gelsd").solution
+        self._map = solution.float().to(items.device)
 
     def embed(self, item_rows: np.ndarray, counts: np.ndarray) -> Tensor:
         """Embeddings `(B, D)` of histories.

@@ -11,8 +11,8 @@ def out_of_memory(message: str) -> RuntimeError:
 
 
 CUDA = (
-    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 3.06 GiB is free. "
-    "Including non-PyTorch memory, this process has 76.03 GiB memory in use."
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 3.06 GiB is "
+    "free. Including non-PyTorch memory, this process has 76.03 GiB memory in use."
 )
 
 
@@ -29,7 +29,8 @@ def test_out_of_memory_on_the_cpu_is_told_alike() -> None:
         torch.empty(10**15)
     line = describe_mistake(caught.value)
     assert line is not None
-    assert line.startswith("memory: expected the run to fit, but 4000000000000000 bytes could not be allocated on the CPU")
+    assert line.startswith("memory: expected the run to fit, but 4000000000000000 bytes could not be allocated on ")
+    assert " the CPU; " in line
 
 
 def test_another_runtime_error_is_a_bug() -> None:
