@@ -48,8 +48,8 @@ class FaissGpuSearch:
         self._faiss = import_optional("faiss", extra="gpu", purpose=purpose)
         if not hasattr(self._faiss, "StandardGpuResources"):
             raise MissingDependencyError(
-                f"{purpose}: expected faiss with GPU support, but the installed one is built for CPUs; install it with: "
-                "pip uninstall faiss-cpu; pip install 'face-lightning[gpu]', or set search to torch"
+                f"{purpose}: expected faiss with GPU support, but the installed one is built for CPUs; uninstall "
+                "faiss-cpu and install it with: pip install 'face-lightning[gpu]', or set search to torch"
             )
         import_optional("faiss.contrib.torch_utils", extra="gpu", purpose=purpose)  # lets FAISS take tensors
         self._resources = self._faiss.StandardGpuResources()

@@ -47,7 +47,7 @@ def build_word_space(
     Raises:
         DataError: If there is no text at all, or given vectors have another width than the encoder's.
     """
-    encoder = settings.encoder
+    encoder = settings.encoder.to(device)
     vectors = text_vectors(encoder, profiles)
     num_users = len(profiles.user_texts)
     kinds = vectors.split([num_users, len(vectors) - num_users])
@@ -55,7 +55,6 @@ def build_word_space(
     # Users apart from items: texts of a kind share a sentence pattern.
     targets = [lexical_targets(kind, of_words, settings.num_targets, settings.target_pool) for kind in kinds]
     centred = any(map(is_anisotropic, kinds)) if settings.centre is None else settings.centre
-    encoder.to(device)
     return WordSpace(
         texts=collect_texts(profiles, vectors, device, centred),
         targets=LexicalTargets(*(torch.cat(parts).to(device) for parts in zip(*targets, strict=True))),
