@@ -8,13 +8,14 @@ from typing import Any, Literal
 import lightning as L
 import scipy.sparse as sp
 
+from face_lightning.data.held_out import hold_out_texts
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers import Reader
 from face_lightning.data.row_tiles import RowLoader
 from face_lightning.data.sampling import EntityLoader, EvaluationLoader, TrainingLoader
 from face_lightning.data.summarizing import with_summaries
-from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.errors import ConfigurationError, DataError, check_range
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.text.lexicon import frequent_words
 
@@ -36,9 +37,12 @@ class InteractionDataModule(L.LightningDataModule):
         popularity_power: Negative items are drawn in proportion to popularity^power; 0 draws them uniformly,
             as the paper does, 0.75 is usual otherwise.
         summaries: File of `face summarize` whose texts take the place of the reader's.
+        held_out_texts: Share of users, and of items, whose texts are hidden from training, and which their words are to
+            pick afterwards (`words/heldout_items@10`); drawn by a hash of their ids and `seed`. For evaluation.
 
     Raises:
-        ConfigurationError: If a size is not positive; `entities_per_step` may be 0.
+        ConfigurationError: If a size is not positive, except for `entities_per_step`, or `held_out_texts` is not in
+            0..1.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class InteractionDataModule(L.LightningDataModule):
         seed: int = 0,
         popularity_power: float = 0.0,
         summaries: str | Path | None = None,
+        held_out_texts: float = 0.0,
     ) -> None:
         super().__init__()
         sizes = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1)}
@@ -63,12 +68,14 @@ class InteractionDataModule(L.LightningDataModule):
             raise ConfigurationError(
                 f"popularity_power: expected at least 0, got {popularity_power}; 0 draws negatives uniformly"
             )
+        check_range("held_out_texts", held_out_texts, least=0, most=1, usual="0, or 0.2 to evaluate words,")
         self.entities_per_step = entities_per_step
         self.popularity_power = popularity_power
         self.eval_batch_size = eval_batch_size
         self.mask_seen = mask_seen
         self.seed = seed
         self.summaries = None if summaries is None else Path(summaries)
+        self.held_out_texts = held_out_texts
         self.allow_other_data = False  # whether a checkpoint of other data may be used
 
     @cached_property
@@ -118,17 +125,28 @@ class InteractionDataModule(L.LightningDataModule):
 
     @property
     def profiles(self) -> Profiles:
-        """Texts of users and items.
+        """Texts of users and items to learn from: none of those that are held out.
 
         Raises:
             DataError: If the reader gives none.
         """
+        return self._profiles[0]
+
+    @property
+    def held_out_profiles(self) -> Profiles | None:
+        """The texts of held-out users and items alone; None where all are learnt from."""
+        return self._profiles[1]
+
+    @cached_property
+    def _profiles(self) -> tuple[Profiles, Profiles | None]:
         if self.dataset.profiles is None:
             raise DataError(
                 f"data.reader: {type(self.reader).__name__} gives no texts of users and items, which mapping and "
                 "alignment need; use a reader that gives texts, or run stage 1 only"
             )
-        return self.dataset.profiles
+        if not self.held_out_texts:
+            return self.dataset.profiles, None
+        return hold_out_texts(self.interactions, self.dataset.profiles, self.held_out_texts, self.seed)
 
     @property
     def num_users(self) -> int:

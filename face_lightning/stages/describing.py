@@ -1,6 +1,7 @@
 """What the stages share that give words to entities: mapping and alignment."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from face_lightning.mapping.mapper import Mapped, TokenMapper
 from face_lightning.stages.base import Stage
 from face_lightning.structures import Embeddings
 from face_lightning.words.centering import center
+from face_lightning.words.entity_texts import EntityTexts, collect_texts, text_vectors
 from face_lightning.words.monitor import WordMonitor, sample_table
+from face_lightning.words.prediction import predict_targets, with_targets
 from face_lightning.words.retrieval import measure_retrieval
 from face_lightning.words.settings import WordSettings
 from face_lightning.words.space import WordSpace, build_word_space
@@ -38,6 +41,7 @@ class DescribingStage(Stage):
     """
 
     space: WordSpace  # built by setup
+    held_out: EntityTexts | None = None  # texts that words are judged by and not learnt from
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class DescribingStage(Stage):
         self.words = words()
         self.codebook, self.codebook_report = self.words.read_codebook(extra_words)
         self.mapper = mapper(self.codebook.token_embeddings, self.backbone.embedding_dim)
+        self._predicted_targets: Tensor | None = None  # of entities without a text
         self.word_monitor = WordMonitor(len(self.codebook.words), self.mapper.num_descriptors, self.backbone.num_users)
         self.loss_weights |= {
             "reconstruction": reconstruction_weight,
@@ -75,8 +80,12 @@ class DescribingStage(Stage):
     def setup(self, stage: str) -> None:
         """Encode the texts of all entities, after what every stage sets up."""
         super().setup(stage)
-        profiles = self.trainer.datamodule.profiles  # type: ignore[attr-defined]
-        self.space = build_word_space(self.words, self.codebook, profiles, self.device)
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.space = build_word_space(self.words, self.codebook, datamodule.profiles, self.device)
+        held_out = datamodule.held_out_profiles
+        if held_out is not None and any((*held_out.user_texts, *held_out.item_texts)):
+            vectors = text_vectors(self.words.encoder, held_out)
+            self.held_out = collect_texts(held_out, vectors, self.device, self.space.descriptors.centers is not None)
 
     @torch.no_grad()
     def on_train_start(self) -> None:
@@ -87,8 +96,16 @@ class DescribingStage(Stage):
         self.train(training)
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Let the mapper measure the embeddings of all entities, unless an earlier stage did."""
+        """Let the mapper measure the embeddings of all entities, unless an earlier stage did, and predict targets."""
         self.mapper.fit_input(self.tiles(embeddings))
+        present, ridge = self.space.texts.present, self.words.missing_ridge
+        if not ridge or not self.loss_weights["anchoring"] or bool(present.all()):
+            return
+        if self._predicted_targets is None:  # a resumed run restores them: embeddings have moved since
+            whole = torch.cat(list(self.tiles(embeddings)))
+            self._predicted_targets = predict_targets(self.space, whole, ridge, self.words.target_pool)
+        targets = with_targets(self.space.targets, present, self._predicted_targets)
+        self.space = replace(self.space, targets=targets)
 
     def map_entities(self, embeddings: Tensor, entity_ids: Tensor) -> tuple[Mapped, dict[str, Tensor]]:
         """Map a step's entities, and the mapper's losses.
@@ -149,8 +166,12 @@ class DescribingStage(Stage):
         """Log the health of all entities' words, and a sample of them as text."""
         descriptors = self.describe(self.final_embeddings)
         self.log_dict(self.word_monitor.measure(descriptors, fitting=self.trainer.state.fn == "fit"))
+        limit = self.words.retrieval_limit
+        if self.held_out is not None:
+            picked = measure_retrieval(descriptors, self.space.descriptors, self.held_out, limit, (10,))
+            names = {key: key.replace("retrieval", "heldout") for key in picked}
+            self.log_dict({f"words/{names[key]}": value.float() for key, value in picked.items()})
         if retrieval:
-            limit = self.words.retrieval_limit
             picked = measure_retrieval(descriptors, self.space.descriptors, self.space.texts, limit)
             self.log_dict({f"words/{key}": value.float() for key, value in picked.items()})
         for logger in self.loggers:
@@ -159,13 +180,16 @@ class DescribingStage(Stage):
                 logger.experiment.add_text("words", table, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the monitor's state besides what every stage saves."""
+        """Save the monitor's state and predicted targets besides what every stage saves."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["words"] = self.word_monitor.state_dict()
+        if self._predicted_targets is not None:
+            checkpoint["predicted_targets"] = self._predicted_targets.int().cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the monitor's state."""
+        """Restore the monitor's state and predicted targets."""
         super().on_load_checkpoint(checkpoint)
+        self._predicted_targets = checkpoint.get("predicted_targets")
         if "words" in checkpoint:
             self.word_monitor.load_state_dict(checkpoint["words"])
 

@@ -22,6 +22,8 @@ class WordSettings:
         num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
         target_pool: Words nearest to the text among which targets are chosen: a larger pool says better which
             entities are alike, and holds more words that seem far-fetched.
+        missing_ridge: Ridge of the kernel regression that predicts target words of entities without a text from their
+            embeddings; at 0 such entities have no target words.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
         retrieval_limit: Maximum number of users, and of items, in the retrieval test.
@@ -32,7 +34,7 @@ class WordSettings:
             that was never trained to distinguish sentences.
 
     Raises:
-        ConfigurationError: If `num_targets` is not positive, or `target_pool` less than it.
+        ConfigurationError: If `num_targets` is not positive, `target_pool` less than it, or `missing_ridge` negative.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class WordSettings:
         item_prompt: str = "A {domain}: {words}",
         num_targets: int = 16,
         target_pool: int = 32,
+        missing_ridge: float = 0.3,
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
@@ -53,6 +56,7 @@ class WordSettings:
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
         check_range("target_pool", target_pool, least=num_targets, usual="32")
+        check_range("missing_ridge", missing_ridge, least=0, usual="0.3")
         self.encoder: SentenceEncoder = encoder or TextEncoder()
         self.num_frequent = num_frequent
         self.word_list = word_list
@@ -60,6 +64,7 @@ class WordSettings:
         self.prompts = user_prompt, item_prompt
         self.num_targets = num_targets
         self.target_pool = target_pool
+        self.missing_ridge = missing_ridge
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
         self.retrieval_limit = retrieval_limit

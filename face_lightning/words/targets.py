@@ -1,7 +1,6 @@
 """Target words of a text: those that together say what it says."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import ConfigurationError
@@ -50,13 +49,16 @@ def lexical_targets(
     if pool < top_k:
         raise ConfigurationError(f"pool: expected at least {top_k}, the words to choose, got {pool}; 32 is usual")
     pool = min(pool, len(word_vectors))
-    words = F.normalize(word_vectors - word_vectors.mean(0), dim=1)
     texts = center(text_vectors)
     present = texts.isfinite().all(dim=1)
-    texts = texts.nan_to_num()
-    step = max(1, _TILE // max(len(words), pool * words.shape[1]))
-    indices = torch.cat([_pursue(tile, words, top_k, pool) for tile in texts.split(step)])
+    indices = pursue(texts.nan_to_num(), center(word_vectors), top_k, pool)
     return indices, present.float()[:, None].expand(-1, top_k) / top_k
+
+
+def pursue(vectors: Tensor, word_vectors: Tensor, top_k: int, pool: int) -> Tensor:
+    """The words of `lexical_targets` for vectors `(N, E)` that are centred already, as the words are, `(N, K)`."""
+    step = max(1, _TILE // max(len(word_vectors), pool * word_vectors.shape[1]))
+    return torch.cat([_pursue(tile, word_vectors, top_k, pool) for tile in vectors.split(step)])
 
 
 def _pursue(texts: Tensor, words: Tensor, top_k: int, pool: int) -> Tensor:

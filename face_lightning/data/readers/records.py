@@ -14,6 +14,8 @@ from face_lightning.errors import DataError
 from face_lightning.text.summaries import TemplateWriter, short_title
 
 Record = Mapping[str, Any]
+# Fields of users that `gather_facts` takes from their training items; all others were given.
+DERIVED_USER_FIELDS = frozenset({"favourites", "titles", "city", "authors"})
 _TAG_FIELDS = ("tags", "genres", "categories")
 _NAMED_ITEMS = 4  # in a user's text by template
 _TYPICAL_ITEMS = 12  # told to a language model

@@ -1,0 +1,84 @@
+"""Kernel ridge regression from embeddings to texts, and target words of its predictions."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.mapping.anchoring import LexicalTargets
+from face_lightning.words.centering import center
+from face_lightning.words.prediction import kernel_ridge, predict_targets, with_targets
+from face_lightning.words.targets import lexical_targets, pursue
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_kernel_ridge_by_its_formula() -> None:
+    known, values, queries = random(12, 5), random(12, 3, seed=1), random(4, 5, seed=2)
+    points, asked = (F.normalize(rows, dim=1).double().numpy() for rows in (known, queries))
+    squares = ((points[:, None] - points) ** 2).sum(2)
+    matrix = np.exp(-squares / squares.mean()) + 0.3 * np.eye(12)
+    kernel = np.exp(-((asked[:, None] - points) ** 2).sum(2) / squares.mean())
+    expected = kernel @ np.linalg.solve(matrix, values.double().numpy())
+    torch.testing.assert_close(kernel_ridge(known, values, queries, 0.3), torch.from_numpy(expected).float())
+    torch.testing.assert_close(kernel_ridge(3 * known, values, 5 * queries), kernel_ridge(known, values, queries))
+    every_other = kernel_ridge(known[::2], values[::2], queries)
+    assert torch.equal(kernel_ridge(known, values, queries, max_points=6), every_other)
+
+
+def test_a_small_ridge_gives_known_values_back_and_points_that_are_all_alike_their_mean() -> None:
+    known, values = random(12, 5), random(12, 3, seed=1)
+    torch.testing.assert_close(kernel_ridge(known, values, known, 1e-6), values, rtol=1e-3, atol=1e-3)
+    same = known[:1].expand(12, -1)
+    torch.testing.assert_close(kernel_ridge(same, values, same[:2], 1e-6), values.mean(0).expand(2, -1))
+
+
+def space(vectors: Tensor, present: Tensor, num_users: int) -> Any:
+    words = center(random(40, 6, seed=7))
+    kinds = vectors.masked_fill(~present[:, None], torch.nan).split([num_users, len(vectors) - num_users])
+    targets = LexicalTargets(*map(torch.cat, zip(*(lexical_targets(kind, words, 4, 8) for kind in kinds), strict=True)))
+    texts = SimpleNamespace(vectors=vectors, present=present, num_users=num_users)
+    return SimpleNamespace(texts=texts, targets=targets, word_vectors=SimpleNamespace(vectors=words))
+
+
+def test_entities_without_text_get_the_words_of_what_their_embeddings_predict() -> None:
+    """Items are predicted from items, users from both."""
+    vectors, embeddings = F.normalize(random(30, 6), dim=1), random(30, 5, seed=3)
+    present = torch.ones(30, dtype=torch.bool)
+    present[[2, 15, 20]] = False
+    given = space(vectors, present, 12)
+    predicted = predict_targets(given, embeddings, 0.3, 8)
+    users, items = present.clone(), present.clone()
+    users[12:], items[:12] = False, False
+    centred = torch.zeros(30, 6)
+    centred[users], centred[items] = center(vectors[users]), center(vectors[items])
+    wanted = [
+        kernel_ridge(embeddings[sources], centred[sources], embeddings[missing], 0.3)
+        for sources, missing in ((present, [2]), (items, [15, 20]))
+    ]
+    words = given.word_vectors.vectors
+    assert torch.equal(predicted, pursue(F.normalize(torch.cat(wanted), dim=1), words, 4, 16))
+    targets = with_targets(given.targets, present, predicted)
+    assert torch.equal(targets.tokens[[2, 15, 20]], predicted)
+    assert torch.equal(targets.tokens[present], given.targets.tokens[present])
+    assert (targets.probabilities == 0.25).all()
+    assert (given.targets.probabilities[~present] == 0).all(), "nothing is changed in place"
+
+
+@pytest.mark.parametrize("ridge", [0.1, 1.0])
+def test_items_of_which_no_text_is_known_have_no_targets(ridge: float) -> None:
+    vectors, present = F.normalize(random(10, 6), dim=1), torch.arange(10) < 5
+    present[0] = False
+    given = space(vectors, present, 5)
+    predicted = predict_targets(given, random(10, 5, seed=3), ridge, 8)
+    assert (predicted[0] >= 0).all()
+    assert (predicted[1:] == -1).all()
+    targets = with_targets(given.targets, present, predicted)
+    assert (targets.tokens >= 0).all()
+    assert targets.probabilities.sum(1).tolist() == [1.0] * 5 + [0.0] * 5
