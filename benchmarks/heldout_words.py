@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
-from face_lightning.data.profiles import Profiles
 from face_lightning.runs.checkpoint_reading import load_checkpoint, locate_checkpoint
 from face_lightning.runs.export import descriptors_of
 from face_lightning.words.centering import center
@@ -86,7 +86,7 @@ def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, 
 def measure(run_dir: Path, extra: Sequence[str]) -> dict[str, dict[str, float]]:
     """Share of right picks out of 10 for users and items by variant."""
     stage, datamodule = load_run(run_dir, extra)
-    profiles: Profiles | None = datamodule.held_out_profiles
+    profiles: Any = datamodule.held_out_profiles
     if profiles is None:
         raise SystemExit(f"{run_dir}: expected a run with held-out texts; train it with --data.held_out_texts 0.2")
     space, limit = stage.space, stage.words.retrieval_limit
