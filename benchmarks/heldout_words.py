@@ -42,7 +42,8 @@ def ridge(known: Tensor, values: Tensor, queries: Tensor, penalty: float = 1.0) 
     weights = torch.linalg.solve(
         points.T @ points + penalty * torch.eye(points.shape[1]).double(), points.T @ values.double()
     )
-    return (F.normalize(queries, dim=1).double() @ weights).float()
+    predicted: Tensor = (F.normalize(queries, dim=1).double() @ weights).float()
+    return predicted
 
 
 def nearest(known: Tensor, values: Tensor, queries: Tensor, count: int = 20) -> Tensor:
