@@ -1,4 +1,4 @@
-"""Results that are costly to compute, kept on disk under a name made of what they were computed from."""
+"""Disk cache of results that are expensive to compute, keyed by a hash of their inputs."""
 
 import errno
 import hashlib
@@ -15,9 +15,9 @@ from face_lightning.files import atomic_path
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
-    """Return the sha256 in hexadecimal of `parts`, which no other list of parts shares.
+    """Return the sha256 of a list of parts in hexadecimal.
 
-    Each part goes in behind its length, so that `["ab", "c"]` and `["a", "bc"]` differ.
+    Each part is preceded by its length, so that `["ab", "c"]` and `["a", "bc"]` differ.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -34,13 +34,13 @@ def file_key(path: Path) -> str:
 
 
 def sampled_key(path: Path, whole_below: int = 2**30, blocks: int = 64) -> str:
-    """Return a key of the file at `path` that takes seconds where the file is large.
+    """Return a key of the file at `path` that is fast to compute even for large files.
 
     Args:
         path: The file.
-        whole_below: Size in bytes from which on not all is read, but evenly spaced blocks of 1 MiB: the
-            first, which holds the names and shapes of a model's weights, the last, and others between.
-        blocks: Number of these blocks.
+        whole_below: Files of at least this size in bytes are sampled: only evenly spaced blocks of 1 MiB are read,
+            including the first, which holds the names and shapes of a model's weights, and the last.
+        blocks: Number of blocks.
     """
     size = path.stat().st_size
     if size < whole_below:
@@ -58,8 +58,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
     """Read the tensors and the metadata of a safetensors file.
 
     Returns:
-        None where there is no such file, or a damaged one: to its user both are a result that is not
-        there yet, and writing it anew mends the damage.
+        None if the file is missing or damaged; in both cases the caller computes and writes the result again.
     """
     if not path.is_file():
         return None
@@ -71,22 +70,22 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]] | None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file at once: readers see the old state or the whole new one.
+    """Write a safetensors file atomically.
 
     Args:
-        path: Target; its folder is made where needed.
+        path: Target; its folder is created if needed.
         tensors: Tensors by name, on any device.
-        metadata: Strings kept in the file's header.
+        metadata: Strings for the file's header.
 
     Raises:
-        OSError: If it cannot be written, as on a full disk.
+        OSError: If the file cannot be written, e.g. because the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         with atomic_path(path) as temporary:
             save_file(contiguous, temporary, metadata=dict(metadata))
-    except SafetensorError as error:  # tells the system's error in its text alone
+    except SafetensorError as error:  # contains the system's error code only in its text
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code), str(path)) from error

@@ -1,4 +1,4 @@
-"""What a codebook can say: the texts' words that it has, and its words that say the same twice."""
+"""Quality of a codebook: coverage of the words of texts, and near-duplicates."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -16,15 +16,15 @@ _PURPOSE = "the report of a vocabulary"
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of the texts' content words a codebook has.
+    """Coverage of the content words of texts by a codebook.
 
     Attributes:
-        num_texts: Texts that were read.
-        num_words: Different content words in them.
-        num_covered: Those that the codebook has.
-        share_of_words: Covered part of the different words, in `[0, 1]`; 0 without any.
-        share_of_occurrences: Covered part of all occurrences, in `[0, 1]`; 0 without any.
-        missing: The most frequent words that the codebook lacks, with the number of texts they stand in.
+        num_texts: Number of texts.
+        num_words: Number of distinct content words in them.
+        num_covered: Number of these that are in the codebook.
+        share_of_words: Covered share of the distinct words, in `[0, 1]`; 0 if there are none.
+        share_of_occurrences: Covered share of all occurrences, in `[0, 1]`; 0 if there are none.
+        missing: The most frequent words that the codebook lacks, with their document frequency.
     """
 
     num_texts: int
@@ -37,12 +37,12 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Words of a codebook that hardly differ.
+    """Words of a codebook that hardly differ in meaning.
 
     Attributes:
-        num_inflections: Words whose base form is a word of the codebook too ("toys" beside "toy").
-        num_near: Pairs of words with token embeddings more similar than the threshold.
-        threshold: Least cosine of centred token embeddings.
+        num_inflections: Words whose base form is in the codebook as well ("toys" and "toy").
+        num_near: Number of pairs of words whose token embeddings are at least as similar as the threshold.
+        threshold: Minimum cosine of centered token embeddings.
         pairs: The most similar pairs, with their cosine.
     """
 
@@ -55,16 +55,16 @@ class Duplicates:
 def coverage(
     words: Collection[str], texts: Iterable[str | None], num_stop_words: int = 300, num_missing: int = 20
 ) -> Coverage:
-    """Count the content words of texts that are words of a codebook.
+    """Count the content words of texts that are in a codebook.
 
-    Content words are the words of at least three letters a-z, whatever their case, that may be nouns or
-    adjectives and are not among the language's most frequent words.
+    Content words have at least three letters a-z, in any case, may be nouns or adjectives, and are not among the
+    language's most frequent words.
 
     Args:
         words: The codebook's words.
-        texts: One text per entity; None stands for a text that is missing.
-        num_stop_words: How many of the most frequent English words are no content words.
-        num_missing: How many missing words to name.
+        texts: One text per entity; None stands for a missing text.
+        num_stop_words: Number of the most frequent English words that are not content words.
+        num_missing: Number of missing words to return.
 
     Raises:
         MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
@@ -91,13 +91,13 @@ def coverage(
 
 
 def near_duplicates(codebook: Codebook, threshold: float = 0.7, num_pairs: int = 20) -> Duplicates:
-    """Find the words of a codebook that hardly differ, by their base form and by their token embeddings.
+    """Find near-duplicates in a codebook, by base forms and by token embeddings.
 
     Args:
         codebook: V words.
-        threshold: Cosine of centred token embeddings from which two words are near; all V x V pairs are
-            looked at, a tile at a time.
-        num_pairs: How many of the pairs to name.
+        threshold: Minimum cosine of centered token embeddings of near-duplicates; all V x V pairs are compared,
+            tile by tile.
+        num_pairs: Number of pairs to return.
 
     Raises:
         MissingDependencyError: If lemminflect is not installed.

@@ -1,4 +1,4 @@
-"""Frozen sentence encoder: texts to vectors, and descriptors to vectors with their gradient."""
+"""Frozen sentence encoder: texts to vectors, and descriptors to vectors with a gradient."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.hardware import has_bfloat16
 from face_lightning.text.cache import content_key, load_tensors, save_tensors
-from face_lightning.text.loading import Pooling, load_sentence_transformer, told_in_one_line
+from face_lightning.text.loading import Pooling, load_sentence_transformer, translate_loading_errors
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.sentence_encoder import Prompt, SentenceEncoder
 from face_lightning.text.token_tables import TokenTable
@@ -23,18 +23,18 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class TextEncoder(SentenceEncoder):
-    """A frozen language model as sentence encoder, which loads itself when it is first needed.
+    """A frozen language model as sentence encoder, loaded when it is first needed.
 
-    Models of sentence-transformers come with their pooling (modules.json). Of any other model the hidden
-    states are pooled by their mean, decoder-only ones as well: the last token alone has read the whole sentence,
-    but what it holds is mostly what might come next.
+    Models of sentence-transformers specify their pooling in modules.json. For any other model the hidden states are
+    mean-pooled, including decoder-only models: their last token has seen the whole sentence, but mostly represents
+    what might come next.
 
     Args:
         model: Folder, name of a bundled model, or hub id; see `resolve_model`.
-        precision: Number format of the model's weights. "auto" is bfloat16 where the hardware computes in
+        precision: Number format of the model's weights. "auto" is bfloat16 if the hardware supports
             it (CUDA with bfloat16, CPU with AVX512-BF16 or AMX), else float32.
-        cache_dir: Folder of vectors computed before.
-        pooling: How the tokens' hidden states become one vector; "auto" is the model's own way, see above.
+        cache_dir: Folder of cached vectors.
+        pooling: How the tokens' hidden states are pooled; "auto" is the model's own pooling, see above.
     """
 
     def __init__(
@@ -58,29 +58,29 @@ class TextEncoder(SentenceEncoder):
         self._tokenizer: Any = None
 
     def to(self, device: torch.device | str) -> Self:
-        """Compute on `device` from now on; a model that is not loaded yet will be loaded there."""
+        """Compute on `device` from now on; a model that is not loaded yet is loaded there later."""
         before = self._number_format()
         self.device = torch.device(device)
         if self._loaded is not None:
             if self._number_format() == before:
                 self._loaded.to(self.device)
-            else:  # rounded weights do not become exact again: load them anew
+            else:  # rounded weights cannot be converted back: load them again
                 self._loaded = None
         return self
 
     @property
     def tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
-        """The model's tokenizer; needs no weights."""
+        """The model's tokenizer; does not load the weights."""
         if self._tokenizer is None:
             from transformers import AutoTokenizer
 
-            with told_in_one_line(self.model):
+            with translate_loading_errors(self.model):
                 self._tokenizer = AutoTokenizer.from_pretrained(self._files.source)
         return self._tokenizer
 
     @property
     def identity(self) -> str:
-        """Key of all that the vectors depend on: the weights, the settings and the tokenizer."""
+        """Key of everything that the vectors depend on: weights, settings and tokenizer."""
         if self._files.identity is None:
             self._sentence_transformer()  # fetches the files
         identity = self._files.identity or f"hub:{self._files.source}"
@@ -90,16 +90,18 @@ class TextEncoder(SentenceEncoder):
 
     @property
     def width(self) -> int:
-        """Size E of the sentence vectors."""
+        """Dimension E of the sentence vectors."""
         known = self._files.sentence_width() if self.pooling == "auto" else None
         width = known or self._sentence_transformer().get_embedding_dimension()
         if not isinstance(width, int):
-            raise DataError(f"model: {self.model!r} does not tell the size of its sentence vectors; use another model")
+            raise DataError(
+                f"model: {self.model!r} does not specify the dimension of its sentence vectors; use another model"
+            )
         return width
 
     @property
     def token_dim(self) -> int:
-        """Size T of the raw token embeddings."""
+        """Dimension T of the raw token embeddings."""
         table = self._table()
         return table.shape[1] if table is not None else int(self._embedding_weight().shape[1])
 
@@ -109,14 +111,14 @@ class TextEncoder(SentenceEncoder):
         return table.rows(token_ids) if table is not None else self._embedding_weight()[token_ids.cpu()].float()
 
     def encode(self, texts: Sequence[str | None], batch_size: int = 64, progress: bool = False) -> Tensor:
-        """Turn each text into a vector of unit length.
+        """Encode texts as unit vectors.
 
-        Vectors are kept in `cache_dir` under a key of the model and the texts: asked for the same list
-        again, the model is not even loaded. A text that occurs twice is encoded once. Very many texts are
-        encoded in shards, see `encode_in_shards`: an interrupted run goes on, and processes share the work.
+        Vectors are cached in `cache_dir` under a key of the model and the texts; for a cached list of texts the model
+        is not even loaded. Duplicate texts are encoded once. Large numbers of texts are encoded in shards, see
+        `encode_in_shards`: an interrupted run continues, and processes share the work.
 
         Args:
-            texts: N texts; None stands for a text that is missing.
+            texts: N texts; None stands for a missing text.
             batch_size: Number of texts that pass through the model together.
             progress: Whether to show a progress bar.
 
@@ -147,29 +149,14 @@ class TextEncoder(SentenceEncoder):
 
     @torch.no_grad()
     def _encode(self, texts: list[str], batch_size: int, progress: bool) -> Tensor:
-        """Pass texts through the model, those of like length together."""
+        """Pass texts through the model, sorted by length."""
         vectors: Tensor = self._sentence_transformer().encode(
             texts, batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
         )
         return F.normalize(vectors.float().cpu(), dim=1)
 
     def encode_descriptors(self, words: Tensor, prompts: Sequence[Prompt], prompt_ids: Tensor) -> Tensor:
-        """Encode sentences whose descriptors are given as token embeddings, keeping their gradient.
-
-        Row n is the sentence prefix + words[n] + suffix of prompt `prompt_ids[n]`. With the true embeddings
-        of single-token words the vector is that of the sentence with the words joined by spaces.
-
-        Args:
-            words: Token embeddings of S descriptors a row, `(N, S, T)`, on any device.
-            prompts: Prompts to choose from.
-            prompt_ids: Which prompt each row uses, `(N,)`.
-
-        Returns:
-            Vectors of unit length, `(N, E)` in float32, on the encoder's device.
-
-        Raises:
-            ConfigurationError: If the longest sentence is longer than the model reads.
-        """
+        """See `SentenceEncoder`."""
         model = self._sentence_transformer()
         dtype = self._number_format()[0]
         num_words = words.shape[1]
@@ -177,8 +164,8 @@ class TextEncoder(SentenceEncoder):
         limit = model.max_seq_length
         if limit is not None and max(lengths) > limit:
             raise ConfigurationError(
-                f"template: the model reads at most {limit} tokens, got {max(lengths)} with {num_words} "
-                "descriptors; shorten the template or take fewer descriptors"
+                f"template: expected at most {limit} tokens, the model's maximum, got {max(lengths)} with {num_words} "
+                "descriptors; shorten the template or use fewer descriptors"
             )
         choice = prompt_ids.to(self.device)
         with torch.autocast(self.device.type, enabled=False):
@@ -188,7 +175,7 @@ class TextEncoder(SentenceEncoder):
             words = words.to(self.device, dtype)
             inputs = frames[choice].scatter(1, places[..., None].expand_as(words), words)
             scale = getattr(model[0].auto_model.get_input_embeddings(), "embed_scale", None)
-            if scale is not None:  # what some models do to embeddings they look up themselves
+            if scale is not None:  # some models scale the embeddings that they look up
                 inputs = inputs * torch.as_tensor(scale, dtype=dtype, device=self.device)
             features: dict[str, Any] = {}
             if len(set(lengths)) > 1:
@@ -196,19 +183,19 @@ class TextEncoder(SentenceEncoder):
                 features["attention_mask"] = (torch.arange(max(lengths), device=self.device) < ends).long()
             hidden = model[0].auto_model(inputs_embeds=inputs, **features).last_hidden_state
             features["token_embeddings"] = hidden.float()
-            for module in list(model)[1:]:  # the pooling, and what the model adds to it
+            for module in list(model)[1:]:  # the pooling and any layers after it
                 features = module(features)
             return F.normalize(features["sentence_embedding"], dim=1)
 
     def _frames(self, prompts: Sequence[Prompt], num_words: int, length: int, dtype: torch.dtype) -> Tensor:
-        """Lay out the prompts with zeros in their gaps and behind their ends, `(prompts, length, T)`."""
+        """Prompts with zeros in their gaps and as padding, `(prompts, length, T)`."""
         gap = prompts[0].prefix.new_zeros(num_words, prompts[0].prefix.shape[1])
         rows = [torch.cat([prompt.prefix, gap, prompt.suffix]) for prompt in prompts]
         frames = torch.stack([F.pad(row, (0, 0, 0, length - len(row))) for row in rows])
         return frames.to(self.device, dtype)
 
     def _number_format(self) -> tuple[torch.dtype, str]:
-        """Return the weights' format and the attention kernel that is fast with it on the device."""
+        """Return the number format of the weights and the attention kernel that is fastest with it on the device."""
         bfloat16 = self.precision == "bfloat16" or (self.precision == "auto" and has_bfloat16(self.device))
         # On the CPU the backward pass of sdpa in bfloat16 is slower than the plain products.
         attention = "eager" if bfloat16 and self.device.type == "cpu" else "sdpa"
@@ -216,18 +203,18 @@ class TextEncoder(SentenceEncoder):
         return (torch.bfloat16 if bfloat16 else wide), attention
 
     def _table(self) -> TokenTable | None:
-        """Return the raw input embeddings of all tokens in the weights' file, where that is plain."""
+        """Return the table of raw input embeddings in the file of the weights, if it can be read directly."""
         return self._files.token_table()
 
     def _embedding_weight(self) -> Tensor:
-        """Return the raw input embeddings of all tokens from the loaded model."""
+        """Return the raw input embeddings of all tokens of the loaded model."""
         weight: Tensor = self._sentence_transformer()[0].auto_model.get_input_embeddings().weight
         return weight.detach().cpu()
 
     def _sentence_transformer(self) -> Any:  # noqa: ANN401 -- a SentenceTransformer, not imported here
         """Return the model, loaded, in evaluation mode and frozen."""
         if self._loaded is None:
-            with told_in_one_line(self.model):
+            with translate_loading_errors(self.model):
                 self._loaded = load_sentence_transformer(
                     self._files.source, self.device, *self._number_format(), pooling=self.pooling
                 )

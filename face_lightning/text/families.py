@@ -1,20 +1,20 @@
-"""Which entries of a tokenizer's vocabulary are whole words, told by how its family marks them."""
+"""Whole words in the vocabularies of tokenizers, recognised by the marks of each family."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-# Byte-level BPE writes the space before a word as "Ġ", SentencePiece as "▁"; WordPiece marks what
-# continues a word with "##", and BPE after Sennrich what ends one with "</w>".
+# Byte-level BPE writes the space before a word as "Ġ", SentencePiece as "▁"; WordPiece marks continuations
+# of a word with "##", and the BPE of Sennrich et al. the end of a word with "</w>".
 
 
 @dataclass(frozen=True)
 class Family:
-    """How a family of tokenizers writes a whole word.
+    """How a family of tokenizers marks whole words.
 
     Attributes:
-        name: What the family is called.
-        begin: What stands before a whole word.
-        end: What stands behind it.
+        name: Name of the family.
+        begin: Prefix of a whole word.
+        end: Suffix of a whole word.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Family:
     end: str = ""
 
     def word(self, entry: str) -> str | None:
-        """Return the whole word in the letters a-z that `entry` stands for, or None."""
+        """Return the whole word of letters a-z that `entry` represents, or None."""
         if not (entry.startswith(self.begin) and entry.endswith(self.end)):
             return None
         word = entry[len(self.begin) : len(entry) - len(self.end)]
@@ -42,7 +42,7 @@ _MARKS: dict[Family, Callable[[str], bool]] = {
 
 
 def family_of(vocabulary: Sequence[str] | Mapping[str, int]) -> Family:
-    """Return the family whose marks the vocabulary has most of; without any, all entries are words."""
+    """Return the family whose marks are most frequent in the vocabulary; without marks, all entries are words."""
     counts = {family: sum(map(has_mark, vocabulary)) for family, has_mark in _MARKS.items()}
     family = max(counts, key=lambda name: counts[name])
     return family if counts[family] else Family("words")
@@ -51,10 +51,10 @@ def family_of(vocabulary: Sequence[str] | Mapping[str, int]) -> Family:
 def whole_words(vocabulary: Mapping[str, int]) -> dict[str, int]:
     """Return the entries of a tokenizer's vocabulary that are whole words of the letters a-z.
 
-    How a tokenizer marks them is read off the vocabulary, see `family_of`.
+    How a tokenizer marks them is inferred from the vocabulary, see `family_of`.
 
     Args:
-        vocabulary: Token id of each entry, as the tokenizer writes the entries.
+        vocabulary: Token id of each entry.
 
     Returns:
         Token id of each word.

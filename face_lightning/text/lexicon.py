@@ -1,4 +1,4 @@
-"""English nouns and adjectives: an open word list, a user's own list, and words out of the texts."""
+"""English nouns and adjectives: an open word list, a user's own list, and frequent words of the texts."""
 
 import csv
 import functools
@@ -15,7 +15,7 @@ from face_lightning.text.spreadsheet import read_sheets
 BLOCKLIST = Path(__file__).with_name("blocklist.txt")
 
 _PLAIN = re.compile(r"[a-z]+")
-# Words of running text; what has an apostrophe inside ("children's", "don't") is no descriptor.
+# Words of running text; words with an apostrophe ("children's", "don't") are excluded.
 IN_TEXT = re.compile(r"(?<![\w'’])[a-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
 _NOUN_TAGS = ("NN", "JJ")
 _PURPOSE = "the default word list"
@@ -25,8 +25,8 @@ def open_word_list(num_frequent: int, min_length: int) -> list[str]:
     """Return the nouns and adjectives among the most frequent English words, most frequent first.
 
     Args:
-        num_frequent: How many of the most frequent words to look at.
-        min_length: Least number of letters.
+        num_frequent: Number of the most frequent words to consider.
+        min_length: Minimum number of letters.
 
     Raises:
         MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
@@ -37,11 +37,10 @@ def open_word_list(num_frequent: int, min_length: int) -> list[str]:
 
 
 def is_noun_or_adjective(word: str) -> bool:
-    """Tell whether `word` is mainly a noun or adjective.
+    """Return whether `word` is mainly a noun or adjective.
 
-    Two open sources have to agree: the Brill lexicon names a noun or adjective as the dominant part of
-    speech, and lemminflect has the word as one. A word that the Brill lexicon does not know is left to
-    lemminflect alone.
+    Two open sources have to agree: the dominant part of speech in the Brill lexicon, and one of the parts of speech in
+    lemminflect. Words that the Brill lexicon lacks are decided by lemminflect alone.
 
     Raises:
         MissingDependencyError: If lemminflect or textblob is not installed.
@@ -51,13 +50,13 @@ def is_noun_or_adjective(word: str) -> bool:
 
 
 def may_be_noun(word: str) -> bool:
-    """Tell whether neither source knows `word` as something else than a noun or adjective."""
+    """Return whether neither source rules out that `word` is a noun or adjective."""
     parts, tag = _parts_of_speech(word), _brill_lexicon().get(word, "NN")
     return tag.startswith((*_NOUN_TAGS, "FW")) and (not parts or not {"NOUN", "ADJ"}.isdisjoint(parts))
 
 
 def is_base_form(word: str) -> bool:
-    """Tell whether `word` is its own base form as a noun or adjective, or unknown: "toy", and "toys" not.
+    """Return whether `word` is its own base form as a noun or adjective, or unknown: "toy", but not "toys".
 
     Raises:
         MissingDependencyError: If lemminflect is not installed.
@@ -66,7 +65,7 @@ def is_base_form(word: str) -> bool:
 
 
 def base_forms(word: str) -> frozenset[str]:
-    """Return what `word` can be a form of as a noun or adjective; empty for an unknown word.
+    """Return the base forms of `word` as a noun or adjective; empty for an unknown word.
 
     Raises:
         MissingDependencyError: If lemminflect is not installed.
@@ -79,21 +78,20 @@ def base_forms(word: str) -> frozenset[str]:
 def frequent_words(
     texts: Iterable[str | None], min_count: int, *, max_share: float = 0.5, num_stop_words: int = 300
 ) -> list[str]:
-    """Return words of the catalogue's own language, which general word lists need not know.
+    """Return frequent words of the catalogue's texts, which general word lists may lack.
 
-    A word is taken unless it is one of the language's most frequent words, or one of the two sources of
-    `is_noun_or_adjective` knows it and as something else only. Only what is written in lower case counts:
-    capitals mark names, titles and companies. What most texts say, such as the phrases of a template,
-    tells nothing and is left out.
+    Excluded are the language's most frequent words, words that one of the two sources of `is_noun_or_adjective`
+    lists as other parts of speech only, and words of most texts, such as those of a template, which do not
+    distinguish entities. Only lower-case words count: capitals mark names, titles and companies.
 
     Args:
-        texts: One text per entity; None stands for a text that is missing.
-        min_count: In how many texts a word has to occur.
-        max_share: In what share of the texts a word may occur at most.
-        num_stop_words: How many of the most frequent English words are left out.
+        texts: One text per entity; None stands for a missing text.
+        min_count: Minimum number of texts in which a word occurs.
+        max_share: Maximum share of the texts in which a word occurs.
+        num_stop_words: Number of the most frequent English words to exclude.
 
     Returns:
-        Words in lower case, those of most texts first.
+        Words in lower case by descending document frequency.
 
     Raises:
         MissingDependencyError: If wordfreq, lemminflect or textblob is not installed.
@@ -114,18 +112,18 @@ def frequent_words(
 
 
 def read_word_list(path: Path, num_frequent: int | None = None, min_length: int = 3) -> list[str]:
-    """Read a user's own list of words, most frequent first.
+    """Read a user's own word list, most frequent first.
 
-    A text file holds one word a line; "#" starts a comment. A table (.csv, .tsv, .xlsx) has the columns "word"
-    and "PoS", as the COCA frequency list has them; of it the nouns ("n") and adjectives ("j") are taken.
+    A text file contains one word per line; "#" starts a comment. A table (.csv, .tsv, .xlsx) needs the columns "word"
+    and "PoS", as in the COCA frequency list; its nouns ("n") and adjectives ("j") are used.
 
     Args:
-        path: The file; text in UTF-8.
-        num_frequent: How many words to take from the top; all by default.
-        min_length: Least number of letters.
+        path: The file; text files in UTF-8.
+        num_frequent: Number of words to keep from the top; all by default.
+        min_length: Minimum number of letters.
 
     Raises:
-        DataError: If the file is missing, not UTF-8 text, lacks a column or holds no word.
+        DataError: If the file is missing, not UTF-8 text, lacks a column or contains no word.
         MissingDependencyError: If the file is .xlsx and openpyxl is not installed.
     """
     kind = path.suffix.lower()
@@ -147,14 +145,14 @@ def read_word_list(path: Path, num_frequent: int | None = None, min_length: int 
     unique = list(dict.fromkeys(word.lower() for word in words if _is_plain(word.lower(), min_length)))
     if not unique:
         raise DataError(
-            f"word_list: {path} holds no word of at least {min_length} letters a-z; write one word a "
+            f"word_list: expected words of at least {min_length} letters a-z, got none in {path}; write one word per "
             "line, or a table with the columns word and PoS"
         )
     return unique[:num_frequent]
 
 
 def read_blocklist(path: Path) -> frozenset[str]:
-    """Read words that are never descriptors, one a line; "#" starts a comment.
+    """Read words that are never descriptors, one per line; "#" starts a comment.
 
     Raises:
         DataError: If the file is missing or not UTF-8 text.
@@ -163,8 +161,8 @@ def read_blocklist(path: Path) -> frozenset[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"block: cannot read {path} ({type(error).__name__}); give a text file in UTF-8 with one word a "
-            "line, or null for no blocked words"
+            f"block: cannot read {path} ({type(error).__name__}); give a text file in UTF-8 with one word per "
+            "line, or null to block no words"
         ) from error
     return frozenset(word.lower() for line in lines if (word := line.partition("#")[0].strip()))
 
@@ -179,13 +177,13 @@ def _table_words(path: Path, tables: list[list[list[str]]]) -> list[str]:
             return [row[word].strip() for row in found if row[tag].strip().lower() in {"n", "j"}]
     header = ", ".join(filter(None, tables[0][0])) if tables and tables[0] else ""
     raise DataError(
-        f"word_list: {path} needs the columns word and PoS, its first line is {header[:80]!r}; name the "
-        "columns there, or give a .txt file with one word a line"
+        f"word_list: expected the columns word and PoS in {path}, got the first line {header[:80]!r}; rename the "
+        "columns, or give a .txt file with one word per line"
     )
 
 
 def _is_plain(word: str, min_length: int) -> bool:
-    """Tell whether `word` is long enough and made of the letters a-z alone."""
+    """Return whether `word` is long enough and consists of the letters a-z alone."""
     return len(word) >= min_length and _PLAIN.fullmatch(word) is not None
 
 
@@ -198,12 +196,12 @@ def _parts_of_speech(word: str) -> frozenset[str]:
 @functools.cache
 def _brill_lexicon() -> dict[str, str]:
     """Return the dominant part of speech, as a Penn tag, of each word of the Brill lexicon."""
-    # Only the file is wanted: importing textblob would load NLTK.
+    # Only the file is needed: importing textblob would load NLTK.
     spec = importlib.util.find_spec("textblob")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "en" / "en-lexicon.txt"
     if path is None or not path.is_file():
         raise MissingDependencyError(
-            f"textblob is needed for {_PURPOSE} but its lexicon cannot be found; install it with: pip "
+            f"textblob is needed for {_PURPOSE}, but its lexicon cannot be found; install it with: pip "
             "install 'face-lightning[words]'"
         )
     lexicon: dict[str, str] = {}

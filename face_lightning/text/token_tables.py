@@ -12,7 +12,7 @@ from torch import Tensor
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key
 
-# How checkpoints call the table of raw input embeddings, the most telling names first.
+# Names of the table of raw input embeddings in checkpoints, the most specific first.
 _NAMES = (
     "word_embeddings.weight",
     "embed_tokens.weight",
@@ -26,14 +26,14 @@ _ROWS = 4096  # rows of the table in memory at once
 
 
 class TokenTable:
-    """The table `(num_tokens, T)` in its file; only the rows that are asked for are read.
+    """The table `(num_tokens, T)` on disk; only the requested rows are read.
 
     Args:
-        path: Safetensors file: the whole model, or the shard of it that holds the table.
+        path: Safetensors file of the whole model, or the shard that contains the table.
         name: Name of the tensor in the file.
 
     Raises:
-        DataError: If the file is damaged or the tensor is no matrix of numbers.
+        DataError: If the file is damaged or the tensor is not a matrix of floating-point numbers.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -43,23 +43,23 @@ class TokenTable:
                 part = file.get_slice(name)
                 shape, kind = tuple(part.get_shape()), part.get_dtype()
         except (SafetensorError, OSError) as error:
-            raise DataError(f"model: {path} cannot be read ({error}); get the file again") from error
+            raise DataError(f"model: {path} cannot be read ({error}); download the file again") from error
         if len(shape) != 2 or kind not in ("F64", "F32", "F16", "BF16"):
             raise DataError(
                 f"model: expected {name} of {path} to be a matrix of floating-point numbers, got {kind} of shape "
-                f"{list(shape)}; take the weights before quantization"
+                f"{list(shape)}; use the weights before quantization"
             )
         self.shape: tuple[int, int] = (shape[0], shape[1])
 
     @classmethod
     def find(cls, folder: Path) -> Self | None:
-        """Find the table in a model's folder: in one file, in one of many shards, or in a module's subfolder.
+        """Find the table in a model's folder: in a single file, in one of several shards, or in a module's subfolder.
 
         Returns:
-            None where no safetensors file is there or none holds a tensor of a known name.
+            None if no safetensors file contains a tensor of a known name.
 
         Raises:
-            DataError: If the index is damaged or names a file that is not there.
+            DataError: If the index is damaged or names a missing file.
         """
         for place in _places(folder):
             index = place / _INDEX
@@ -69,8 +69,8 @@ class TokenTable:
                 if name is not None:
                     if not (place / files[name]).is_file():
                         raise DataError(
-                            f"model: {index} names {files[name]} for {name}, but there is no such file in {place}; "
-                            "get that shard, the others are not needed for the words"
+                            f"model: expected {files[name]} with {name} in {place}, as {index.name} says, got no such "
+                            "file; download that shard (the others are not needed for the words)"
                         )
                     return cls(place / files[name], name)
             for path in sorted(place.glob("*.safetensors")):
@@ -81,7 +81,7 @@ class TokenTable:
 
     @staticmethod
     def shard(folder: Path) -> str:
-        """Name the file that holds the table, as far as the small files of `folder` tell."""
+        """Return a glob pattern of the file with the table, using the index in `folder` if there is one."""
         index = folder / _INDEX
         files = _read_index(index) if index.is_file() else {}
         name = _pick(files)
@@ -89,7 +89,7 @@ class TokenTable:
 
     @property
     def identity(self) -> str:
-        """Key of the table's content; reads all of it once, a part at a time."""
+        """Key of the table's content; reads the whole table in blocks."""
         with safe_open(self.path, framework="pt") as file:
             part = file.get_slice(self.name)
             blocks = (
@@ -102,7 +102,7 @@ class TokenTable:
         """Return the rows of `token_ids` `(N,)` as `(N, T)` in float32.
 
         Raises:
-            DataError: If a token has no row.
+            DataError: If a token id is out of range.
         """
         if len(token_ids) and not 0 <= int(token_ids.min()) <= int(token_ids.max()) < self.shape[0]:
             raise DataError(
@@ -124,7 +124,7 @@ class TokenTable:
 
 
 def safetensors_missing(model: str, folder: Path) -> DataError:
-    """Return the error that tells that no table of token embeddings was found in a folder."""
+    """Return the error for a folder without a table of token embeddings."""
     weights = {".bin", ".gguf", ".pt", ".pth", ".safetensors"}
     found = ", ".join(sorted(path.name for path in folder.iterdir() if path.suffix in weights)[:4])
     return DataError(
@@ -134,7 +134,7 @@ def safetensors_missing(model: str, folder: Path) -> DataError:
 
 
 def _places(folder: Path) -> Iterable[Path]:
-    """Yield the folder, and where sentence-transformers keep the model in a subfolder, that one."""
+    """Yield the folder, and the subfolder in which sentence-transformers may keep the model."""
     yield folder
     path = folder / "modules.json"
     if path.is_file():
@@ -144,13 +144,13 @@ def _places(folder: Path) -> Iterable[Path]:
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """Return which file holds each tensor of a sharded model."""
+    """Return the file of each tensor of a sharded model."""
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        # A file name must not lead out of the model's folder.
+        # A file name must not point outside the model's folder.
         return {str(name): Path(str(file)).name for name, file in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"model: expected a weight_map in {path}, got {error!r}; get the file again") from error
+        raise DataError(f"model: expected a weight_map in {path}, got {error!r}; download the file again") from error
 
 
 def _tensor_names(path: Path) -> list[str]:
@@ -159,11 +159,11 @@ def _tensor_names(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as file:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise DataError(f"model: {path} cannot be read ({error}); get the file again") from error
+        raise DataError(f"model: {path} cannot be read ({error}); download the file again") from error
 
 
 def _pick(names: Iterable[str]) -> str | None:
-    """Return the name of the table of input embeddings: the outermost where parts share one."""
+    """Return the name of the table of input embeddings: the outermost if submodules share it."""
     found = [(rank, name.count("."), name) for name in names for rank, end in enumerate(_NAMES) if _ends(name, end)]
     return min(found)[2] if found else None
 

@@ -1,4 +1,4 @@
-"""Vectors of very many texts: encoded shard by shard, resumable, shared among processes, mapped from disk."""
+"""Encoding of large numbers of texts in shards: resumable, distributed over processes, memory-mapped."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -23,28 +23,26 @@ def encode_in_shards(
     rank: int | None = None,
     world_size: int | None = None,
 ) -> Tensor:
-    """Turn each text into a vector; only one shard of them is in memory at a time.
+    """Encode texts with one shard of vectors in memory at a time.
 
-    Different texts are sorted by length, so that a shard's texts need little padding, and cut into shards,
-    each a file of its own. A run that was interrupted goes on with the first shard that is not there.
-    Where several processes run, each encodes the shards that fall to its rank; a process that does not see
-    the others' shards, for want of a common folder, encodes these as well.
+    Distinct texts are sorted by length to reduce padding, and split into shards, each in a file of its own. An
+    interrupted run continues with the first missing shard. With several processes, each encodes the shards of its
+    rank; a process that cannot see the others' shards, because they have no common folder, encodes these as well.
 
     Args:
-        texts: N texts; None stands for a text that is missing.
-        encode: Turns a list of texts into vectors `(n, E)` in float32 on the CPU.
-        path: File `.npy` of the result; shards lie in a folder beside it until it is whole.
-        shard_size: Texts of a shard.
-        rank: Number of this process; that of the process group by default, or 0.
-        world_size: Number of processes; likewise, or 1. The one that comes last should be waited for: who
-            does not find the others' shards encodes them.
+        texts: N texts; None stands for a missing text.
+        encode: Encodes a list of texts as vectors `(n, E)` in float32 on the CPU.
+        path: File `.npy` of the result; shards are kept in a folder beside it until it is complete.
+        shard_size: Number of texts per shard.
+        rank: Index of this process; that of the process group by default, or 0.
+        world_size: Number of processes; likewise, or 1. Without a process group, start the joining process last: it
+            encodes the shards that it does not find.
 
     Returns:
-        `(N, E)` in float32, mapped from `path`: the system reads what is used. Rows of missing texts are NaN.
-        Writing to it changes the copy in memory alone.
+        `(N, E)` in float32, memory-mapped from `path` (copy on write). Rows of missing texts are NaN.
 
     Raises:
-        ValueError: If there is no text at all, whose vectors would have no size.
+        ValueError: If there is no text at all.
     """
     if not path.is_file():
         group = rank is None and dist.is_available() and dist.is_initialized()
@@ -62,19 +60,19 @@ def encode_in_shards(
         for file, shard in list(shards.items())[rank or 0 :: world_size or 1]:
             _encode_shard(shard, file, encode)
         if group:
-            dist.barrier()  # now all shards are there
+            dist.barrier()  # all shards are complete
         if not group or rank == 0:
             _join(texts, shards, encode, path)
         if group:
-            dist.barrier()  # now the result is there
-            if not path.is_file():  # on this machine it is not
+            dist.barrier()  # the result is complete
+            if not path.is_file():  # written on another machine
                 _join(texts, shards, encode, path)
         shutil.rmtree(folder, ignore_errors=True)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
 def _encode_shard(texts: list[str], file: Path, encode: Callable[[list[str]], Tensor]) -> Tensor:
-    """Return the vectors of a shard, from its file if it is whole."""
+    """Return the vectors of a shard, from its file if that is complete."""
     stored = load_tensors(file)
     if stored is not None and len(stored[0].get("vectors", ())) == len(texts):
         return stored[0]["vectors"]
@@ -89,7 +87,7 @@ def _join(
     encode: Callable[[list[str]], Tensor],
     path: Path,
 ) -> None:
-    """Write the vectors of all shards in the order of the texts."""
+    """Write the vectors of all shards to one file, in the order of the texts."""
     rows: dict[str, list[int]] = {}
     missing = []
     for row, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""The words that may become descriptors: single tokens of the encoder that are plain English words."""
+"""The vocabulary of descriptors: English words that are single tokens of the encoder."""
 
 import importlib.metadata
 import json
@@ -22,7 +22,7 @@ from face_lightning.text.lexicon import (
 )
 from face_lightning.text.sentence_encoder import SentenceEncoder, TokenSource
 
-_RULES = "2"  # goes up when the same arguments come to mean other words
+_RULES = "2"  # incremented when the same arguments give other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")
 
 
@@ -45,18 +45,18 @@ class Codebook:
 
 @dataclass(frozen=True)
 class CodebookReport:
-    """How many words each filter left.
+    """Number of words after each filter.
 
     Attributes:
-        family: How the tokenizer marks whole words: "WordPiece", "SentencePiece", "byte-level BPE", ...
-        num_tokens: Entries of the tokenizer.
-        num_whole_words: Entries that are a whole word of the letters a-z, long enough.
+        family: Family of the tokenizer: "WordPiece", "SentencePiece", "byte-level BPE", ...
+        num_tokens: Size of the tokenizer's vocabulary.
+        num_whole_words: Entries that are whole words of the letters a-z, long enough.
         num_listed: Nouns and adjectives of the word list.
         num_common: Whole words that are on the word list.
-        num_extra: Whole words let in by `extra_words` alone.
-        num_blocked: Words taken out again by the blocklist.
-        num_inflected: Words taken out again because they are no base form.
-        num_unreachable: Words taken out again because the tokenizer writes them in other tokens.
+        num_extra: Whole words admitted by `extra_words` alone.
+        num_blocked: Words removed by the blocklist.
+        num_inflected: Words removed because they are not base forms.
+        num_unreachable: Words removed because the tokenizer encodes them as other tokens in running text.
         num_words: Words of the codebook.
         sources: Versions of the word list and lexicons that it was built with, or the user's own list.
     """
@@ -86,23 +86,22 @@ def build_codebook(
 ) -> tuple[Codebook, CodebookReport]:
     """Collect the words that may become descriptors.
 
-    A word is in when it is a single token of the encoder, and either a noun or adjective among the most
-    frequent English words or one of `extra_words`, and not blocked. The result is kept in the encoder's
-    `cache_dir`; the next start reads it and needs none of the sources.
+    A word is included if it is a single token of the encoder, either a noun or adjective among the most frequent
+    English words or one of `extra_words`, and not blocked. The result is cached in the encoder's `cache_dir`.
 
     Args:
-        encoder: Encoder, or files of a model, whose tokens the words have to be.
-        num_frequent: How many of the most frequent English words to look at; with `word_list`, how many
-            words to take from its top.
-        min_length: Least number of letters.
-        word_list: Own list to take the words from, see `read_word_list`; open sources by default.
+        encoder: Encoder, or files of a model, that defines the tokens.
+        num_frequent: Number of the most frequent English words to consider; with `word_list`, number of words to
+            keep from its top.
+        min_length: Minimum number of letters.
+        word_list: Own word list, see `read_word_list`; open sources by default.
         block: File of words that are never descriptors; None blocks nothing.
         extra_words: Words that need not be on the list, such as `frequent_words` of the catalogue's texts.
-        base_forms: Whether to take base forms only: "toy", and "toys" not.
+        base_forms: Whether to keep base forms only: "toy", but not "toys".
 
     Raises:
         DataError: If a file cannot be read, the tokenizer has no whole words, or none of them is left.
-        MissingDependencyError: If the open sources are wanted and not installed.
+        MissingDependencyError: If the open sources are needed and not installed.
     """
     blocklist = BLOCKLIST if block == "default" else block
     blocked = read_blocklist(blocklist) if blocklist is not None else frozenset()
@@ -138,7 +137,7 @@ def _filter_words(
     min_length: int,
     base_forms: bool,
 ) -> tuple[dict[str, int], CodebookReport]:
-    """Return the words that `build_codebook` wants with their tokens, by token, and what each filter left."""
+    """Apply the filters of `build_codebook`; returns words with their tokens, by token, and the report."""
     vocabulary: dict[str, int] = encoder.tokenizer.get_vocab()
     tokens = {word: token for word, token in whole_words(vocabulary).items() if len(word) >= min_length}
     if not tokens:
@@ -150,8 +149,8 @@ def _filter_words(
     words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(basic, key=tokens.__getitem__)})
     if not words:
         raise DataError(
-            f"word_list: none of its {len(listed)} words is a single token of {encoder.model!r}; take a "
-            "longer list, more frequent words, or another model"
+            f"word_list: expected words that are single tokens of {encoder.model!r}, got none among {len(listed)}; use "
+            "a longer list, more frequent words, or another model"
         )
     report = CodebookReport(
         family=family_of(vocabulary).name,
@@ -173,22 +172,22 @@ def load_codebook(path: Path, encoder: TokenSource | None = None) -> tuple[Codeb
 
     Args:
         path: The file, or the folder that `face vocab build` wrote it to.
-        encoder: Encoder that is to read the words; not looked at if None.
+        encoder: Encoder that the words must belong to; not checked if None.
 
     Raises:
-        DataError: If there is no such file, it is none of a codebook, or one of another model than `encoder`.
+        DataError: If the file is missing, not a codebook, or belongs to another model than `encoder`.
     """
     path = path / "codebook.safetensors" if path.is_dir() else path
     stored = _read(path)
     if stored is None:
         raise DataError(
-            f"codebook: expected a file that face vocab build wrote, got {path}; build it, or name its folder"
+            f"codebook: expected a file that face vocab build wrote, got {path}; build it, or give its folder"
         )
     codebook = stored[0]
     if encoder is not None:
         try:
             same = torch.equal(encoder.token_embeddings(codebook.token_ids), codebook.token_embeddings)
-        except (DataError, IndexError):  # it has fewer tokens
+        except (DataError, IndexError):  # the encoder has fewer tokens
             same = False
         if not same:
             raise DataError(
@@ -199,19 +198,19 @@ def load_codebook(path: Path, encoder: TokenSource | None = None) -> tuple[Codeb
 
 
 def save_codebook(path: Path, codebook: Codebook, report: CodebookReport) -> None:
-    """Write a codebook and the report of its making to one file, at once."""
+    """Write a codebook and its report to one file, atomically."""
     tensors = {"token_ids": codebook.token_ids, "token_embeddings": codebook.token_embeddings}
     words = {"words": " ".join(codebook.words), "fingerprint": codebook.fingerprint}
     save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})
 
 
 def word_vectors(encoder: SentenceEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
-    """Encode every word of the codebook as a sentence of its own, `(V, E)`; kept by the encoder's cache."""
+    """Encode every word of the codebook as a sentence of its own, `(V, E)`; cached by the encoder."""
     return encoder.encode(codebook.words, batch_size=256, progress=progress)
 
 
 def _source_versions() -> list[str]:
-    """Return which versions of the open sources are installed, without importing them."""
+    """Return the installed versions of the open sources, without importing them."""
 
     def version(name: str) -> str:
         try:
@@ -223,25 +222,25 @@ def _source_versions() -> list[str]:
 
 
 def _file_key(path: Path) -> list[str]:
-    """Return a key of a word list's content; a missing file is told later, by its reader."""
+    """Return a key of a word list's content; a missing file is reported later, by its reader."""
     return [path.suffix, file_key(path) if path.is_file() else ""]
 
 
 def _reachable(tokenizer: Any, tokens: dict[str, int]) -> list[str]:  # noqa: ANN401
-    """Return the words that running text holds as the very token that the vocabulary has for them."""
+    """Return the words that are encoded as their own token in running text."""
     if not tokens:
         return []
-    # Between other words: what stands at the beginning of a text is written in other ways by some families.
+    # Between other words, because some families encode the beginning of a text differently.
     found = tokenizer([f"a {word} a" for word in tokens], add_special_tokens=False)["input_ids"]
     return [word for (word, token), ids in zip(tokens.items(), found, strict=True) if token in ids]
 
 
 def _no_whole_words(model: str, vocabulary: dict[str, int], min_length: int) -> str:
-    """Return what to tell about a tokenizer of characters or bytes."""
+    """Return the error message for a tokenizer of characters or bytes."""
     entries = ", ".join(repr(entry) for entry in sorted(vocabulary, key=lambda entry: (-len(entry), entry))[:4])
     return (
         f"model: expected a tokenizer with whole words of at least {min_length} letters a-z, got {len(vocabulary)} "
-        f"entries without any in {model!r} (such as {entries}); take a model with a WordPiece, SentencePiece or "
+        f"entries without any in {model!r} (such as {entries}); use a model with a WordPiece, SentencePiece or "
         "byte-level BPE vocabulary"
     )
 
@@ -252,7 +251,7 @@ def _fingerprint(words: Iterable[str], embeddings: Tensor) -> str:
 
 
 def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
-    """Read a codebook written by `save_codebook`; None where there is none."""
+    """Read a codebook written by `save_codebook`; None if there is none."""
     stored = load_tensors(path)
     if stored is None or not {"words", "fingerprint", "report"} <= stored[1].keys():
         return None

@@ -64,10 +64,10 @@ def test_templates_write_and_list_who_has_no_facts(
     assert len(found) == 6
     assert found["item", "a"] == {"kind": "item", "id": "a", "text": "Film 0, drama movie.", "error": None}
     assert found["item", "d"]["text"] is None
-    assert found["item", "d"]["error"].startswith("nothing is known")
+    assert found["item", "d"]["error"].startswith("no facts")
     shown = capsys.readouterr()
     assert "5 summaries of 6 entities" in shown.out
-    assert "no summary of item d: nothing is known" in shown.err
+    assert "no summary of item d: no facts" in shown.err
     assert "0 where the writer failed (run again to try these again), 1 of which nothing is known" in shown.err
     data = InteractionDataModule(RLMRecFolder(folder, "movie"), summaries=tmp_path / "out.jsonl")
     assert data.profiles.item_texts[0] == "Film 0, drama movie."
@@ -81,8 +81,8 @@ def test_a_server_writes_and_its_texts_reach_training(
     assert summarize(*arguments) == 0
     assert [line["text"] for line in written(tmp_path).values()].count(GOOD) == 5
     assert "50 tokens read, 15 written" in capsys.readouterr().out
-    told = {body["messages"][1]["content"] for body in server.bodies}
-    of_users = [text for text in told if "The user chose" in text]
+    prompts = {body["messages"][1]["content"] for body in server.bodies}
+    of_users = [text for text in prompts if "The user chose" in text]
     assert len(of_users) == 2
     assert not any("Film 0" in text and "Film 2" in text for text in of_users)  # user 1 tests on film 0
     assert summarize(*arguments) == 0
@@ -104,7 +104,7 @@ def test_an_entity_that_fails_is_listed(
     assert summarize(*common, "--kinds", '["item"]', "--limit", "2") == 1
     line = written(tmp_path)["item", "b"]
     assert line["text"] is None
-    assert line["error"] == "no JSON object: 'garbage' (2 tries)"
+    assert line["error"] == "no JSON object: 'garbage' (2 attempts)"
     assert "no summary of item b: no JSON object" in capsys.readouterr().err
     assert len(written(tmp_path)) == 2
 
@@ -112,17 +112,17 @@ def test_an_entity_that_fails_is_listed(
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        ((429, b"busy", {"Retry-After": "0"}), "the first failed with: status 429: busy (2 tries)"),
-        ((500, b"", {}), "status 500 (2 tries)"),
-        ((200, b"garbage", {}), "expected a chat completion, got 'garbage' (2 tries)"),
-        ((200, b"", {}), "an empty reply (2 tries)"),
+        ((429, b"busy", {"Retry-After": "0"}), "the first failed with: status 429: busy (2 attempts)"),
+        ((500, b"", {}), "status 500 (2 attempts)"),
+        ((200, b"garbage", {}), "expected a chat completion, got 'garbage' (2 attempts)"),
+        ((200, b"", {}), "an empty reply (2 attempts)"),
         ((0, b"", {}), "no reply from http"),
         ((401, b"", {}), "status 401; check the key"),
         ((404, b"", {}), "status 404; check --url"),
     ],
     ids=str,
 )
-def test_a_server_that_gives_nothing_is_told_in_one_line(
+def test_a_server_that_gives_nothing_is_reported_in_one_line(
     summarize: Callable[..., int],
     tmp_path: Path,
     serve: Callable[..., Any],
@@ -152,13 +152,13 @@ def test_a_server_that_gives_nothing_is_told_in_one_line(
         (["--writer", "local", "--model", "no/such-model"], "cannot be loaded"),
         (["--writer", "poet"], "writer"),
         (["--limit", "0"], "limit: expected at least 1"),
-        (["--domain", "film"], "domain must be one of"),
+        (["--domain", "film"], "domain: expected one of"),
         (["--out", "none/out.jsonl"], "out: expected a file in a folder that exists"),
         (["--data.reader.init_args.root", "none"], "none is none"),
     ],
     ids=str,
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     summarize: Callable[..., int],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -193,7 +193,7 @@ def test_a_dry_run_asks_nothing(summarize: Callable[..., int], tmp_path: Path, c
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_an_interruption_is_told_and_costs_nothing(
+def test_an_interruption_is_reported_and_costs_nothing(
     summarize: Callable[..., int],
     tmp_path: Path,
     serve: Callable[..., Any],

@@ -50,11 +50,11 @@ def test_a_codebook_with_its_report(
     codebook, report = load_codebook(tmp_path / "out" / "codebook.safetensors")
     assert codebook.words == ("toy", "toys", "dragon", "war", "anime")
     assert (tmp_path / "out" / "words.txt").read_text().split() == list(codebook.words)
-    told = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (told["num_words"], told["num_extra"], told["family"]) == (report.num_words, 1, "WordPiece")
-    assert (told["coverage"]["num_words"], told["coverage"]["num_covered"]) == (4, 3)
-    assert told["coverage"]["missing"] == [["samurai", 1]]
-    assert told["near_duplicates"]["num_inflections"] == 1
+    saved = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (saved["num_words"], saved["num_extra"], saved["family"]) == (report.num_words, 1, "WordPiece")
+    assert (saved["coverage"]["num_words"], saved["coverage"]["num_covered"]) == (4, 3)
+    assert saved["coverage"]["missing"] == [["samurai", 1]]
+    assert saved["near_duplicates"]["num_inflections"] == 1
     shown = capsys.readouterr().out
     assert "3 of 4 are covered, 80.0% of their occurrences in 4 texts" in shown
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -74,12 +74,12 @@ def test_base_forms_and_lengths(build: Callable[..., int], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda model: (model / "model-00001-of-00001.safetensors").unlink(), "get that shard"),
+        (lambda model: (model / "model-00001-of-00001.safetensors").unlink(), "download that shard"),
         (lambda model: [path.unlink() for path in model.glob("model*")], "expected a safetensors file"),
         (lambda model: [path.unlink() for path in model.glob("tok*")], "its folder needs tokenizer.json"),
     ],
 )
-def test_a_model_that_lacks_a_part_is_told_in_one_line(
+def test_a_model_that_lacks_a_part_is_reported_in_one_line(
     build: Callable[..., int],
     model: Path,
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_a_model_that_lacks_a_part_is_told_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_tokenizer_without_whole_words_is_told_in_one_line(
+def test_a_tokenizer_without_whole_words_is_reported_in_one_line(
     build: Callable[..., int], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tokenizers import Tokenizer, models
@@ -122,7 +122,7 @@ def test_a_tokenizer_without_whole_words_is_told_in_one_line(
         (["--num_frequent", "many"], "invalid int value"),
     ],
 )
-def test_bad_arguments_are_told_in_one_line(
+def test_bad_arguments_are_reported_in_one_line(
     build: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert build(*arguments) == 2

@@ -174,7 +174,7 @@ def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
     assert "leave --core out" in run(capsys, rlmrec_folder, "--out", tmp_path / "other", "--core", 3)[2]
 
 
-def test_many_blocks_are_one_file_and_progress_is_told(tmp_path, monkeypatch):
+def test_many_blocks_are_one_file_and_progress_is_reported(tmp_path, monkeypatch):
     """Ids are numbered across blocks that are parsed one after the other."""
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 400, 30_000), rng.integers(0, 300, 30_000)

@@ -64,10 +64,10 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_mistakes_in_one_line(name, tmp_path, capsys):
-    content, options, told = BAD[name]
+    content, options, message = BAD[name]
     path = tmp_path / "clicks.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert told in refused(capsys, tmp_path, path, *options)
+    assert message in refused(capsys, tmp_path, path, *options)
 
 
 def test_damaged_parquet_and_gzip(tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_full_disk_keeps_what_was_there(clicks, tmp_path, capsys, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
 
 
-def test_damage_to_a_prepared_folder_is_told(clicks, tmp_path, capsys):
+def test_damage_to_a_prepared_folder_is_reported(clicks, tmp_path, capsys):
     out = tmp_path / "mine"
     assert run(capsys, clicks, "--out", out)[0] == 0
     pristine = {path.name: path.read_bytes() for path in out.iterdir()}

@@ -115,14 +115,14 @@ def test_readers_stand_in_configurations(clicks, tmp_path):
             "domain": "movie",
         },
     }
-    told = tmp_path / "told.jsonl"
+    summaries = tmp_path / "summaries.jsonl"
     for reader, code in (
         (file, 0),
         ({"class_path": "PreparedFolder", "init_args": {"root": str(tmp_path / "mine")}}, 2),
     ):
-        arguments = ["summarize", "--out", str(told), "--cache_dir", str(tmp_path / "cache")]
+        arguments = ["summarize", "--out", str(summaries), "--cache_dir", str(tmp_path / "cache")]
         assert main([*arguments, "--data.reader", json.dumps(reader)]) == code  # 2: nobody has a text
-    texts = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, told.read_text().splitlines())}
+    texts = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, summaries.read_text().splitlines())}
     assert "Alien" in texts["item", "9"]
     assert texts["item", "0"] is None
 
@@ -137,19 +137,19 @@ def test_written_texts_come_before_templates(clicks, tmp_path):
     assert "spoilt" not in " ".join(map(str, profiles.user_texts))
 
 
-def test_users_are_told_by_training_items_alone(clicks, tmp_path):
+def test_users_are_described_by_training_items_alone(clicks, tmp_path):
     """Metadata of an item change the texts of those users only who trained on it."""
     everything = [{"item_id": i, "title": f"film {i}", "tags": [f"tag {i}"]} for i in (*range(6), 9)]
     plain = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "a.jsonl", everything)).read()
     train = plain.interactions.train
-    everybody_told = set()
+    all_affected = set()
     for item, original in enumerate(plain.interactions.item_ids.tolist()):
         marked = [dict(r, tags=["marked"], title="marked") if str(r["item_id"]) == original else r for r in everything]
         texts = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "b.jsonl", marked)).read().profiles.user_texts
-        told = {user for user, text in enumerate(texts) if "marked" in str(text)}
-        everybody_told |= told
-        assert told <= set(train.tocsc()[:, [item]].nonzero()[0].tolist()), original
-    assert everybody_told == set(range(4))
+        affected = {user for user, text in enumerate(texts) if "marked" in str(text)}
+        all_affected |= affected
+        assert affected <= set(train.tocsc()[:, [item]].nonzero()[0].tolist()), original
+    assert all_affected == set(range(4))
 
 
 def test_users_metadata_tell_no_item_outside_training(clicks, tmp_path):
@@ -159,8 +159,8 @@ def test_users_metadata_tell_no_item_outside_training(clicks, tmp_path):
     fields = ("titles", "favourites", "items", "authors", "tags", "profile", "history", "clicked", "item_ids")
     users = [{"user_id": f"u{u}", "occupation": "nurse", **dict.fromkeys(fields, named)} for u in range(4)]
     out, texts = tmp_path / "mine", tmp_path / "texts.jsonl"
-    told = ["--item_metadata", str(items), "--user_metadata", str(jsonl(tmp_path / "users.jsonl", users))]
-    assert main(["data", "import", str(clicks), "--out", str(out), "--domain", "movie", "--quiet", *told]) == 0
+    metadata = ["--item_metadata", str(items), "--user_metadata", str(jsonl(tmp_path / "users.jsonl", users))]
+    assert main(["data", "import", str(clicks), "--out", str(out), "--domain", "movie", "--quiet", *metadata]) == 0
     reader = ["--data.reader", "PreparedFolder", "--data.reader.init_args.root", str(out)]
     assert main(["summarize", *reader, "--out", str(texts), "--cache_dir", str(tmp_path / "cache")]) == 0
     written = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, texts.read_text().splitlines())}
@@ -212,7 +212,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_mistakes_in_one_line(case, clicks, tmp_path, capsys):
-    name, content, options, told = BAD[case]
+    name, content, options, message = BAD[case]
     arguments = ["data", "import", str(clicks), "--out", str(tmp_path / "mine"), *options]
     if name is not None:
         path = tmp_path / name
@@ -222,7 +222,7 @@ def test_mistakes_in_one_line(case, clicks, tmp_path, capsys):
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)
-    assert told in printed.err
+    assert message in printed.err
     assert sorted(tmp_path.iterdir()) == before
 
 

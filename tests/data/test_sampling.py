@@ -118,7 +118,7 @@ def test_every_usable_pair_comes_once_an_epoch_with_a_true_negative(
     assert len(usable) - len(came) < world_size, "no more is left out than cannot feed every rank"
 
 
-def test_nothing_to_train_on_is_told() -> None:
+def test_nothing_to_train_on_is_reported() -> None:
     with pytest.raises(DataError, match="train has 0 interactions"):
         TrainingLoader(sp.csr_array(np.ones((2, 3), dtype=np.float32)), batch_size=4)
 

@@ -41,17 +41,17 @@ SPLITS = st.lists(st.integers(0, 3), min_size=NUM_USERS * NUM_ITEMS, max_size=NU
 
 
 @given(SPLITS, st.booleans())
-def test_users_are_told_by_training_items_alone(splits, with_facts):
+def test_users_are_reported_by_training_items_alone(splits, with_facts):
     """What a prompt says of a user names no validation or test item, and is the same without these splits."""
     data = dataset(splits)
     if not with_facts:
         data = replace(data, profiles=replace(data.profiles, facts=None))
     train = data.interactions.train
     for user, request in enumerate(summary_requests(data, ["user"])):
-        told = Prompts("book").facts(request) + str(TemplateSummaries("book").key(request)) + str(request.fields)
+        facts = Prompts("book").facts(request) + str(TemplateSummaries("book").key(request)) + str(request.fields)
         chosen = set(train.indices[train.indptr[user] : train.indptr[user + 1]].tolist())
         for item in set(range(NUM_ITEMS)) - chosen:
-            assert not any(f"{word}{item}x" in told for word in ("Title", "Words", "Author"))
+            assert not any(f"{word}{item}x" in facts for word in ("Title", "Words", "Author"))
     blind = dataset([0 if split == 0 else 3 for split in splits])
     if not with_facts:
         blind = replace(blind, profiles=replace(blind.profiles, facts=None))
@@ -110,7 +110,7 @@ def test_summaries_take_the_place_of_texts(tmp_path):
     assert (bare.item_texts[1], bare.item_texts[2]) == ("Né à Paris.", None)
 
 
-def test_summaries_of_another_data_set_are_told(tmp_path):
+def test_summaries_of_another_data_set_are_reported(tmp_path):
     path = tmp_path / "s.jsonl"
     write_summary_file(path, [Request("item", "other", {})], [Summary("A text.")])
     with pytest.raises(DataError, match=r"expected original ids of x in .*, got none of 1"):
@@ -130,14 +130,14 @@ def test_summaries_of_another_data_set_are_told(tmp_path):
         '{"kind": "item", "id": "1", "text": 1}',
     ],
 )
-def test_a_bad_line_is_told_by_its_number(tmp_path, line):
+def test_a_bad_line_is_reported_by_its_number(tmp_path, line):
     path = tmp_path / "s.jsonl"
     path.write_text(f'{{"kind": "item", "id": "1", "text": "a"}}\n\n{line}\n')
     with pytest.raises(DataError, match=r"expected kind \(user or item\), id and text in .*, line 3, got"):
         read_summary_file(path)
 
 
-def test_a_file_that_is_none_is_told(tmp_path):
+def test_a_file_that_is_none_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"summaries: cannot read .*FileNotFoundError"):
         read_summary_file(tmp_path / "none.jsonl")
     (tmp_path / "s.jsonl").write_bytes(b"\xff\xfe")

@@ -132,7 +132,7 @@ def test_codebook_and_encoder_of_one_sharded_model(make_language_model: Callable
     assert torch.equal(codebook.token_embeddings, weight[codebook.token_ids])
 
 
-def test_a_folder_without_weights_is_told_in_one_line(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_reported_in_one_line(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(make_vocabulary("bytelevel"), folder)
     (folder / "model.safetensors").unlink()

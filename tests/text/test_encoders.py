@@ -39,7 +39,7 @@ def test_model_names_resolve_to_folders_where_there_are_any(tmp_path: Path) -> N
     assert resolve_model("sentence-transformers/all-MiniLM-L6-v2") == bundled
 
 
-def test_an_unknown_precision_is_told(tiny_model: Path) -> None:
+def test_an_unknown_precision_is_reported(tiny_model: Path) -> None:
     with pytest.raises(
         ConfigurationError, match="pooling: expected one of 'auto', 'mean', 'cls', 'lasttoken', got 'sum'"
     ):
@@ -48,7 +48,7 @@ def test_an_unknown_precision_is_told(tiny_model: Path) -> None:
         TextEncoder(str(tiny_model), precision="float8")  # type: ignore[arg-type]
 
 
-def test_a_folder_without_a_model_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported_in_one_line(tmp_path: Path) -> None:
     encoder = TextEncoder(str(tmp_path), cache_dir=tmp_path / "cache")
     with pytest.raises(DataError, match=r"model: .* cannot be loaded") as caught:
         encoder.encode(["a"])
@@ -200,9 +200,9 @@ def test_descriptors_are_encoded_outside_autocast(encoder: TextEncoder) -> None:
         assert torch.equal(encoder.encode_descriptors(words, prompts, ids), expected)
 
 
-def test_sentences_longer_than_the_model_reads_are_told(encoder: TextEncoder) -> None:
+def test_sentences_longer_than_the_model_reads_are_reported(encoder: TextEncoder) -> None:
     words = torch.zeros(1, 20, 16)
-    with pytest.raises(ConfigurationError, match="at most 24 tokens, got 25 with 20 descriptors"):
+    with pytest.raises(ConfigurationError, match="at most 24 tokens, the model's maximum, got 25 with 20 descriptors"):
         encoder.encode_descriptors(words, [encoder.prompt(SHORT)], torch.tensor([0]))
 
 

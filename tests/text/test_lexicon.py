@@ -74,7 +74,7 @@ def test_words_frequent_in_the_texts_are_their_own_nouns() -> None:
         None,
         "Quiet.",
     ]
-    # "movie" stands in 4 of 5 texts; "anime" counts once a text; "somehow" is an adverb; "new" a stop word;
+    # "movie" occurs in 4 of 5 texts; "anime" counts once per text; "somehow" is an adverb; "new" a stop word;
     # "Dracula" is written as a name; "thrills" is a verb or noun: the sources leave it in.
     assert frequent_words(texts, 2) == ["anime", "thriller", "thrills"]
     assert frequent_words(texts, 2, max_share=1.0) == ["movie", "anime", "thriller", "thrills"]
@@ -111,13 +111,13 @@ def test_own_lists_are_read(tmp_path: Path, name: str, content: str, expected: l
         ("missing.txt", None, "cannot read .* UTF-8"),
         ("latin.txt", "caf\xe9".encode("latin-1"), "cannot read .* UTF-8"),
         ("w.ods", b"PK", "expected a file .csv, .tsv, .xlsx or .txt, got .* export the list as CSV"),
-        ("w.csv", b"lemma,freq\ntime,1\n", "needs the columns word and PoS"),
-        ("empty.csv", b"", "needs the columns word and PoS"),
-        ("verbs.csv", b"word,PoS\nmake,v\n", "holds no word"),
-        ("w.txt", b"it\n42\n", "holds no word of at least 3 letters"),
+        ("w.csv", b"lemma,freq\ntime,1\n", "expected the columns word and PoS"),
+        ("empty.csv", b"", "expected the columns word and PoS"),
+        ("verbs.csv", b"word,PoS\nmake,v\n", "expected words of at least 3 letters"),
+        ("w.txt", b"it\n42\n", "expected words of at least 3 letters a-z, got none"),
     ],
 )
-def test_bad_lists_are_told_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_bad_lists_are_reported_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)

@@ -46,7 +46,7 @@ def test_cells_are_text_and_empty_rows_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_sheet_without_the_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"needs the columns word and PoS, its first line is 'rank, time'"):
+    with pytest.raises(DataError, match=r"expected the columns word and PoS in .*, got the first line 'rank, time'"):
         read_word_list(write(tmp_path / "a.xlsx", [("rank", "time")]))
 
 

@@ -67,7 +67,7 @@ def test_nothing_known_is_none_in_every_domain(domain, entity):
 
 def test_unknown_domain_lists_the_known_ones():
     with pytest.raises(
-        ConfigurationError, match="domain must be one of book, game, item, movie, restaurant, but is 'film'"
+        ConfigurationError, match="domain: expected one of book, game, item, movie, restaurant, got 'film'"
     ):
         TemplateWriter("film")
 

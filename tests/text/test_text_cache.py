@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     assert load_tensors(path) == ({"x": torch.ones(1)}, {})
 
 
-def test_large_files_are_told_apart_by_size_ends_and_samples(tmp_path: Path) -> None:
+def test_large_files_are_reported_apart_by_size_ends_and_samples(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     size = 9 * 2**20
 

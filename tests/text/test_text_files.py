@@ -14,18 +14,18 @@ def test_objects_and_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "1", "{}", '{"text": 1}', "[" * 100_000])
-def test_a_bad_line_is_told_by_its_number(tmp_path: Path, line: str) -> None:
+def test_a_bad_line_is_reported_by_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"text": "x"}}\n{line}\n')
     with pytest.raises(DataError, match=r'the field "text" in .*, line 2, got'):
         read_texts(path)
 
 
-def test_files_that_are_no_texts_are_told(tmp_path: Path) -> None:
+def test_files_that_are_no_texts_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*FileNotFoundError"):
         read_texts(tmp_path / "none.txt")
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(DataError, match="UnicodeDecodeError"):
         read_texts(tmp_path / "a.txt")
-    with pytest.raises(DataError, match=r"expected a file \.jsonl or \.txt"):
+    with pytest.raises(DataError, match=r"expected a \.jsonl or \.txt file"):
         read_texts(tmp_path / "a.csv")

@@ -92,7 +92,7 @@ def test_only_the_shard_with_the_table_is_needed(tmp_path: Path) -> None:
     assert table is not None
     assert torch.equal(table.rows(torch.arange(50)), TABLE)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(DataError, match=r"names model-00002-of-00002.safetensors .* get that shard"):
+    with pytest.raises(DataError, match=r"expected model-00002-of-00002.safetensors .* download that shard"):
         TokenTable.find(tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_the_key_is_of_the_table_alone(tmp_path: Path) -> None:
     assert TokenTable.find(tmp_path).identity != key  # type: ignore[union-attr]
 
 
-def test_a_token_without_a_row_is_told(tmp_path: Path) -> None:
+def test_a_token_without_a_row_is_reported(tmp_path: Path) -> None:
     table = TokenTable.find(shard(tmp_path))
     assert table is not None
     with pytest.raises(
@@ -121,16 +121,16 @@ def test_a_token_without_a_row_is_told(tmp_path: Path) -> None:
         ("{}", "expected a weight_map"),
         ("[]", "expected a weight_map"),
         ('{"weight_map": [1]}', "expected a weight_map"),
-        ('{"weight_map": {"model.embed_tokens.weight": "../../etc/passwd"}}', "names passwd .* no such file"),
+        ('{"weight_map": {"model.embed_tokens.weight": "../../etc/passwd"}}', "expected passwd .* no such file"),
     ],
 )
-def test_a_damaged_index_is_told(tmp_path: Path, content: str, message: str) -> None:
+def test_a_damaged_index_is_reported(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(content)
     with pytest.raises(DataError, match=message):
         TokenTable.find(tmp_path)
 
 
-def test_damaged_and_quantized_weights_are_told(tmp_path: Path) -> None:
+def test_damaged_and_quantized_weights_are_reported(tmp_path: Path) -> None:
     save_file({"wte.weight": torch.ones(4, 2, dtype=torch.int8)}, tmp_path / "model.safetensors")
     with pytest.raises(DataError, match=r"floating-point numbers, got I8 of shape \[4, 2\]"):
         TokenTable.find(tmp_path)
@@ -139,7 +139,7 @@ def test_damaged_and_quantized_weights_are_told(tmp_path: Path) -> None:
         TokenTable.find(tmp_path)
 
 
-def test_a_folder_without_safetensors_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_safetensors_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected a safetensors file .* got no weights; save .* with save_pretrained"):
         VocabularyFiles(str(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(b"never read")
@@ -147,7 +147,7 @@ def test_a_folder_without_safetensors_is_told(tmp_path: Path) -> None:
         VocabularyFiles(str(tmp_path))
 
 
-def test_a_folder_without_tokenizer_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_tokenizer_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the tokenizer of .* cannot be loaded"):
         _ = VocabularyFiles(str(shard(tmp_path))).tokenizer
 

@@ -60,9 +60,9 @@ def test_shorter_words_are_let_in_on_demand(encoder: TextEncoder, word_list: Pat
     assert build_codebook(encoder, word_list=word_list, min_length=1, num_frequent=1)[0].words == ("a",)
 
 
-def test_a_list_that_meets_no_token_is_told(encoder: TextEncoder, word_list: Path) -> None:
+def test_a_list_that_meets_no_token_is_reported(encoder: TextEncoder, word_list: Path) -> None:
     word_list.write_text("elephant\n", encoding="utf-8")
-    with pytest.raises(DataError, match="none of its 1 words is a single token"):
+    with pytest.raises(DataError, match=r"expected words that are single tokens of .*, got none among 1"):
         build_codebook(encoder, word_list=word_list)
     word_list.unlink()
     with pytest.raises(DataError, match="word_list: cannot read"):
@@ -157,10 +157,10 @@ def test_a_word_that_the_tokenizer_writes_in_other_tokens_is_left_out(
 
 
 @pytest.mark.parametrize("family", ["characters", "bytes"])
-def test_a_tokenizer_without_whole_words_is_told(
+def test_a_tokenizer_without_whole_words_is_reported(
     make_vocabulary: Callable[..., Path], tmp_path: Path, family: str
 ) -> None:
-    with pytest.raises(DataError, match=r"expected a tokenizer with whole words .* take a model with a WordPiece"):
+    with pytest.raises(DataError, match=r"expected a tokenizer with whole words .* use a model with a WordPiece"):
         build_codebook(VocabularyFiles(str(make_vocabulary(family)), tmp_path))
 
 

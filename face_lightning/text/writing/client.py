@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible server, repeated as politely as the server asks."""
+"""Client of an OpenAI-compatible server, with retries and rate limits."""
 
 import http.client
 import json
@@ -16,19 +16,19 @@ from urllib.parse import urlsplit
 from face_lightning.errors import ConfigurationError
 
 _Result = TypeVar("_Result")
-_MOST_BYTES = 10_000_000  # of a reply
-_LONGEST_WAIT = 120.0  # seconds between two tries, whatever the server asks for
+_MAX_REPLY_BYTES = 10_000_000
+_MAX_WAIT = 120.0  # seconds between two tries, whatever the server asks for
 
 
 class GiveUpError(Exception):
-    """A request that failed for good, or too often; says why."""
+    """A request failed permanently, or too often; the message is the reason."""
 
 
 class RetryError(Exception):
-    """A reply that another try may mend; says why.
+    """A request failed and may succeed when repeated; the message is the reason.
 
     Attributes:
-        wait: Seconds that the server asks to wait; None where it does not say.
+        wait: Seconds that the server asks to wait; None if it does not say.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -38,12 +38,12 @@ class RetryError(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a chat model answered.
+    """Reply of a chat model.
 
     Attributes:
-        content: The answer; None where the reply holds none.
-        prompt_tokens: Tokens that the model read, 0 where the server does not say.
-        completion_tokens: Tokens that it wrote, likewise.
+        content: The answer; None if the reply has none.
+        prompt_tokens: Tokens of the prompt; 0 if the server does not say.
+        completion_tokens: Tokens of the answer; likewise.
     """
 
     content: object
@@ -51,11 +51,11 @@ class Reply:
     completion_tokens: int
 
 
-class Pace:
-    """Spaces requests of many threads evenly, and lets all of them wait when the server asks for it.
+class RateLimiter:
+    """Spaces the requests of all threads evenly, and pauses them when the server asks for it.
 
     Args:
-        per_minute: Most requests a minute; no limit if None.
+        per_minute: Maximum number of requests per minute; no limit if None.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -64,31 +64,31 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self, stop: threading.Event) -> None:
-        """Return when it is the caller's turn, or at once when `stop` is set."""
+        """Block until the caller may send a request, or until `stop` is set."""
         with self._lock:
             turn = max(self._next, time.monotonic())
             self._next = turn + self._interval
         stop.wait(max(0.0, turn - time.monotonic()))
 
-    def hold(self, seconds: float) -> None:
-        """Let nobody start a request in the next `seconds`."""
+    def pause(self, seconds: float) -> None:
+        """Start no request in the next `seconds`."""
         with self._lock:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
 class ChatClient:
-    """Sends chats to `{url}/chat/completions`.
+    """Sends requests to `{url}/chat/completions`.
 
     Args:
         url: Address of the server's API, such as http://localhost:8000/v1.
-        api_key: Key sent as a bearer token; none if None.
+        api_key: Bearer token; not sent if None.
         timeout: Seconds to wait for a reply.
-        retries: Further tries after a failed one.
-        backoff: Seconds before the second try; each later wait is twice as long.
-        per_minute: Most requests a minute; no limit if None.
+        retries: Number of retries of a failed request.
+        backoff: Seconds before the first retry; doubled for each later one.
+        per_minute: Maximum number of requests per minute; no limit if None.
 
     Raises:
-        ConfigurationError: If the address is none of http or https.
+        ConfigurationError: If the address does not start with http or https.
     """
 
     def __init__(
@@ -110,23 +110,23 @@ class ChatClient:
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
-        self._pace = Pace(per_minute)
+        self._limiter = RateLimiter(per_minute)
         self._opener = urllib.request.build_opener(_NoRedirect)
         self.stop = threading.Event()
 
     def ask(self, body: Mapping[str, Any], read: Callable[[Reply], _Result]) -> _Result:
-        """Send a chat until a reply can be read.
+        """Send a request until its reply can be read.
 
         Args:
             body: The request.
-            read: Makes a result of a reply; raises `RetryError` where another try may mend it.
+            read: Converts a reply to a result; raises `RetryError` to repeat the request.
 
         Raises:
-            GiveUpError: If the server refuses this request, or all tries fail.
-            ConfigurationError: If the server refuses every such request: wrong key, model or address.
+            GiveUpError: If the server rejects this request, or all attempts fail.
+            ConfigurationError: If the server would reject every request: wrong key, model or address.
         """
         for attempt in range(self._retries + 1):
-            self._pace.wait(self.stop)
+            self._limiter.wait(self.stop)
             if self.stop.is_set():
                 raise GiveUpError("stopped")
             try:
@@ -135,50 +135,50 @@ class ChatClient:
                 last = error
             wait = self._backoff * 2**attempt * random.uniform(0.75, 1.25)
             if last.wait is not None:
-                wait = max(wait, min(last.wait, _LONGEST_WAIT))
-                self._pace.hold(wait)  # the server is busy, not this request wrong
+                wait = max(wait, min(last.wait, _MAX_WAIT))
+                self._limiter.pause(wait)  # the server is busy
             elif attempt < self._retries:
-                self.stop.wait(min(wait, _LONGEST_WAIT))
-        raise GiveUpError(f"{last} ({self._retries + 1} tries)")
+                self.stop.wait(min(wait, _MAX_WAIT))
+        raise GiveUpError(f"{last} ({self._retries + 1} attempts)")
 
     def _send(self, body: Mapping[str, Any]) -> Reply:
-        """Send a chat once."""
+        """Send a request once."""
         request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                data = response.read(_MOST_BYTES + 1)
+                data = response.read(_MAX_REPLY_BYTES + 1)
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refused(error) from error
+                raise self._status_error(error) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise RetryError(f"no reply from {self._url} ({type(error).__name__}: {reason!s:.80})") from error
-        if len(data) > _MOST_BYTES:
-            raise RetryError(f"a reply of more than {_MOST_BYTES:,} bytes")
+        if len(data) > _MAX_REPLY_BYTES:
+            raise RetryError(f"a reply of more than {_MAX_REPLY_BYTES:,} bytes")
         return _read_reply(data)
 
-    def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        """Tell what to make of a status that is no success."""
-        told = _message(error)
+    def _status_error(self, error: urllib.error.HTTPError) -> Exception:
+        """Return the exception for an HTTP status other than success."""
+        detail = _error_detail(error)
         if error.code in (408, 409, 425, 429) or error.code >= 500:
-            return RetryError(f"status {error.code}{told}", _seconds(error.headers.get("Retry-After"), error.code))
-        if error.code in (400, 413, 422):  # this chat is wrong, such as too long; others may be right
-            return GiveUpError(f"status {error.code}{told}")
-        cure = "check the key" if error.code in (401, 403) else "check --url (it mostly ends in /v1) and --model"
-        return ConfigurationError(f"url: expected {self._url} to answer, got status {error.code}{told}; {cure}")
+            return RetryError(f"status {error.code}{detail}", _seconds(error.headers.get("Retry-After"), error.code))
+        if error.code in (400, 413, 422):  # wrong for this request, e.g. too long; others may succeed
+            return GiveUpError(f"status {error.code}{detail}")
+        cure = "check the key" if error.code in (401, 403) else "check --url (it usually ends in /v1) and --model"
+        return ConfigurationError(f"url: expected {self._url} to answer, got status {error.code}{detail}; {cure}")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would carry the key to another server."""
+    """Does not follow redirects, which would send the key to another server."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:
-        """Refuse."""
+        """Do not redirect."""
 
 
 def _read_reply(data: bytes) -> Reply:
-    """Return what a reply says; garbage may be mended by another try."""
+    """Parse a reply; a malformed one may be retried."""
     try:
         value = json.loads(data)
         content = value["choices"][0]["message"]["content"]
@@ -191,18 +191,18 @@ def _read_reply(data: bytes) -> Reply:
     return Reply(content, prompt, completion)
 
 
-def _message(error: urllib.error.HTTPError) -> str:
-    """Return what the server says of an error, in a few words."""
+def _error_detail(error: urllib.error.HTTPError) -> str:
+    """Return the server's description of an error, shortened."""
     try:
         text = error.read(10_000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
-    text = " ".join((_told(text) or text).split())
+    text = " ".join((_error_message(text) or text).split())
     return f": {text:.120}" if text else ""
 
 
-def _told(text: str) -> str | None:
-    """Return the message of an error in the usual JSON form, None where it has another."""
+def _error_message(text: str) -> str | None:
+    """Return the message of an error in the usual JSON form; None for other forms."""
     try:
         value = json.loads(text)
         found = value["error"]["message"] if isinstance(value.get("error"), dict) else value.get("error")
@@ -212,7 +212,7 @@ def _told(text: str) -> str | None:
 
 
 def _seconds(retry_after: str | None, status: int) -> float | None:
-    """Return how long a server asks to wait; a date counts as not said."""
+    """Return the seconds that a server asks to wait; dates are not supported."""
     try:
         return max(0.0, float(retry_after or ""))
     except ValueError:

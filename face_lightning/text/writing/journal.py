@@ -1,4 +1,4 @@
-"""Summaries on disk, line by line as they get ready, so that an interrupted run goes on where it stopped."""
+"""Summaries on disk, appended line by line, so that an interrupted run continues where it stopped."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from face_lightning.text.writing.writer import Summary
 
 
 class Journal:
-    """Summaries of one writer with one prompt, by the key of what they depend on.
+    """Summaries of one writer with one prompt, by the key of their inputs.
 
-    Failures are not kept: the next run tries them again.
+    Failures are not recorded: the next run tries them again.
 
     Args:
-        path: JSONL file; made with its folder where there is none.
+        path: JSONL file; created with its folder if missing.
 
     Raises:
         DataError: If the file cannot be read.
@@ -34,11 +34,11 @@ class Journal:
                 ) from error
             for line in lines:
                 entry = _entry(line)
-                if entry is not None:  # a line that a crash cut off is written anew
+                if entry is not None:  # a line that a crash truncated is written again
                     self._known[entry[0]] = entry[1]
 
     def __enter__(self) -> Self:
-        """Open the file for what is added."""
+        """Open the file for appending."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         broken = self.path.is_file() and self.path.stat().st_size > 0 and not _ends_with_newline(self.path)
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
@@ -54,14 +54,14 @@ class Journal:
             self._file.close()
 
     def get(self, key: str) -> Summary | None:
-        """Return the summary of a key; None where there is none yet."""
+        """Return the summary of a key; None if there is none yet."""
         return self._known.get(key)
 
     def add(self, key: str, summary: Summary) -> None:
         """Append a summary; it is on disk when this returns.
 
         Raises:
-            DataError: If it cannot be written, as on a full disk; what came before is kept.
+            DataError: If it cannot be written, e.g. because the disk is full; earlier lines are kept.
         """
         if self._file is None or summary.text is None:
             raise ValueError("expected an open journal and a summary with a text")
@@ -76,14 +76,14 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise DataError(
-                f"cache_dir: cannot write {self.path} ({error.strerror}); make room and run again, what is written "
-                "is kept"
+                f"cache_dir: cannot write {self.path} ({error.strerror}); make room and run again, summaries written "
+                "so far are kept"
             ) from error
         self._known[key] = summary
 
 
 def _entry(line: bytes) -> tuple[str, Summary] | None:
-    """Return key and summary of a line; None for one that is none."""
+    """Return key and summary of a line; None for a malformed line."""
     try:
         entry = json.loads(line)
         key, text, *counts = (entry[name] for name in ("key", "text", "prompt_tokens", "completion_tokens"))

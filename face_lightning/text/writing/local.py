@@ -1,4 +1,4 @@
-"""Summaries by a language model on this machine, through transformers."""
+"""Summaries by a local language model, through transformers."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -9,23 +9,23 @@ import torch
 
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.cache import content_key
-from face_lightning.text.loading import told_in_one_line
+from face_lightning.text.loading import translate_loading_errors
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.writing.prompts import AnswerError, Prompts
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class LocalWriter:
-    """Asks a chat model in batches; always the likeliest next token, so that a repeated run says the same.
+    """Generates summaries in batches with a chat model; greedy decoding, so that runs are reproducible.
 
     Args:
-        prompts: What is asked, and what passes as an answer.
+        prompts: Builds the messages, and validates the answers.
         model: Folder of the model, or its hub id.
         batch_size: Entities that pass through the model together.
-        max_new_tokens: Most tokens of an answer.
-        repetition_penalty: Divisor of the scores of tokens that came before; small models go in circles at 1.
-        device: Where the model computes.
-        dtype: Number format of its weights; "auto" is the format they are stored in.
+        max_new_tokens: Maximum number of tokens of an answer.
+        repetition_penalty: Divisor of the scores of tokens that have occurred; small models repeat themselves at 1.
+        device: Device of the model.
+        dtype: Number format of its weights; "auto" is the format in which they are stored.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class LocalWriter:
         return content_key(["local", files, *settings, self.prompts.identity])
 
     def key(self, request: Request) -> str | None:
-        """Key of the messages; None where nothing is known."""
+        """Key of the messages; None if there are no facts."""
         return self.prompts.key(request)
 
     @torch.inference_mode()
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
-        """Yield summaries batch by batch, prompts of like length together.
+        """Yield summaries batch by batch, sorted by prompt length.
 
         Raises:
             ConfigurationError: If the model has no chat template.
@@ -77,20 +77,20 @@ class LocalWriter:
         limit = getattr(self._model.config, "max_position_embeddings", None) if prompts else None
         for position, ids in list(prompts.items()):
             if limit is not None and len(ids) + self.max_new_tokens > limit:
-                reason = f"the prompt has {len(ids)} tokens, with the answer more than the {limit} the model reads"
+                reason = f"the prompt of {len(ids)} tokens and the answer exceed the model's maximum of {limit}"
                 yield position, Summary(None, reason)
                 del prompts[position]
-        order = sorted(prompts, key=lambda position: -len(prompts[position]))  # what needs most memory comes first
+        order = sorted(prompts, key=lambda position: -len(prompts[position]))  # out-of-memory errors come first
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             asked = [requests[position] for position in batch]
             yield from zip(batch, self._answer(asked, [prompts[position] for position in batch]), strict=True)
 
     def _answer(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Summary]:
-        """Let the model go on with each prompt."""
+        """Generate the answers to prompts."""
         longest = max(map(len, prompts))
         tokens = (self._tokenizer.pad_token_id, self._tokenizer.eos_token_id, 0)
-        padding = next(token for token in tokens if token is not None)  # masked, so that any will do
+        padding = next(token for token in tokens if token is not None)  # masked, so any token will do
         ids = torch.tensor([[padding] * (longest - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         found = self._model.generate(
@@ -121,12 +121,12 @@ class LocalWriter:
     def _tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
         from transformers import AutoTokenizer
 
-        with told_in_one_line(self.model):
+        with translate_loading_errors(self.model):
             tokenizer = AutoTokenizer.from_pretrained(self._files.source)
         if tokenizer.chat_template is None:
             raise ConfigurationError(
-                f"model: expected a model for chats, but {self.model!r} has no chat template; take its "
-                "variant for instructions"
+                f"model: expected a chat model, but {self.model!r} has no chat template; use its "
+                "instruction-tuned variant"
             )
         return tokenizer
 
@@ -136,13 +136,13 @@ class LocalWriter:
 
         dtype = self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
         local = isinstance(self._files.source, Path)
-        with told_in_one_line(self.model):
+        with translate_loading_errors(self.model):
             try:
                 model: Any = AutoModelForCausalLM.from_pretrained(
                     self._files.source, dtype=dtype, use_safetensors=True, local_files_only=local
                 )
             except RuntimeError as error:
                 raise DataError(
-                    f"model: {self.model!r} cannot be loaded ({error!s:.200}); get its files again"
+                    f"model: {self.model!r} cannot be loaded ({error!s:.200}); download its files again"
                 ) from error
         return model.to(self.device).eval()

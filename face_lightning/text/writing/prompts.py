@@ -1,4 +1,4 @@
-"""What a language model is asked, and what passes as its answer."""
+"""Prompts for language models, and validation of their answers."""
 
 import json
 import re
@@ -11,26 +11,26 @@ from face_lightning.text.writing.writer import Kind, Request
 
 Answer = Literal["json", "text"]
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
-_LEAST_WORDS = 3
-_RUN = 3  # words in a row that make a repetition
+_MIN_WORDS = 3
+_NGRAM = 3  # words of a repeated phrase
 _KINDS: tuple[Kind, ...] = ("user", "item")
 
 
 class AnswerError(ValueError):
-    """An answer that holds no summary; says why."""
+    """An answer without a usable summary; the message is the reason."""
 
 
 class Prompts:
-    """Asks for summaries of a domain, and reads the answers.
+    """Builds prompts for summaries of a domain, and parses the answers.
 
-    Templates lie in `text/templates/prompts`: `{kind}.facts.j2` says what is known and `{kind}.question.j2`
-    what is wanted, last, where small models heed it most.
+    Templates are in `text/templates/prompts`: `{kind}.facts.j2` renders the metadata and `{kind}.question.j2` the
+    instruction, which comes last because small models follow it best there.
 
     Args:
-        domain: What the items are, as it reads in "a {domain}".
-        answer: "json" asks for an object with "reasoning" and "summarization", which is checked; "text" for
-            the summary alone, which small models manage.
-        max_words: Most words of a summary.
+        domain: Kind of items, as in "a {domain}".
+        answer: "json" asks for an object with "reasoning" and "summarization", which is validated; "text" for the
+            summary alone, which is easier for small models.
+        max_words: Maximum number of words of a summary.
     """
 
     def __init__(self, domain: str, answer: Answer = "json", max_words: int = 60) -> None:
@@ -46,11 +46,11 @@ class Prompts:
         self.identity = content_key(["prompts", answer, str(max_words), self._system, *self._questions.values()])
 
     def facts(self, request: Request) -> str:
-        """Return what is known of an entity, in lines; "" where nothing is."""
+        """Return the metadata of an entity, one fact per line; "" if there is none."""
         return self._facts[request.kind].render(clean_fields(request.fields)).strip()
 
     def messages(self, request: Request) -> list[dict[str, str]] | None:
-        """Return the messages of a chat; None where nothing is known of the entity."""
+        """Return the messages of a chat; None if there are no facts about the entity."""
         facts = self.facts(request)
         if not facts:
             return None
@@ -58,7 +58,7 @@ class Prompts:
         return [{"role": "system", "content": self._system}, {"role": "user", "content": question}]
 
     def key(self, request: Request) -> str | None:
-        """Key of the messages; None where nothing is known of the entity."""
+        """Key of the messages; None if there are no facts about the entity."""
         messages = self.messages(request)
         return None if messages is None else content_key(message["content"] for message in messages)
 
@@ -66,34 +66,34 @@ class Prompts:
         """Return the summary in an answer, in one line.
 
         Args:
-            answer: What the model said.
-            request: What it was about.
+            answer: Answer of the model.
+            request: The request that it answers.
 
         Raises:
-            AnswerError: If the answer is no text, holds no summary, repeats itself or what the model was told.
+            AnswerError: If the answer is not text, has no summary, or repeats itself or the facts.
         """
         if not isinstance(answer, str):
-            raise AnswerError(f"the answer is {type(answer).__name__}, no text")
+            raise AnswerError(f"the answer is not text but {type(answer).__name__}")
         text = _THOUGHT.sub("", answer)
         if self.answer == "json":
             text = _summarization(text)
         text = " ".join(text.split()).strip("\"'“”*` ")
-        text = clip(text, self.max_words + self.max_words // 2)  # some more than asked for is no mistake
+        text = clip(text, self.max_words + self.max_words // 2)  # somewhat more than requested is accepted
         words = re.findall(r"[^\W_]+", text.lower())
-        if len([word for word in words if word.isalpha() and len(word) > 1]) < _LEAST_WORDS:
-            raise AnswerError(f"fewer than {_LEAST_WORDS} words: {text[:40]!r}")
-        runs = [tuple(words[start : start + _RUN]) for start in range(len(words) - _RUN + 1)]
+        if len([word for word in words if word.isalpha() and len(word) > 1]) < _MIN_WORDS:
+            raise AnswerError(f"fewer than {_MIN_WORDS} words: {text[:40]!r}")
+        runs = [tuple(words[start : start + _NGRAM]) for start in range(len(words) - _NGRAM + 1)]
         if len(set(runs)) < len(runs) / 2:
             raise AnswerError(f"it repeats itself: {text[:40]!r}")
-        told = re.findall(r"[^\W_]+", self.facts(request).lower())
-        known = {tuple(told[start : start + _RUN]) for start in range(len(told) - _RUN + 1)}
+        facts = re.findall(r"[^\W_]+", self.facts(request).lower())
+        known = {tuple(facts[start : start + _NGRAM]) for start in range(len(facts) - _NGRAM + 1)}
         if sum(run in known for run in runs) > len(runs) / 2:
-            raise AnswerError(f"it repeats what it was told: {text[:40]!r}")
+            raise AnswerError(f"it repeats the facts: {text[:40]!r}")
         return _whole_sentences(text)
 
 
 def _whole_sentences(text: str) -> str:
-    """Return the text up to the last sentence that ends, where one does in the second half."""
+    """Return the text up to its last complete sentence, if one ends in the second half."""
     if text.endswith((".", "!", "?", "…", '"', "”", ")")):
         return text
     end = max(text.rfind(mark) for mark in (". ", "! ", "? "))

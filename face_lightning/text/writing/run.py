@@ -1,4 +1,4 @@
-"""Writes the summaries of many entities: each text once, resumable, with what it cost and what failed."""
+"""Writing of the summaries of many entities: deduplicated, resumable, with costs and failures."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,17 +16,17 @@ from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary, 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of all requests.
+    """Results of all requests.
 
     Attributes:
         summaries: One per request, in their order.
-        num_written: Summaries that the writer was asked for now.
-        num_cached: Summaries that an earlier run had written.
-        num_unknown: Requests about entities of which nothing is known.
+        num_written: Summaries requested from the writer in this run.
+        num_cached: Summaries of earlier runs.
+        num_unknown: Requests about entities without facts.
         num_failed: Other requests without a text.
-        prompt_tokens: Tokens that the model read in this run.
-        completion_tokens: Tokens that it wrote in this run.
-        seconds: Time of this run.
+        prompt_tokens: Tokens of the prompts in this run.
+        completion_tokens: Tokens generated in this run.
+        seconds: Duration of this run.
     """
 
     summaries: tuple[Summary, ...]
@@ -44,17 +44,17 @@ def write_summaries(
 ) -> Outcome:
     """Write a summary for every request.
 
-    Requests that come to the same prompt are written once. Every summary is on disk as soon as it is there:
-    run again after an interruption, only what is missing is asked for.
+    Requests with the same prompt are written once. Every summary is saved at once; a run after an interruption
+    requests only missing ones.
 
     Args:
-        writer: Who writes.
-        requests: What is wanted.
-        cache_dir: Folder of the caches; there is one per writer and prompt.
-        progress: Whether to show progress, the time left and the tokens used.
+        writer: Writer of the summaries.
+        requests: Entities to write about.
+        cache_dir: Folder of the journals; there is one per writer and prompt.
+        progress: Whether to show progress, the remaining time and the number of tokens.
 
     Raises:
-        DataError: If the journal cannot be written, or the writer gives up.
+        DataError: If the journal cannot be written, or the writer stops.
     """
     started = time.perf_counter()
     results: list[Summary | None] = [None] * len(requests)
@@ -97,12 +97,12 @@ def write_summaries(
 
 class _Advance(Protocol):
     def __call__(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Show that one more summary is there."""
+        """Advance the bar by one summary."""
 
 
 @contextmanager
 def _bar(total: int, shown: bool) -> Iterator[_Advance]:
-    """Show a progress bar with the time left and the tokens used."""
+    """Show a progress bar with the remaining time and the number of tokens."""
     columns = (
         TextColumn("summaries"),
         BarColumn(),
@@ -116,7 +116,7 @@ def _bar(total: int, shown: bool) -> Iterator[_Advance]:
         task = bar.add_task("", total=total)
 
         def advance(prompt_tokens: int, completion_tokens: int) -> None:
-            told = f"{prompt_tokens:,} tokens read, {completion_tokens:,} written"
-            bar.update(task, advance=1, description=told)
+            tokens = f"{prompt_tokens:,} tokens read, {completion_tokens:,} written"
+            bar.update(task, advance=1, description=tokens)
 
         yield advance

@@ -1,4 +1,4 @@
-"""Summaries by a server that speaks OpenAI's protocol: vLLM, llama.cpp, transformers, or a hosted one."""
+"""Summaries by an OpenAI-compatible server: vLLM, llama.cpp, transformers, or a hosted one."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,17 +12,17 @@ from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class ServerWriter:
-    """Asks a server, many entities at a time.
+    """Requests summaries from a server, many at a time.
 
     Args:
-        prompts: What is asked, and what passes as an answer.
-        client: How the server is reached.
-        url: Its address, for the key of the cache.
-        model: Name of the model at the server.
-        concurrency: Requests under way at once.
-        max_tokens: Most tokens of an answer.
-        json_mode: Whether to ask the server to allow JSON only (`response_format`), where JSON is wanted.
-        patience: Entities that may fail in a row before the whole run stops.
+        prompts: Builds the messages, and validates the answers.
+        client: Client of the server.
+        url: Address of the server, for the key of the cache.
+        model: Name of the model on the server.
+        concurrency: Number of concurrent requests.
+        max_tokens: Maximum number of tokens of an answer.
+        json_mode: Whether to restrict JSON answers to JSON by `response_format`.
+        patience: Number of consecutive failures after which the run stops.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class ServerWriter:
         return content_key(["server", *settings, self.prompts.identity])
 
     def key(self, request: Request) -> str | None:
-        """Key of the messages; None where nothing is known."""
+        """Key of the messages; None if there are no facts."""
         return self.prompts.key(request)
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
         """Yield summaries as the server answers.
 
         Raises:
-            ConfigurationError: If the server refuses everything: wrong key, model or address.
-            DataError: If `patience` entities fail in a row.
+            ConfigurationError: If the server would reject every request: wrong key, model or address.
+            DataError: If `patience` consecutive entities fail.
         """
         waiting = iter(enumerate(requests))
         running: dict[Future[Summary], int] = {}
@@ -82,15 +82,15 @@ class ServerWriter:
                     failures = failures + 1 if summary.text is None else 0
                     if failures >= self.patience:
                         raise DataError(
-                            f"url: {failures} entities failed in a row at {self.url}, the last with: {summary.error}; "
-                            "mend that and run again, the summaries so far are kept"
+                            f"url: {failures} consecutive requests to {self.url} failed, the last with: {summary.error}"
+                            "; fix that and run again, the summaries so far are kept"
                         )
         finally:
-            self.client.stop.set()  # what is under way waits no longer
+            self.client.stop.set()  # interrupts waits for retries
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _summary(self, request: Request) -> Summary:
-        """Ask for one summary until an answer passes."""
+        """Request one summary until an answer is valid."""
         messages = self.prompts.messages(request)
         if messages is None:
             return Summary(None, NOTHING_KNOWN)
@@ -110,7 +110,7 @@ class ServerWriter:
             try:
                 return self.prompts.read(reply.content, request)
             except AnswerError as error:
-                # The likeliest answer is garbage: ask for another one.
+                # The most likely answer is invalid: sample another one.
                 body.update(temperature=0.7, frequency_penalty=0.5)
                 raise RetryError(str(error)) from error
 

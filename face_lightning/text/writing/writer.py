@@ -1,4 +1,4 @@
-"""What every writer of summaries takes and gives."""
+"""Interface of writers of summaries."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 from face_lightning.text.summaries import TemplateWriter
 
 Kind = Literal["user", "item"]
-NOTHING_KNOWN = "nothing is known: no title, no tags, no description, no training item with any"
+NOTHING_KNOWN = "no facts: no title, tags or description, and no training item with any"
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Request:
     Attributes:
         kind: "user" or "item".
         id: Its original id.
-        fields: What is known of it, see `TemplateWriter`; users have besides these `items`, the fields of
-            training items that are typical of them.
+        fields: Its metadata, see `TemplateWriter`; for users also `items`, the fields of training items that are
+            typical of them.
     """
 
     kind: Kind
@@ -28,13 +28,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a request: a text, or the reason why there is none.
+    """Result of a request: a text, or the reason why there is none.
 
     Attributes:
-        text: One line; None where the writer failed.
-        error: Why there is no text; None where there is one.
-        prompt_tokens: Tokens that the model read, all tries together.
-        completion_tokens: Tokens that it wrote.
+        text: One line; None if the writer failed.
+        error: Why there is no text; None if there is one.
+        prompt_tokens: Tokens of the prompts, over all attempts.
+        completion_tokens: Generated tokens, over all attempts.
     """
 
     text: str | None
@@ -48,20 +48,20 @@ class SummaryWriter(Protocol):
 
     @property
     def identity(self) -> str:
-        """Key of the writer with its model and prompts: where it differs, so may the summaries."""
+        """Key of everything that summaries depend on besides the request: the writer, its model and prompts."""
 
     def key(self, request: Request) -> str | None:
-        """Key of all that the summary depends on besides the writer; None where nothing is known."""
+        """Key of everything in a request that its summary depends on; None if there are no facts."""
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
-        """Yield the position of each request with its summary, in any order, as they get ready."""
+        """Yield the index of each request with its summary, in order of completion."""
 
 
 class TemplateSummaries:
     """The package's templates as a writer.
 
     Args:
-        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
+        domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
 
     Raises:
         ConfigurationError: If there are no templates for the domain.
@@ -72,7 +72,7 @@ class TemplateSummaries:
         self.identity = f"template:{domain}"
 
     def key(self, request: Request) -> str | None:
-        """Text itself: writing it costs nothing."""
+        """The text itself, which is cheap to write."""
         return self._templates.write(request.kind, request.fields)
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:

@@ -57,12 +57,12 @@ def test_garbage_is_an_error_with_its_reason(model: str) -> None:
     assert (summary.prompt_tokens > 0, summary.completion_tokens) == (True, 4)
 
 
-def test_a_prompt_longer_than_the_model_reads_is_told(model: str) -> None:
+def test_a_prompt_longer_than_the_model_reads_is_reported(model: str) -> None:
     long = Request("item", "9", {"title": "toy", "profile": "war and love " * 2000, "tags": ["z" * 4000]})
-    short, told = answers(LocalWriter(AnyAnswer("movie", "text"), model, max_new_tokens=4), [FILMS[0], long])
+    short, refused = answers(LocalWriter(AnyAnswer("movie", "text"), model, max_new_tokens=4), [FILMS[0], long])
     assert short.text is not None
-    assert told.text is None
-    assert "more than the 2048 the model reads" in told.error
+    assert refused.text is None
+    assert "exceed the model's maximum of 2048" in refused.error
 
 
 def test_settings_and_models_have_keys_of_their_own(model: str, make_language_model: Callable[..., Path]) -> None:
@@ -78,8 +78,8 @@ def test_settings_and_models_have_keys_of_their_own(model: str, make_language_mo
     assert LocalWriter(prompts, model, batch_size=2).identity == writers[0].identity
 
 
-def test_models_that_cannot_chat_are_told(make_language_model: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"expected a model for chats, but .* has no chat template"):
+def test_models_that_cannot_chat_are_reported(make_language_model: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected a chat model, but .* has no chat template"):
         answers(LocalWriter(Prompts("movie"), str(make_language_model("gpt2"))))
     with pytest.raises(DataError, match=r"model: .* cannot be loaded"):
         answers(LocalWriter(Prompts("movie"), str(tmp_path)))

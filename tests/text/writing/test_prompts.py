@@ -31,13 +31,13 @@ def test_facts_come_before_the_question(domain, answer):
     assert ('"summarization"' in question) is (answer == "json")
 
 
-def test_a_user_is_told_by_what_was_chosen():
+def test_a_user_is_reported_by_what_was_chosen():
     (_, user) = Prompts("movie").messages(VIEWER)
     assert user["content"].startswith("Favourite tags: War\nThe user chose:\n- Platoon (1986): War. Two men.\n\n")
 
 
 @pytest.mark.parametrize("kind", ["user", "item"])
-def test_nobody_is_asked_about_what_is_unknown(kind):
+def test_entities_without_facts_are_not_asked_about(kind):
     request = Request(kind, "1", {"title": " ", "tags": [], "items": [], "favourites": None})
     assert Prompts("movie").messages(request) is None
     assert Prompts("movie").key(request) is None
@@ -67,8 +67,8 @@ def test_json_answers_are_read(answer):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (None, "is NoneType, no text"),
-        (["x"], "is list, no text"),
+        (None, "not text but NoneType"),
+        (["x"], "not text but list"),
         ("", "no JSON object"),
         (TEXT, "no JSON object"),
         ('{"summarization": "People who', "damaged JSON"),
@@ -79,7 +79,7 @@ def test_json_answers_are_read(answer):
         (json.dumps({"summarization": "A sad sad man. " * 9}), "repeats itself"),
         (
             json.dumps({"summarization": "Heat (1995), Crime and Drama. Description: A thief. A cop."}),
-            "what it was told",
+            "repeats the facts",
         ),
     ],
 )

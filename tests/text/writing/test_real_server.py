@@ -63,7 +63,7 @@ def test_smollm2_writes_through_its_server(url: str, tmp_path: Path) -> None:
     client = ChatClient(url, timeout=300, retries=2, backoff=0.1)
     writer = ServerWriter(Prompts("movie", "text"), client, url, str(SMOLLM2), concurrency=2, max_tokens=60)
     outcome = write_summaries(writer, films, tmp_path)
-    assert outcome.num_failed <= 1  # so small a model may go in circles, which is told
+    assert outcome.num_failed <= 1  # a model this small may repeat itself, which is a reported failure
     assert all((summary.text is None) is bool(summary.error) for summary in outcome.summaries)
     assert outcome.prompt_tokens > 100
     assert 20 < outcome.completion_tokens <= 60 * 6
@@ -73,7 +73,7 @@ def test_smollm2_writes_through_its_server(url: str, tmp_path: Path) -> None:
     assert (again.num_written, again.prompt_tokens) == (0, 0)
 
 
-def test_a_refusal_of_the_server_is_told(url: str) -> None:
+def test_a_refusal_of_the_server_is_reported(url: str) -> None:
     """Garbage in place of a role: the server answers 4xx or 5xx with a message, which comes back as the reason."""
     client = ChatClient(url, timeout=60, retries=0)
     writer = ServerWriter(Prompts("movie", "text"), client, url, "no/such-model", max_tokens=5, patience=5)

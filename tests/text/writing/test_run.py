@@ -104,7 +104,7 @@ def test_writers_do_not_share_a_journal(tmp_path: Path) -> None:
     assert first.asked == other.asked == ["a"]
 
 
-def test_a_full_disk_is_told_and_what_came_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_what_came_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def write(self, text: str) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -92,7 +92,7 @@ def test_requests_run_at_once_up_to_the_limit(serve: Callable[..., Any]) -> None
     ],
     ids=str,
 )
-def test_what_another_try_may_mend_is_tried_again(serve: Callable[..., Any], bad: tuple[int, bytes, Any]) -> None:
+def test_transient_failures_are_retried(serve: Callable[..., Any], bad: tuple[int, bytes, Any]) -> None:
     server = serve(lambda number, body: bad if number < 2 else (200, good(), {}))
     (summary,) = write(server, films(1), timeout=0.3)
     assert (summary.text, summary.error, len(server.bodies)) == (GOOD, None, 3)
@@ -107,12 +107,12 @@ def test_a_garbage_answer_is_asked_for_again_in_another_way(serve: Callable[...,
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ((429, b"busy", {"Retry-After": "0"}), r"status 429: busy \(3 tries\)"),
-        ((500, b'{"error": {"message": "out of\\nmemory"}}', {}), r"status 500: out of memory \(3 tries\)"),
-        ((200, b"garbage", {}), r"expected a chat completion, got 'garbage' \(3 tries\)"),
-        ((200, b"", {}), r"an empty reply \(3 tries\)"),
-        ((200, completion("{}"), {}), r'no text in "summarization" \(3 tries\)'),
-        ((0, b"", {}), r"no reply from http.* \(3 tries\)"),
+        ((429, b"busy", {"Retry-After": "0"}), r"status 429: busy \(3 attempts\)"),
+        ((500, b'{"error": {"message": "out of\\nmemory"}}', {}), r"status 500: out of memory \(3 attempts\)"),
+        ((200, b"garbage", {}), r"expected a chat completion, got 'garbage' \(3 attempts\)"),
+        ((200, b"", {}), r"an empty reply \(3 attempts\)"),
+        ((200, completion("{}"), {}), r'no text in "summarization" \(3 attempts\)'),
+        ((0, b"", {}), r"no reply from http.* \(3 attempts\)"),
         ((400, b'{"error": "prompt too long"}', {}), "status 400: prompt too long$"),
     ],
     ids=str,
@@ -157,12 +157,12 @@ def test_what_fails_for_everybody_stops_the_run(serve: Callable[..., Any], statu
 
 def test_many_failures_in_a_row_stop_the_run(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (500, b"down", {}))
-    with pytest.raises(DataError, match=r"4 entities failed in a row .* status 500: down \(1 tries\); mend that"):
+    with pytest.raises(DataError, match=r"4 consecutive requests .* status 500: down \(1 attempts\); fix that"):
         write(server, films(100), retries=0, patience=4, concurrency=2)
     assert len(server.bodies) <= 10
 
 
-def test_nobody_at_the_address_is_told() -> None:
+def test_an_unreachable_server_is_reported() -> None:
     class Nobody:
         url = "http://127.0.0.1:9/v1"
 
@@ -190,7 +190,7 @@ def test_requests_keep_the_pace(serve: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "ftp://x/v1", "http://", ""])
-def test_addresses_that_are_none_are_told(url: str) -> None:
+def test_addresses_that_are_none_are_reported(url: str) -> None:
     with pytest.raises(ConfigurationError, match="url: expected the address of an OpenAI-compatible API"):
         ChatClient(url)
 
