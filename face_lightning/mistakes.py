@@ -12,8 +12,8 @@ _PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken p
 _REPORTS = (
     (
         r"Importing '([^']+)' is not allowed",
-        "{where}: expected a class of face_lightning, torch.optim or lightning.pytorch, got {0}, whose code would run; "
-        "add --allow-code if you trust this configuration",
+        "{where}: expected a class that a configuration may name (Trust in docker/README.md), got {0}, whose code "
+        "would run; add --allow-code if you trust this configuration",
     ),
     (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
     (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),

@@ -4,6 +4,9 @@ import argparse
 from typing import NoReturn
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.trust import trust_no_code
+
+trust_no_code()
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -1,5 +1,6 @@
 """`face ablate`: a named set of variants over seeds, compared with one of them user by user."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ WORDS = (
     "words/retrieval_users@10",
 )
 _PLOTS = "plots of face ablate"
+_NAME = re.compile(r"[\w-]+")
+_OPTION = re.compile(r"(trainer|model|data|checkpoint|early_stopping)(\.\w+)*\+?")  # none that names folders or trust
 
 
 class Step(NamedTuple):
@@ -71,6 +74,9 @@ def read_set(path: Path) -> AblationSet:
         ) from error
     if reference not in variants:
         raise ConfigurationError(f"reference: expected one of {', '.join(variants)}, got {reference!r}; name a variant")
+    for run in chain:
+        if not _NAME.fullmatch(str(run)):
+            raise ConfigurationError(f"chain: expected names of letters, digits, - and _, got {run!r}; rename that run")
     found = []
     for name, settings in variants.items():
         settings = dict(settings or {})
@@ -79,6 +85,12 @@ def read_set(path: Path) -> AblationSet:
             if run not in chain:
                 raise ConfigurationError(
                     f"variants: {name!r} expected runs {', '.join(chain)}, got {run!r}; name a run of the chain"
+                )
+        for option in (option for options in settings.values() for option in options or ()):
+            if not _OPTION.fullmatch(str(option)):
+                raise ConfigurationError(
+                    f"variants: {name!r} expected options of trainer, model, data, checkpoint or early_stopping, got "
+                    f"{option!r}; type other options behind --, for all runs"
                 )
         found.append(Variant(name, _steps(name, last, chain, settings, path.parent)))
     return AblationSet(reference, found)
@@ -112,7 +124,7 @@ def run_variant(variant: Variant, seed: int, runs: Path, extra: Sequence[str]) -
         command += ["--seed_everything", str(seed)]
         if step.before is not None:
             command += ["--init_from", str(folder / step.before)]
-        command += [text for option, value in step.options.items() for text in (f"--{option}", _text(value))]
+        command += [f"--{option}={_text(value)}" for option, value in step.options.items()]
         run_stage([*command, *extra])
     return folder / variant.steps[-1].name
 

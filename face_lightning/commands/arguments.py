@@ -1,26 +1,16 @@
-"""Arguments of a run: what there is, what a configuration may name, and values that cannot be meant."""
+"""Arguments of a run: what there is, and values that cannot be meant."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 
 LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
-# What a configuration may build. Their constructors neither run nor load code.
-TRUSTED = (
-    *("face_lightning.backbones", "face_lightning.parallel", "face_lightning.data.readers"),
-    *("face_lightning.losses", "face_lightning.mapping", "face_lightning.stages", "face_lightning.text"),
-    *("face_lightning.words", "torch.optim"),
-    *("lightning.pytorch.accelerators", "lightning.pytorch.callbacks", "lightning.pytorch.cli"),
-    *("lightning.pytorch.loggers", "lightning.pytorch.plugins", "lightning.pytorch.profilers"),
-    "lightning.pytorch.strategies",
-)
 _SECRET = re.compile(r"(^|_)(api_?key|password|secret|credentials?|(access|auth|api)_?token)$", re.IGNORECASE)
 _FIXED = {  # a run is found again by these
     "filename": ("best",),
@@ -28,13 +18,6 @@ _FIXED = {  # a run is found again by these
     "save_last": (None, False),
     "save_weights_only": (False,),
 }
-
-
-def trust_no_code() -> None:
-    """Let configurations name nothing but `TRUSTED` from now on, so that one from a stranger runs no code of his."""
-    set_parsing_settings(
-        import_path_denylist=["*"], import_path_allowlist=list(TRUSTED), instantiate_subclass_spec_in_any=False
-    )
 
 
 def add_run_arguments(parser: LightningArgumentParser) -> None:

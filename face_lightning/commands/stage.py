@@ -21,7 +21,6 @@ from face_lightning.commands.arguments import (
     as_list,
     check_arguments,
     files_first,
-    trust_no_code,
 )
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
@@ -44,8 +43,9 @@ from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage
+from face_lightning.trust import policy_of
 
-_FLAGS = ("--allow-code", "--allow-other-data")
+_ALLOW_OTHER_DATA = "--allow-other-data"
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 
 
@@ -53,22 +53,21 @@ class FaceCLI(LightningCLI):
     """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self._given = [argument for argument in args if argument not in _FLAGS]
-        self._allow_other_data = "--allow-other-data" in args
-        if "--allow-code" not in args:
-            trust_no_code()
-        super().__init__(
-            Stage,
-            InteractionDataModule,
-            subclass_mode_model=True,
-            save_config_callback=None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
-            parser_kwargs={"prog": "face", "exit_on_error": False, "description": "Run a stage of FACE."},
-            args=files_first(self._given),
-            run=run,
-        )
+        with policy_of(args) as given:
+            self._given = [argument for argument in given if argument != _ALLOW_OTHER_DATA]
+            self._allow_other_data = _ALLOW_OTHER_DATA in given
+            super().__init__(
+                Stage,
+                InteractionDataModule,
+                subclass_mode_model=True,
+                save_config_callback=None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
+                parser_kwargs={"prog": "face", "exit_on_error": False, "description": "Run a stage of FACE."},
+                args=files_first(self._given),
+                run=run,
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run needs besides trainer, model and data."""

@@ -15,6 +15,7 @@ from face_lightning.data.summarizing import summary_requests, write_summary_file
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.writing.run import Outcome, write_summaries
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
+from face_lightning.trust import policy_of
 
 Kind = Literal["item", "user"]
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write summaries of the users and items of a data set.
 
     Args:
-        argv: Arguments after `face summarize`; those of the process where left out.
+        argv: Arguments after `face summarize`; those of the process where left out. `--allow-code` lets `--data` name
+            readers of other packages.
 
     Returns:
         Exit code: 0; 1 where the writer failed with some entities, which are listed; 130 when interrupted.
@@ -33,10 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: If the data cannot be read, or no summary could be written.
     """
     parser = _parser()
-    config = parser.parse_args(None if argv is None else list(argv))
-    if not config.out.absolute().parent.is_dir():
-        raise ConfigurationError(f"out: expected a file in a folder that exists, got {config.out}; make the folder")
-    dataset = parser.instantiate_classes(config).data.dataset
+    with policy_of(sys.argv[1:] if argv is None else argv) as arguments:
+        config = parser.parse_args(arguments)
+        dataset = _dataset(parser, config)
     requests = _chosen(summary_requests(dataset, config.kinds), config)
     writer = _writer(config, dataset)
     if config.dry_run:
@@ -54,6 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_summary_file(config.out, requests, outcome.summaries)
     _report(config.out, requests, outcome)
     return 1 if outcome.num_failed else 0
+
+
+def _dataset(parser: ArgumentParser, config: Namespace) -> Dataset:
+    """Read the data set, where its summaries can be written."""
+    if not config.out.absolute().parent.is_dir():
+        raise ConfigurationError(f"out: expected a file in a folder that exists, got {config.out}; make the folder")
+    dataset: Dataset = parser.instantiate(config).data.dataset
+    return dataset
 
 
 def _writer(config: Namespace, dataset: Dataset) -> SummaryWriter:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from face_lightning.errors import CheckpointError
+from face_lightning.runs.checkpoints import check_checkpoint_state
 
 PARTS = ("backbone", "mapper")
 
@@ -95,7 +96,8 @@ def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
         Identity of the data that the checkpoint was trained on; None where it does not say.
 
     Raises:
-        CheckpointError: If the checkpoint at `path` is of another stage than `expected`.
+        CheckpointError: If the checkpoint at `path` is of another stage than `expected`, or its state names files that
+            a resumed run would delete.
     """
     checkpoint = load_checkpoint(path)
     found = checkpoint["face_stage"]
@@ -104,6 +106,9 @@ def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
             f"ckpt_path: expected a checkpoint of stage '{expected}', got one of stage '{found}' ({path}); to start a "
             "stage from another one use --init_from instead"
         )
+    callbacks = checkpoint.get("callbacks", {})
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        check_checkpoint_state(state)
     identity: dict[str, Any] | None = checkpoint.get("data")
     return identity
 

@@ -1,6 +1,7 @@
 """Checkpoints of a run: written atomically, and valid wherever the run folder is moved to."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,13 @@ class RunCheckpoint(ModelCheckpoint):
         return _rename(state, relative) | {"dirpath": "."}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the scores of files that are in the folder; files of other folders are ignored."""
+        """Restore the scores of files that are in the folder.
+
+        Raises:
+            CheckpointError: If the state names other files than best.ckpt: the callback deletes what it replaces.
+        """
         assert self.dirpath is not None
+        check_checkpoint_state(state_dict)
         folder = Path(self.dirpath)
         files = {path: str(folder / path) if path else "" for path in self._files(state_dict)}
         if all(Path(path).is_file() for path in files.values() if path):
@@ -98,6 +104,38 @@ class RunCheckpoint(ModelCheckpoint):
     @staticmethod
     def _files(state: dict[str, Any]) -> list[str]:
         return [*(state[key] for key in _PATHS), *state["best_k_models"]]
+
+
+def check_checkpoint_state(state: Mapping[str, Any]) -> None:
+    """Refuse a state of a ModelCheckpoint that names files which it did not write itself.
+
+    The callback deletes the file that a better one replaces, so that a crafted state could delete any file. The state
+    of `RunCheckpoint` (`dirpath` ".") names best.ckpt alone; that of another ModelCheckpoint names checkpoints directly
+    in its own folder, and is restored by a callback with the same folder only.
+
+    Args:
+        state: State of any callback; those without the keys of a ModelCheckpoint pass.
+
+    Raises:
+        CheckpointError: If it names other files.
+    """
+    if not (isinstance(state, Mapping) and state.keys() & {*_PATHS, "best_k_models"}):
+        return
+    models, folder = state.get("best_k_models", {}), state.get("dirpath")
+    paths = [state.get(key, "") for key in _PATHS] + list(models if isinstance(models, Mapping) else [models])
+    for path in paths:
+        if path == "" or (isinstance(path, str) and _is_own_file(path, folder)):
+            continue
+        raise CheckpointError(
+            f"ckpt_path: expected a state that names checkpoints of its own folder, got {path!r:.99}, a file that "
+            "resuming could delete; use a checkpoint that you trust, or --init_from, which reads weights alone"
+        )
+
+
+def _is_own_file(path: str, folder: Any) -> bool:  # noqa: ANN401 from a checkpoint
+    if folder == ".":
+        return path == BEST
+    return isinstance(folder, str) and Path(path).parent == Path(folder) and path.endswith(".ckpt")
 
 
 class RunEarlyStopping(EarlyStopping):

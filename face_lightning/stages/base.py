@@ -116,6 +116,8 @@ class Stage(L.LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Keep this process's part of the tables alone, where the strategy shares them."""
+        if self._trainer is None:  # load_from_checkpoint builds a stage without one
+            return
         self.tables = layout_of(self.trainer)
         if self.tables.is_sharded:
             self.check_table_layout()

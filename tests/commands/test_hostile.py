@@ -20,9 +20,10 @@ from tests.chain.tiny import QUIET, World, fit, write_world
 
 TOUCHED = Path("/tmp/face-lightning-hostile-code-ran")
 UNTRUSTED = (
-    r"expected a class of face_lightning, torch.optim or lightning.pytorch, got {}, whose code would run; add --all"
+    r"expected a class that a configuration may name \(Trust in docker/README.md\), got {}, whose code would run; add"
 )
 LATER = r"trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
+OF_ANOTHER = r"ckpt_path: expected a state that names checkpoints of its own folder, got '../../data/items.jsonl', a f"
 MAPPER = "model.init_args.mapper.init_args"
 
 # What is typed behind a configuration that works, and the line that it gets.
@@ -58,11 +59,6 @@ VALUES: list[tuple[str, str, str]] = [
     ("stage1", "trainer.max_time=nonsense", r"`Timer\(duration='nonsense'\)` is not a valid duration.*; correct that"),
     ("stage1", "trainer.enable_checkpointing=false", r"Trainer was configured with `enable_checkpointing=False` but"),
     ("stage1", "trainer.barebones=true", r"trainer: `Trainer\(barebones=True, logger=.*; correct the value"),
-    (
-        "stage1",
-        "trainer.logger.class_path=lightning.pytorch.loggers.CometLogger",
-        r".*comet.*; install it, or configure",
-    ),
     ("stage1", "every_n_minutes=-1", r"every_n_minutes: expected at least 0, got -1.0; 30 is usual"),
     ("stage1", "every_n_minutes=soon", r"every_n_minutes: expected float or null, got soon; correct the value"),
     (
@@ -107,6 +103,21 @@ VALUES: list[tuple[str, str, str]] = [
     ("stage1", "trainer.logger=subprocess.Popen", "trainer.logger: " + UNTRUSTED.format("subprocess.Popen")),
     ("stage1", "model.init_args.backbone=os.getcwd", "model.backbone: " + UNTRUSTED.format("os.getcwd")),
     ("stage1", "model.class_path=tests.chain.tiny.World", "model: " + UNTRUSTED.format("tests.chain.tiny.World")),
+    (  # reports to a server
+        "stage1",
+        "trainer.logger=lightning.pytorch.loggers.CometLogger",
+        "trainer.logger: " + UNTRUSTED.format("lightning.*CometLogger"),
+    ),
+    (
+        "stage1",
+        "trainer.logger=face_lightning.trust._common.set_parsing_settings",
+        "trainer.logger: " + UNTRUSTED.format("face_lightning.trust.*"),
+    ),
+    (
+        "stage1",
+        "model.init_args.backbone=face_lightning.text.cache.os.getcwd",
+        "model.backbone: " + UNTRUSTED.format("posix.getcwd"),
+    ),
     ("stage1", "data.reader=builtins.exec", "data.reader: " + UNTRUSTED.format("builtins.exec")),
 ]
 
@@ -180,9 +191,13 @@ FILES: list[tuple[str, bytes | Callable[[dict[str, Any]], Any], str]] = [
     (
         "password",
         lambda config: config["trainer"].update(
-            logger={"class_path": "lightning.pytorch.loggers.CometLogger", "init_args": {"api_key": "hunter2"}}
+            logger={
+                "class_path": "TensorBoardLogger",
+                "init_args": {"save_dir": "."},
+                "dict_kwargs": {"api_key": "hunter2"},
+            }
         ),
-        r"trainer.logger.init_args.api_key: expected no secret in a configuration, .*; leave it out and set the env",
+        r"trainer.logger.dict_kwargs.api_key: expected no secret in a configuration, .*; leave it out and set the env",
     ),
 ]
 
@@ -222,6 +237,20 @@ def spoil_archive(path: Path) -> None:
     path.write_bytes(content)
 
 
+def point_at(*names: str) -> Callable[[Path], Any]:
+    """Let the state of the checkpoint callback name a file of the user's, which resuming would delete."""
+
+    def spoil(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        for state in content["callbacks"].values():
+            if "best_k_models" in state:
+                target = "../../data/items.jsonl"
+                state |= {name: {target: torch.tensor(0.0)} if name == "best_k_models" else target for name in names}
+        torch.save(content, path)
+
+    return spoil
+
+
 CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is whole, or"),
     (
@@ -238,6 +267,9 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("old pickle", lambda path: path.write_bytes(pickle.dumps(Touch())), r".* cannot be read \(File is not a zip file"),
     ("list", lambda path: torch.save([1, 2], path), r"ckpt_path: expected a checkpoint that a stage .*; give one"),
     ("folder", lambda path: (path.unlink(), path.mkdir()), r"ckpt_path: expected a checkpoint, but there is no file"),
+    ("kth best", point_at("kth_best_model_path", "best_k_models"), OF_ANOTHER),
+    ("best", point_at("best_model_path"), OF_ANOTHER),
+    ("last", point_at("last_model_path"), OF_ANOTHER),
     ("gone", lambda path: path.unlink(), r"ckpt_path: expected a checkpoint, but there is no file .*previous.ckpt"),
 ]
 

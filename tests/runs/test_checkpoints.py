@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint, check_checkpoint_state
 
 
 def test_checkpoint_is_written_and_read(tmp_path: Path) -> None:
@@ -59,3 +59,22 @@ def test_scores_without_their_files_do_not_count(tmp_path: Path) -> None:
     other = RunCheckpoint(tmp_path / "other", "best", monitor="score")
     other.load_state_dict(state)
     assert (other.best_model_path, other.best_model_score, other.best_k_models) == ("", None, {})
+
+
+@pytest.mark.parametrize("key", ["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
+@pytest.mark.parametrize("path", ["../../thesis.txt", "/home/me/thesis.txt", "last.ckpt", "sub/best.ckpt", "..", 3])
+def test_state_names_nothing_but_its_own_best(tmp_path: Path, key: str, path: Any) -> None:
+    state = scored(tmp_path / "run").state_dict()
+    state[key] = {path: torch.tensor(0.5)} if key == "best_k_models" else path
+    with pytest.raises(CheckpointError, match=r"names checkpoints of its own folder, got .*; use"):
+        RunCheckpoint(tmp_path / "run", "best", monitor="score").load_state_dict(state)
+
+
+def test_state_of_another_model_checkpoint_stays_in_its_folder(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    state = {"dirpath": folder, "best_model_path": f"{folder}/epoch=1.ckpt", "best_k_models": {}}
+    check_checkpoint_state(state)
+    check_checkpoint_state({"seconds": 3.0})
+    for path in (f"{folder}/../thesis.ckpt", f"{folder}/thesis.txt", f"{folder}/sub/a.ckpt", "a.ckpt", None):
+        with pytest.raises(CheckpointError, match="names checkpoints of its own folder"):
+            check_checkpoint_state(state | {"best_model_path": path})

@@ -1,0 +1,133 @@
+"""One policy for what configurations and checkpoints may name, whatever command or method reads them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from tests.chain.tiny import face
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMED = "expected a class that a configuration may name"
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that exists as soon as the module `foreign` is imported."""
+    path = tmp_path / "ran"
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "foreign.py").write_text(f"open({str(path)!r}, 'w')\nclass Reader: ...\n")
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    monkeypatch.delitem(sys.modules, "foreign", raising=False)
+    return path
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("command", ["summarize", "baselines", "fit"])
+def test_data_section_of_a_stranger(
+    marker: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path / "data.yaml", {"reader": {"class_path": "foreign.Reader"}})
+    more = {"summarize": ["--out", tmp_path / "out.jsonl"], "fit": ["--run_dir", tmp_path / "run"]}.get(command, [])
+    model = ["--model", "PretrainingStage", "--model.backbone", "GMF"] if command == "fit" else []
+    assert face(command, "--data", data, *model, *more) == 2
+    assert f"data.reader: {NAMED}" in capsys.readouterr().err
+    assert not marker.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"code", "data.yaml"}
+
+
+def test_typed_flag_is_needed_and_lasts_for_one_command(marker: Path, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.yaml", {"reader": {"class_path": "foreign.Reader"}})
+    assert face("summarize", "--allow-code", "--data", data, "--out", tmp_path / "out.jsonl") == 2  # no reader, but run
+    assert marker.exists()
+    marker.unlink()
+    sys.modules.pop("foreign")
+    assert face("summarize", "--data", data, "--out", tmp_path / "out.jsonl") == 2
+    assert not marker.exists()
+
+
+SETS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"variants": {"full": {"stage1": {"allow-code": True}}}},
+        "variants: 'full' expected options of .*'allow-code'",
+    ),
+    ({"variants": {"full": {"stage1": {"run_dir": "/elsewhere"}}}}, "variants: 'full' expected .*, got 'run_dir'"),
+    ({"variants": {"full": {"stage1": {"config": "http://x"}}}}, "variants: 'full' expected .*, got 'config'"),
+    ({"chain": {"../../elsewhere": {"config": "c.yaml"}}}, "chain: expected names of .*, got '../../elsewhere'"),
+    ({"variants": {"full": {"stage1": {"trainer.max_epochs": "--allow-code"}}}}, "trainer.max_epochs: expected int"),
+    ({"variants": {"full": {"stage1": {"data.reader": "foreign.Reader"}}}}, f"data.reader: {NAMED}"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), SETS, ids=[str(case[0]) for case in SETS])
+def test_sets_of_variants(
+    marker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], message: str
+) -> None:
+    config = {"model": {"class_path": "PretrainingStage", "init_args": {"backbone": {"class_path": "GMF"}}}}
+    config["data"] = {"reader": {"class_path": "RLMRecFolder", "init_args": {"root": str(tmp_path / "none")}}}
+    write(tmp_path / "c.yaml", config)
+    content = {"chain": {"stage1": {"config": "c.yaml"}}, "reference": "full", "variants": {"full": {}}} | changes
+    path = write(tmp_path / "set.yaml", content)
+    assert face("ablate", "--set", path, "--seeds", "0", "--runs", tmp_path / "runs") == 2
+    line = capsys.readouterr().err
+    assert re.search(message, line), line
+    assert not marker.exists()
+    assert not (tmp_path / "runs").exists()
+
+
+LOAD = """
+import sys
+from lightning import LightningModule
+from face_lightning.stages import PretrainingStage
+for load in (PretrainingStage.load_from_checkpoint, LightningModule.load_from_checkpoint):
+    for path in sys.argv[1:]:
+        try:
+            load(path, weights_only=True)
+        except Exception as error:
+            print("not allowed" in str(error) or "allowlist" in str(error) or "already imported" in str(error), error)
+        else:
+            print("loaded", path)
+"""
+
+
+def test_hyper_parameters_build_no_foreign_class(marker: Path, tmp_path: Path) -> None:
+    """A class, a callable, a class within a callable, and what builds the stage, by both ways to load one."""
+    foreign = {"class_path": "foreign.Reader"}
+    cyclic = {"base_lr": 0.1, "max_lr": 0.2, "scale_fn": foreign}
+    common = {"_class_path": "face_lightning.stages.PretrainingStage", "num_users": 3, "num_items": 4}
+    common |= {"backbone": {"class_path": "face_lightning.backbones.GMF", "init_args": {"embedding_dim": 4}}}
+    common["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
+    crafted: list[dict[str, Any]] = [
+        {"backbone": foreign},
+        {"optimizer": "foreign.Reader"},
+        {"scheduler": {"class_path": "torch.optim.lr_scheduler.CyclicLR", "init_args": cyclic}},
+        {"_instantiator": "foreign.Reader"},
+        {"_class_path": "foreign.Reader"},
+    ]
+    paths = []
+    for number, changes in enumerate([{}, *crafted]):
+        content = {"state_dict": {}, "hyper_parameters": common | changes, "pytorch-lightning_version": "2.6.6"}
+        paths.append(str(tmp_path / f"{number}.ckpt"))
+        torch.save(content | {"face_stage": "pretrain", "loops": {}, "epoch": 0, "global_step": 0}, paths[-1])
+    found = subprocess.run(
+        [sys.executable, "-c", LOAD, *paths],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": f"{ROOT}:{tmp_path / 'code'}", "OMP_NUM_THREADS": "1"},
+    )
+    assert not marker.exists()
+    verdicts = [line for line in found.stdout.splitlines() if line.startswith(("True", "False", "loaded"))]
+    assert len(verdicts) == 2 * len(paths), found.stdout
+    for place, line in enumerate(verdicts):
+        built = "False Error(s) in loading state_dict"  # nothing to refuse: it is built, and has no weights
+        assert line.startswith("True" if place % len(paths) else built), found.stdout
