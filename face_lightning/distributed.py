@@ -49,7 +49,9 @@ def gather_unique(ids: Tensor, most: int | None = None) -> Tensor:
         ids: Ids of this process.
         most: If there are more, as many are chosen at even distances, from a start that depends on the ids.
     """
-    unique: Tensor = gather_rows(ids.unique()).unique()
+    unique: Tensor = ids.unique()
+    if world_size() > 1:
+        unique = gather_rows(unique).unique()
     if most is None or len(unique) <= most:
         return unique
     places = torch.arange(most, device=ids.device) * len(unique) // most + unique.sum()

@@ -7,7 +7,7 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 def test_entities_are_gathered_from_both_tables() -> None:
     users, items = torch.randn(3, 4), torch.randn(5, 4)
-    ids = torch.tensor([0, 2, 3, 7])
+    ids = torch.tensor([7, 0, 3, 2])
     expected = torch.cat([users, items])[ids]
     assert torch.equal(Embeddings(users, items).gather(ids), expected)
     for side in (torch.tensor([1]), torch.tensor([4, 5]), torch.tensor([], dtype=torch.long)):  # one table or none
