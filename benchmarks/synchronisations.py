@@ -25,10 +25,10 @@ _TRANSFERS = ("cpu", "numpy", "tolist")
 
 class _Counting(TorchDispatchMode):
     def __init__(self, counts: Counter[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._counts = counts
 
-    def __torch_dispatch__(  # type: ignore[override]
+    def __torch_dispatch__(
         self,
         func: Any,  # noqa: ANN401
         types: Sequence[type],
