@@ -1,6 +1,6 @@
 """How good the backbones are: python -m benchmarks.backbones [--datasets amazon-book yelp] [--seeds 0 1 2].
 
-Fits and tests every configuration configs/DATASET/BACKBONE/stage1*.yaml through the command line, and prints a
+Fits and tests every configuration configs/DATASET/BACKBONE/stage1.yaml through the command line, and prints a
 table beside the published figures. Runs that are finished with the same configuration are neither repeated nor
 recorded twice, so an interrupted benchmark goes on where it stopped.
 """
@@ -47,9 +47,14 @@ def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
     return result
 
 
+def variant_of(config: Path) -> str:
+    """Name of a configuration in the results: `stage1`, or `stage1-32d` for one of a folder such as lightgcn-32d."""
+    return "-".join([config.stem, *config.parent.name.split("-")[1:]])
+
+
 def record(config: Path, dataset: str, seed: int, result: dict[str, Any]) -> dict[str, Any]:
     """Append what a run gave, unless it is there already."""
-    about = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": config.stem, "seed": seed}
+    about = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": variant_of(config), "seed": seed}
     line = {**of_run(result), **about}
     append_new("backbones", line)
     return line
@@ -92,10 +97,10 @@ def main() -> None:
         data = arguments.data / dataset
         if not data.is_dir():
             raise SystemExit(f"{data} is not there: give the folder of {dataset} with --data, or set FACE_SHARED_DATA")
-        for config in sorted((CONFIGS / dataset).glob("*/stage1*.yaml")):
-            if arguments.backbones and config.parent.name not in arguments.backbones:
+        for config in sorted((CONFIGS / dataset).glob("*/stage1.yaml")):
+            if arguments.backbones and config.parent.name.partition("-")[0] not in arguments.backbones:
                 continue
-            if arguments.variants and config.stem not in arguments.variants:
+            if arguments.variants and variant_of(config) not in arguments.variants:
                 continue
             for seed in arguments.seeds:
                 lines.append(record(config, dataset, seed, run(config, data, seed, arguments.runs)))

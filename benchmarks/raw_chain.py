@@ -70,7 +70,15 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
     folders = {"stage1": runs / "stage1", **{name: runs / options.model / name for name in ("stage2", "stage3")}}
     results = {}
     for number, (stage, folder) in enumerate(folders.items(), start=1):
-        command = ["fit", "--config", ROOT / f"configs/own/{stage}.yaml", "--run_dir", folder, "--if_exists", "skip"]
+        command = [
+            "fit",
+            "--config",
+            ROOT / f"configs/own/gmf/{stage}.yaml",
+            "--run_dir",
+            folder,
+            "--if_exists",
+            "skip",
+        ]
         command += ["--data.reader.init_args.root", work / "mine", "--seed_everything", str(options.seed)]
         epochs = str(options.epochs[number - 1])
         command += ["--trainer.enable_progress_bar", "false", "--trainer.max_epochs", epochs]

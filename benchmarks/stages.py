@@ -36,7 +36,7 @@ SHOWN = [
 
 def run_stage(stage: str, seed: int, split: Path | None, runs: Path) -> dict[str, Any]:
     """Fit a stage unless it is there, and return its result."""
-    command = ["fit", "--config", str(ROOT / f"configs/ml-100k/{stage}.yaml"), "--if_exists", "skip"]
+    command = ["fit", "--config", str(ROOT / f"configs/ml-100k/gmf/{stage}.yaml"), "--if_exists", "skip"]
     command += ["--run_dir", str(runs / str(seed) / stage), "--seed_everything", str(seed)]
     command += [
         "--data.reader.init_args.root",

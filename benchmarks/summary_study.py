@@ -83,7 +83,15 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def fit(stage: int, folder: Path, before: Path | None, work: Path, options: argparse.Namespace, *more: object) -> None:
     """Fit a stage of configs/own unless it is there."""
-    command = ["fit", "--config", ROOT / f"configs/own/stage{stage}.yaml", "--run_dir", folder, "--if_exists", "skip"]
+    command = [
+        "fit",
+        "--config",
+        ROOT / f"configs/own/gmf/stage{stage}.yaml",
+        "--run_dir",
+        folder,
+        "--if_exists",
+        "skip",
+    ]
     command += ["--data.reader.init_args.root", work / "mine", "--trainer.enable_progress_bar", "false", *more]
     command += ["--trainer.max_epochs", str(options.epochs[stage - 1])]
     command += ["--model.init_args.backbone.init_args.embedding_dim", str(options.embedding_dim)]

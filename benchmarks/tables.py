@@ -161,7 +161,7 @@ TABLES: dict[str, Table] = {
     "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
     "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
     "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
-    "ml-100k": comparison("ml-100k", "GMF", "ml-100k", "0 1 2"),
+    "ml-100k": comparison("ml-100k", "GMF", "ml-100k/gmf", "0 1 2"),
     "words": Table(
         sources=[{**COMMON, "run": ("stage2", "stage3")}],
         prefer={"set": "comparison"},
@@ -188,7 +188,7 @@ TABLES: dict[str, Table] = {
     ),
     "ablations-ml-100k": ablations(
         "ml-100k",
-        "ml-100k",
+        "ml-100k/gmf",
         "0 1 2",
         ["control", "stage3"],
         {

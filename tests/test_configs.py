@@ -1,49 +1,85 @@
-"""Every configuration that is shipped: parsed as a command would, its stages chained, its sets whole."""
+"""Every shipped configuration: resolved as a command would, its values as they were, its lines told once."""
 
+import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from face_lightning.cli import main
 from face_lightning.commands.ablate import read_set
+from face_lightning.commands.config_files import read_options
+from tests.shipped_runs import CONFIGS, FILES, RUNS, SETS, agrees, expected, resolve_all
 
-ROOT = Path(__file__).resolve().parents[1]
-FILES = {path: yaml.safe_load(path.read_text()) for path in sorted(ROOT.glob("configs/**/*.yaml"))}
-SETS = [path for path, told in FILES.items() if "chain" in told]
-STAGES = [path for path, told in FILES.items() if "run_dir" in told]
+MOST_REPEATED = 0.25
 
 
 def name(path: Path) -> str:
     """A file of configs/ in a test's name."""
-    return str(path.relative_to(ROOT / "configs"))
+    return path.relative_to(CONFIGS).as_posix()
 
 
-@pytest.mark.parametrize("path", STAGES, ids=name)
-def test_a_stage_is_what_its_classes_take(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["fit", "--config", str(path), "--print_config"])
-    assert not stopped.value.code, capsys.readouterr().err
-    assert yaml.safe_load(capsys.readouterr().out)["run_dir"]
+def told_lines(text: str) -> list[str]:
+    """Lines without comments and blanks; indentation stays."""
+    lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines())
+    return [line for line in lines if line]
 
 
-@pytest.mark.parametrize("path", STAGES, ids=name)
-def test_a_stage_starts_from_one_of_the_same_backbone(path: Path) -> None:
-    told = FILES[path]
-    if "init_from" not in told:
-        assert path.stem.startswith("stage1")
-        return
-    (before,) = (other for other in STAGES if FILES[other]["run_dir"] == told["init_from"])
-    starts, goes_on = (
-        (file.parent / FILES[file]["model"]["init_args"]["backbone"]).resolve() for file in (before, path)
-    )
-    assert starts == goes_on
+def repeated_share(texts: list[str]) -> float:
+    """Share of lines that lie in a run of three or more successive ones that stands in another text as well."""
+    files = [told_lines(text) for text in texts]
+    homes: dict[tuple[str, ...], set[int]] = {}
+    for number, lines in enumerate(files):
+        for start in range(len(lines) - 2):
+            homes.setdefault(tuple(lines[start : start + 3]), set()).add(number)
+    repeated = {
+        (number, start + offset)
+        for number, lines in enumerate(files)
+        for start in range(len(lines) - 2)
+        if len(homes[tuple(lines[start : start + 3])]) > 1
+        for offset in range(3)
+    }
+    return len(repeated) / sum(map(len, files))
+
+
+def test_repeated_lines_are_counted() -> None:
+    one = "# title\na: 1\n\nb:\n  c: 2 # why\n  d: 3\ne: 4\n"
+    other = "b:\n  c: 2\n  d: 3\nx: 1\ny: 2\n"
+    assert repeated_share([one, other]) == 6 / 10
+    assert repeated_share([one, other.replace("  d", "   d")]) == 0, "indentation counts"
+    assert repeated_share([one + one]) == 0, "within a file is not across files"
+
+
+def test_few_lines_repeat() -> None:
+    assert repeated_share([path.read_text() for path in FILES]) <= MOST_REPEATED
+
+
+def test_the_tree_is_uniform() -> None:
+    """A run lies at configs/DATA/BACKBONE/STAGE.yaml, says where it goes, and goes where its path says."""
+    assert {"stage1", "control", "con", "stage2", "stage3"} == {path.stem for path in RUNS}
+    for path in RUNS:
+        assert path.parents[2] == CONFIGS
+        told = f"runs/{name(path).removesuffix('.yaml')}"
+        assert FILES[path]["run_dir"] == (told.replace("/gmf", "") if told.startswith("runs/own/") else told)
+
+
+def test_every_shipped_run_resolves_to_what_it_did(tmp_path: Path) -> None:
+    found = resolve_all(tmp_path)
+    wanted = expected()
+    assert found.keys() == wanted.keys()
+    different = [
+        f"{run}: {key} {found[run].get(key)}, not {value}"
+        for run, options in wanted.items()
+        for key, value in options.items()
+        if not agrees(value, found[run].get(key))
+    ]
+    assert not different
 
 
 @pytest.mark.parametrize("path", SETS, ids=name)
-def test_a_set_compares_variants_of_files_that_are_there(path: Path) -> None:
+def test_a_set_follows_the_chain_of_its_runs(path: Path) -> None:
     variants = read_set(path).variants
     assert len(variants) > 2
     for variant in variants:
         for step in variant.steps:
-            assert step.config.is_file()
+            start = read_options(step.config).get("init_from")
+            before = next((run.config for run in variant.steps if run.name == step.before), None)
+            assert start == (before and read_options(before)["run_dir"])

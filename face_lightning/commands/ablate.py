@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.config_files import read_options, shipped
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
@@ -25,6 +26,7 @@ WORDS = (
     "words/retrieval_items@10",
     "words/retrieval_users@10",
 )
+SHIPPED_SET = Path("configs/ml-100k/gmf/ablations.yaml")
 _PLOTS = "plots of face ablate"
 _NAME = re.compile(r"[\w-]+")
 _OPTION = re.compile(r"(trainer|model|data|checkpoint|early_stopping)(\.\w+)*\+?")  # none that names folders or trust
@@ -56,21 +58,21 @@ class AblationSet(NamedTuple):
 def read_set(path: Path) -> AblationSet:
     """Read a set of variants.
 
-    The file names the `chain` (run name to its configuration beside the file and the run it starts from), the
-    `reference` variant, and `variants`: for each, what its runs set, `{run: {option: value}}`, and optionally
-    `last`, the run that is compared (the chain's last if left out). A run whose settings, and those of all runs
-    before it, are the chain's own is shared by all variants.
+    The file may build on others by `base`. It names the `chain` (run name to its configuration beside the file and
+    the run it starts from), the `reference` variant, and `variants`: for each, what its runs set,
+    `{run: {option: value}}`, and optionally `last`, the run that is compared (the chain's last if left out). A run
+    whose settings, and those of all runs before it, are the chain's own is shared by all variants.
 
     Raises:
         ConfigurationError: If the file is missing, or something that it names is.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_options(shipped(path), paths_are_files=False)
         chain, variants, reference = content["chain"], content["variants"], content["reference"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (ConfigurationError, KeyError) as error:
         raise ConfigurationError(
             f"--set: expected a YAML file with chain, reference and variants, got {path} ({error}); see "
-            "configs/ml-100k/ablations.yaml"
+            "configs/ml-100k/gmf/ablations.yaml"
         ) from error
     if reference not in variants:
         raise ConfigurationError(f"reference: expected one of {', '.join(variants)}, got {reference!r}; name a variant")
@@ -92,7 +94,7 @@ def read_set(path: Path) -> AblationSet:
                     f"variants: {name!r} expected options of trainer, model, data, checkpoint or early_stopping, got "
                     f"{option!r}; type other options behind --, for all runs"
                 )
-        found.append(Variant(name, _steps(name, last, chain, settings, path.parent)))
+        found.append(Variant(name, _steps(name, last, chain, settings, shipped(path).parent)))
     return AblationSet(reference, found)
 
 
@@ -144,7 +146,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code 0.
     """
     parser = CommandParser(prog="face ablate", description="Run a set of variants over seeds and compare them.")
-    parser.add_argument("--set", type=Path, default=Path("configs/ml-100k/ablations.yaml"), help="the set of variants")
+    parser.add_argument(
+        "--set", type=Path, default=Path("configs/ml-100k/gmf/ablations.yaml"), help="the set of variants"
+    )
     parser.add_argument("--only", nargs="+", help="variants to run besides the reference; all if left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="folder of the runs")

@@ -1,7 +1,7 @@
 """Arguments of a run: what there is, and values that cannot be meant."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,19 +103,6 @@ def _secrets(value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
             if isinstance(item, str) and item and _SECRET.search(str(key).rpartition(".")[2]):
                 yield where
             yield from _secrets(item, where)
-
-
-def files_first(args: Sequence[str]) -> list[str]:
-    """The command line with its configuration files in front, so that what is typed beats what is filed."""
-    rest, files = list(args), []
-    for flag in ("-c", "--config"):
-        while flag in rest[:-1]:
-            at = rest.index(flag)
-            files += rest[at : at + 2]
-            del rest[at : at + 2]
-    files += [argument for argument in rest if argument.startswith("--config=")]
-    rest = [argument for argument in rest if not argument.startswith("--config=")]
-    return [*rest[:1], *files, *rest[1:]]
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401

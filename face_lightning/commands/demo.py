@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands.baselines import BASELINES, choose, test
+from face_lightning.commands.config_files import shipped
 from face_lightning.commands.describe import read_words, select, word_table
 from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
@@ -19,6 +20,7 @@ from face_lightning.runs.recorder import peak_mib
 from face_lightning.runs.results import read_result, test_users
 from face_lightning.significance import compare_paired
 
+CONFIGS = Path("configs/ml-100k/gmf")
 CHAIN = {
     "stage1": "stage 1: GMF",
     "control": "control: no words",
@@ -42,21 +44,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigurationError: If the folder of configurations is not there.
     """
     parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
-    parser.add_argument("--configs", type=Path, default=Path("configs/ml-100k"), help="folder of the configurations")
+    parser.add_argument(
+        "--configs", type=Path, default=Path("configs/ml-100k/gmf"), help="folder of the configurations"
+    )
     parser.add_argument("--data", type=Path, default=Path("data/ml-100k"), help="folder of the data set")
     parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/gmf"), help="folder of the runs")
     arguments = parser.parse_args(argv)
-    if not (arguments.configs / "stage1.yaml").is_file():
+    configs = shipped(arguments.configs)
+    if not (configs / "stage1.yaml").is_file():
         raise ConfigurationError(
-            f"configs: expected a folder with stage1.yaml, got {arguments.configs}; run from the project's folder, or "
-            "name its configs/ml-100k"
+            f"configs: expected a folder with stage1.yaml, got {configs}; leave --configs out for the shipped one"
         )
     console, started = Console(width=max(Console().width, 110)), time.perf_counter()
     fetched = fetch_movielens_100k(arguments.data, quiet=True)
     print(f"{fetched.root}: MovieLens-100K, research use only, no redistribution (LICENSE.txt there)")
     for name, title in CHAIN.items():
         console.rule(title)
-        command = ["fit", "--config", str(arguments.configs / f"{name}.yaml"), "--if_exists", "skip"]
+        command = ["fit", "--config", str(configs / f"{name}.yaml"), "--if_exists", "skip"]
         command += ["--run_dir", str(arguments.runs / name), "--data.reader.init_args.root", str(arguments.data)]
         if name != "stage1":
             before = "stage2" if name == "stage3" else "stage1"

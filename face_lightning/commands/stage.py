@@ -20,8 +20,8 @@ from face_lightning.commands.arguments import (
     add_run_arguments,
     as_list,
     check_arguments,
-    files_first,
 )
+from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
@@ -65,7 +65,7 @@ class FaceCLI(LightningCLI):
                 auto_configure_optimizers=False,
                 trainer_defaults={"num_sanity_val_steps": 0, "enable_model_summary": False, "log_every_n_steps": 1},
                 parser_kwargs={"prog": "face", "exit_on_error": False, "description": "Run a stage of FACE."},
-                args=files_first(self._given),
+                args=compose(self._given),
                 run=run,
             )
 
@@ -113,6 +113,7 @@ class FaceCLI(LightningCLI):
         if self.subcommand == "fit" and config["ckpt_path"] is None:
             if config["init_from"] is not None:
                 locate_checkpoint(Path(config["init_from"]))
+                self._check_backbone(Path(config["init_from"]))
             if self.option("if_exists") == "resume" and unfinished(self.run_dir, self.fingerprint()):
                 config["ckpt_path"] = str(self.run_dir / "checkpoints" / "last.ckpt")
                 print(f"{self.run_dir}: unfinished with the same configuration, resumed")
@@ -131,6 +132,16 @@ class FaceCLI(LightningCLI):
         config["ckpt_path"] = path
         codebook = find_codebook(self.run_dir) or find_codebook(Path(path))
         self._reads_kept_codebook = use_codebook(config["model"], codebook, override=True)
+
+    def _check_backbone(self, init_from: Path) -> None:
+        """Refuse a backbone that is given beside that of the run that the stage starts from, and differs."""
+        backbone = run_backbone(init_from)
+        if backbone is None:
+            return
+        self._dump_config()
+        differs = contradiction(self.config_dump["model"]["init_args"]["backbone"], backbone)
+        if differs is not None:
+            raise ConfigurationError(f"{differs}; {init_from} decides the backbone, so leave {BACKBONE} out")
 
     def _refuse_two_sources(self) -> None:
         """A configuration carries init_from for its first start; only a resume on the command line beats it."""

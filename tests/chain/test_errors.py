@@ -136,9 +136,12 @@ def test_checkpoints_to_start_from(
     assert re.match(message, line)
 
 
-def test_stage_of_another_size(chain: World, refused: Refused) -> None:
-    size = "--model.init_args.backbone.init_args.embedding_dim"
-    line = refused("fit", "--config", chain.config("control"), size, "8")
+def test_stage_of_another_size(chain: World, refused: Refused, tmp_path: Path) -> None:
+    size = ["--model.init_args.backbone.init_args.embedding_dim", "8"]
+    line = refused("fit", "--config", chain.config("control"), *size)
+    assert re.match(r"model.init_args.backbone.embedding_dim: expected 16, got 8; \S*stage1 decides the backbone", line)
+    shutil.copy(chain.run("stage1") / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    line = refused("fit", "--config", chain.config("control"), "--init_from", tmp_path / "alone.ckpt", *size)
     assert re.match(r"init_from: backbone.tables.weight has shape \(70, 16\) in .*, but \(70, 8\) here; set the", line)
 
 

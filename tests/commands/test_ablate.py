@@ -15,6 +15,7 @@ from scipy.stats import t
 
 from face_lightning.cli import main
 from face_lightning.commands.ablate import METRICS, WORDS, _slug, comparison, read_set
+from face_lightning.commands.config_files import read_options
 from tests.chain.tiny import QUIET, World, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +152,7 @@ WANTED = {
 
 @pytest.mark.slow
 def test_every_shipped_variant_starts(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shipped = yaml.safe_load((ROOT / "configs/ml-100k/ablations.yaml").read_text())
+    shipped = read_options(ROOT / "configs/ml-100k/gmf/ablations.yaml", paths_are_files=False)
     assert set(WANTED.values()) <= shipped["variants"].keys()
     path = write_set(world, variants=shipped["variants"], reference=shipped["reference"])
     step = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
@@ -172,19 +173,19 @@ def test_every_shipped_variant_starts(world: World, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["paper", "paper-rq3"])
+@pytest.mark.parametrize("preset", ["gmf-paper", "gmf-paper-rq3"])
 def test_the_papers_forms_start(world: World, tmp_path: Path, preset: str) -> None:
     step = [*QUIET, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     before = tmp_path / "stage1"
     assert main(["fit", "--config", world.config("stage1"), "--run_dir", str(before), *step]) == 0
     for stage in ("stage2", "stage3"):
-        shipped = yaml.safe_load((ROOT / f"configs/ml-100k/{preset}/{stage}.yaml").read_text())
-        arguments = shipped["model"]["init_args"]
-        arguments["mapper"] = str((ROOT / f"configs/ml-100k/{preset}" / arguments["mapper"]).resolve())
-        arguments |= {"words": "parts/words.yaml", "backbone": "parts/backbone.yaml"}
+        shipped = read_options(ROOT / f"configs/ml-100k/{preset}/{stage}.yaml")
+        shipped["model"]["init_args"]["words"] = "parts/words.yaml"
         shipped |= {"data": "parts/data.yaml", "run_dir": str(tmp_path / stage), "init_from": str(before)}
         path = world.write(f"{preset}-{stage}", shipped)
         assert main(["fit", "--config", path, *step]) == 0
         before = tmp_path / stage
         config = yaml.safe_load((before / "config.yaml").read_text())
-        assert config["model"]["init_args"]["mapper"]["init_args"]["num_levels"] == (3 if preset == "paper-rq3" else 1)
+        assert config["model"]["init_args"]["mapper"]["init_args"]["num_levels"] == (
+            3 if preset == "gmf-paper-rq3" else 1
+        )

@@ -1,0 +1,179 @@
+"""Files that build on others, references between options, and the backbone of the run that a stage starts from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from face_lightning.cli import main
+from face_lightning.commands.config_files import compose, contradiction, read_options, shipped
+from face_lightning.errors import ConfigurationError
+from tests.chain.tiny import QUIET, World, fit, write_world
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def composed(*args: str) -> dict[str, Any]:
+    command, flag, text, *_ = compose(args)
+    assert (command, flag) == (args[0], "--config")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def test_bases_are_merged_in_order_and_the_file_itself_is_last(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path, one="a: 1\nb: {c: 1, d: [1]}\n", two="base: sub/three.yaml\nb: {c: 2}\n")
+    write(tmp_path, top="base: [one.yaml, two.yaml]\nb.e: 5\n")
+    write(tmp_path / "sub", three="b: {d: [3]}\nf: 3\n")
+    assert read_options(tmp_path / "top.yaml") == {"a": 1, "b": {"c": 2, "d": [3], "e": 5}, "f": 3}
+
+
+def test_settings_of_another_class_are_dropped(tmp_path: Path) -> None:
+    write(tmp_path, one="x: {class_path: A, init_args: {a: 1}}\n", same="base: one.yaml\nx.init_args.b: 2\n")
+    write(tmp_path, other="base: one.yaml\nx: {class_path: B, init_args: {c: 3}}\n")
+    assert read_options(tmp_path / "same.yaml")["x"] == {"class_path": "A", "init_args": {"a": 1, "b": 2}}
+    assert read_options(tmp_path / "other.yaml")["x"] == {"class_path": "B", "init_args": {"c": 3}}
+
+
+def test_a_path_of_a_file_stands_for_its_content(tmp_path: Path) -> None:
+    write(tmp_path, part="size: 1\nroot: data\n", top="data: part.yaml\ndata.size: 2\nother: nosuch.yaml\n")
+    assert read_options(tmp_path / "top.yaml") == {"data": {"size": 2, "root": "data"}, "other": "nosuch.yaml"}
+    assert read_options(tmp_path / "top.yaml", paths_are_files=False)["other"] == "nosuch.yaml"
+
+
+def test_references_take_what_is_typed_first(tmp_path: Path) -> None:
+    write(tmp_path, top="trainer.max_epochs: 8\nT_max: ${trainer.max_epochs}\ntext: costs ${trainer.max_epochs}\n")
+    file = ["--config", str(tmp_path / "top.yaml")]
+    assert composed("fit", *file)["T_max"] == 8
+    assert composed("fit", *file, "--trainer.max_epochs", "3")["T_max"] == 3
+    assert composed("fit", "--trainer.max_epochs=4", *file)["T_max"] == 4
+    assert composed("fit", *file)["text"] == "costs ${trainer.max_epochs}"
+
+
+def test_strings_stay_strings(tmp_path: Path) -> None:
+    write(tmp_path, top="a: '1e3'\nb: 1e3\nc: '12'\nd: 'null'\ne: 2020-01-02\n")
+    assert composed("fit", f"--config={tmp_path / 'top.yaml'}") == {
+        "a": "1e3",
+        "b": 1000.0,
+        "c": "12",
+        "d": "null",
+        "e": "2020-01-02",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "base: nosuch.yaml\n",
+            r"base: \S*top.yaml builds on nosuch.yaml, but there is no file \S*nosuch.yaml; corr",
+        ),
+        ("base: top.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
+        ("base: loop.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
+        ("a: top.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
+        ("base: secret.yaml\n", r"config: expected options by name in YAML, but \S*secret.yaml holds none; correct"),
+        ("base: [1]\n", r"base: expected paths of files on this machine in \S*top.yaml, got 1; corr"),
+        (
+            "base: https://host/x.yaml\n",
+            r"base: expected paths of files on this machine in .*, got https://host/x.yaml",
+        ),
+        ("base: s3://bucket/x.yaml\n", r"base: expected paths of files on this machine in .*, got s3://bucket/x.yaml"),
+        (
+            "b: ${trainer.max_epoch}\n",
+            r"config: \$\{trainer.max_epoch\} refers to an option that is not given; correct",
+        ),
+    ],
+)
+def test_mistakes_are_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    write(tmp_path, top=text, loop="base: top.yaml\n", secret="root:hunter2:0\n")
+    with pytest.raises(ConfigurationError, match=message):
+        compose(["fit", "--config", str(tmp_path / "top.yaml")])
+    assert main(["fit", "--config", str(tmp_path / "top.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "hunter2" not in error
+
+
+def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("configs/own/gmf/stage1.yaml")
+    assert read_options(shipped(name))["run_dir"] == "runs/own/stage1"
+    name.parent.mkdir(parents=True)
+    name.write_text("run_dir: mine\n")
+    assert read_options(shipped(name))["run_dir"] == "mine", "one's own file is used where there is one"
+    assert shipped(Path("configs/nosuch.yaml")) == Path("configs/nosuch.yaml")
+
+
+def test_contradictions_of_backbones() -> None:
+    gmf = {"class_path": "b.GMF", "init_args": {"embedding_dim": 8, "new": 1}}
+    assert contradiction(gmf, {"class_path": "b.GMF", "init_args": {"embedding_dim": 8}}) is None
+    assert contradiction(gmf, {"class_path": "b.GMF"}) is None
+    named = "model.init_args.backbone"
+    assert contradiction(gmf, {"class_path": "b.SGL"}) == f"{named}: expected SGL, got GMF"
+    told = contradiction(gmf, {"class_path": "b.GMF", "init_args": {"embedding_dim": 4}})
+    assert told == f"{named}.embedding_dim: expected 4, got 8"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world with a finished stage 1, and a control that names no backbone."""
+    world = write_world(tmp_path_factory.mktemp("world"))
+    size = ["--model.init_args.backbone.init_args.embedding_dim", "12", "--trainer.max_epochs", "1"]
+    assert fit(world.config("stage1"), *size) == 0
+    control = world.read("control")
+    del control["model"]["init_args"]["backbone"]
+    world.write("bare", control)
+    return world
+
+
+def test_a_stage_takes_the_backbone_of_the_run_that_it_starts_from(world: World, tmp_path: Path) -> None:
+    short = ["--run_dir", tmp_path, "--trainer.max_epochs", "1"]
+    assert fit(world.config("bare"), *short) == 0
+    backbone = yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["init_args"]["backbone"]
+    assert backbone == {"class_path": "face_lightning.backbones.GMF", "init_args": {"embedding_dim": 12}}
+    assert main(["test", "--config", world.config("bare"), "--run_dir", str(tmp_path), *QUIET]) == 0
+    more = ["--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    assert fit(world.config("bare"), "--run_dir", tmp_path, *more) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("control", [], "model.init_args.backbone.embedding_dim: expected 12, got 16; {stage1} decides the backbone"),
+        ("bare", ["--model.init_args.backbone", "LightGCN"], "model.init_args.backbone: expected GMF, got LightGCN;"),
+        (
+            "bare",
+            ["--init_from", "{root}/nosuch"],
+            "init_from: expected a run folder or a checkpoint, but {root}/no",
+        ),
+        (
+            "bare",
+            ["--init_from", "{root}/alone.ckpt"],
+            "model.init_args.backbone: expected that of the run in {root}/alone.ckpt, whose config.yaml is not there;",
+        ),
+    ],
+)
+def test_backbones_that_do_not_fit_the_run(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], config: str, options: list[str], message: str
+) -> None:
+    places = {"root": world.root, "stage1": world.run("stage1")}
+    (world.root / "alone.ckpt").write_bytes((world.run("stage1") / "checkpoints" / "best.ckpt").read_bytes())
+    given = [option.format(**places) for option in options]
+    assert fit(world.config(config), "--run_dir", tmp_path / "run", *given) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"face: error: {message.format(**places)}")
+    assert line.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_without_a_run_starts_a_stage_whose_backbone_is_named(world: World, tmp_path: Path) -> None:
+    (tmp_path / "alone.ckpt").write_bytes((world.run("stage1") / "checkpoints" / "best.ckpt").read_bytes())
+    named = ["--model.init_args.backbone", "GMF", "--model.init_args.backbone.init_args.embedding_dim", "12"]
+    start = ["--init_from", tmp_path / "alone.ckpt", "--run_dir", tmp_path / "run", "--trainer.max_epochs", "1"]
+    assert fit(world.config("bare"), *start, *named) == 0
