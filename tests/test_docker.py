@@ -158,7 +158,7 @@ def test_install_steps_of_the_cpu_image_work_in_a_fresh_environment(tmp_path: Pa
     assert len(steps) == 3
     source = tmp_path / "src"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "face_lightning", "docker"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "configs", "face_lightning", "docker"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
     for step in steps:
         step = step.replace("/opt/venv", str(tmp_path / "venv")).replace("RUN python ", f"{sys.executable} ")
