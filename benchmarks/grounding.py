@@ -28,7 +28,7 @@ from benchmarks.records import append_new, of_run
 from benchmarks.retrieval import similarity
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
-from face_lightning.runs.export import descriptors_of
+from face_lightning.runs.outputs import descriptors_of
 from face_lightning.stages.describing import DescribingStage
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
-from face_lightning.runs.export import descriptors_of
+from face_lightning.runs.outputs import descriptors_of
 from face_lightning.words.retrieval import CANDIDATES, picking_accuracy, retrieval_members
 from face_lightning.words.space import WordSpace
 

@@ -30,7 +30,7 @@ from benchmarks.raw_form import IMPORT, write_raw
 from benchmarks.records import append, shared_data
 from benchmarks.retrieval import measure
 from benchmarks.smollm2 import FOLDER
-from face_lightning.runs.export import descriptors_of
+from face_lightning.runs.outputs import descriptors_of
 
 WRITERS = ("template", "smollm2")
 RECALL, PICKED = "test/recall@20", "words/retrieval_items@10"

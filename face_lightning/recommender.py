@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,10 @@ from face_lightning.runs.inference import (
     read_interactions,
 )
 from face_lightning.structures import Embeddings
+
+if TYPE_CHECKING:
+    from face_lightning.mapping.mapper import TokenMapper
+    from face_lightning.text.vocabulary import Codebook
 
 Ids = Sequence[str] | Sequence[int] | np.ndarray
 Unknown = Literal["error", "skip"]
@@ -192,6 +196,24 @@ class Recommender:
         rows = [*self.user_rows(users).tolist(), *(len(self._embeddings.users) + self.item_rows(items)).tolist()]
         return [Description(**row) for row in self._words.take(pa.array(rows, pa.int64())).to_pylist()]
 
+    def describe_history(
+        self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
+    ) -> list[Description]:
+        """Words of new users, whose inferred embeddings go through the mapper; those nearest to all of them first.
+
+        Raises:
+            DataError: If ids are unknown, or a history is empty.
+            CheckpointError: If the run has no mapper.
+        """
+        names, items, counts = self.history_rows(histories, unknown)
+        mapper, codebook = self._mapper
+        descriptors = mapper.describe(self._fold_in.embed(items, counts).cpu().split(1024))
+        tokens = codebook.token_embeddings - codebook.token_embeddings.mean(0)
+        meanings = F.normalize(tokens, dim=1)[descriptors]
+        order = (meanings @ meanings.mean(1).unsqueeze(2)).squeeze(2).argsort(dim=1, descending=True, stable=True)
+        spelled = [[codebook.words[token] for token in row] for row in descriptors.gather(1, order).tolist()]
+        return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
+
     def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of users `(B,)` by their original ids."""
         return _rows_of("users", self.entities.user_rows, ids, unknown)
@@ -250,6 +272,14 @@ class Recommender:
     def _fold_in(self) -> FoldIn:
         starts, items = self.seen.training()
         return FoldIn(self._embeddings.items, self._embeddings.users, starts, items)
+
+    @cached_property
+    def _mapper(self) -> "tuple[TokenMapper, Codebook]":
+        from face_lightning.runs.kept_mapper import read_mapper  # half a second that ranking does not need
+
+        if self.run_dir is None:
+            raise CheckpointError("run: expected a Recommender that was loaded from a run; use Recommender.load")
+        return read_mapper(self.run_dir, self._embeddings.items.shape[1])
 
     @cached_property
     def _words(self) -> Any:  # noqa: ANN401 an Arrow table

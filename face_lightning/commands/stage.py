@@ -29,7 +29,7 @@ from face_lightning.files import write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from face_lightning.runs.export import (
+from face_lightning.runs.outputs import (
     descriptors_of,
     embeddings_of,
     has_words,

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import torch
 from scipy.sparse import csr_array
 
-from face_lightning.runs.export import write_predictions
+from face_lightning.runs.outputs import write_predictions
 
 
 def test_predictions_leave_out_what_a_user_has_seen(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""The mapper of a finished run, rebuilt from what the run keeps, without a text encoder or data."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from face_lightning.errors import CheckpointError
+from face_lightning.mapping.mapper import TokenMapper
+from face_lightning.runs.checkpoint_reading import load_checkpoint
+from face_lightning.text.vocabulary import Codebook, load_codebook
+
+_CODEBOOK = "codebook.safetensors"
+
+
+def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codebook]:
+    """Mapper of the run's best epoch in evaluation mode, and its vocabulary.
+
+    Args:
+        run_dir: Folder of a finished mapping or alignment run.
+        embedding_dim: D of its embeddings.
+
+    Raises:
+        CheckpointError: If the run has no mapper, or does not keep its vocabulary.
+    """
+    checkpoint = load_checkpoint(run_dir / "checkpoints" / "best.ckpt", "run")
+    prefix = "mapper."
+    state = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    if not state:
+        raise CheckpointError(
+            f"run: expected a run with words, but the one in {run_dir} is of stage '{checkpoint['face_stage']}'; take a "
+            "mapping or alignment run"
+        )
+    if not (run_dir / _CODEBOOK).is_file():
+        raise CheckpointError(
+            f"run: expected a run that keeps its vocabulary, but {run_dir} has no {_CODEBOOK}; train it again with this "
+            "version"
+        )
+    codebook, _ = load_codebook(run_dir / _CODEBOOK)
+    mapper = TokenMapper(codebook.token_embeddings, embedding_dim, **_arguments(run_dir))
+    mapper.load_state_dict(state)
+    return mapper.eval(), codebook
+
+
+def _arguments(run_dir: Path) -> dict[str, Any]:
+    """How the run's configuration sets the mapper."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    section = config["model"]["init_args"].get("mapper") or {}
+    return dict(section.get("init_args") or {})
