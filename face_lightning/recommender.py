@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Ids = Sequence[str] | Sequence[int] | np.ndarray
 Unknown = Literal["error", "skip"]
+Side = Literal["users", "items"]
 
 
 class TopK(NamedTuple):
@@ -214,6 +215,14 @@ class Recommender:
         spelled = [[codebook.words[token] for token in row] for row in descriptors.gather(1, order).tolist()]
         return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
 
+    def words_of(self, side: Side) -> Any:  # noqa: ANN401
+        """Words of all users or items as an Arrow array of lists, in the order of rows; None for a run without."""
+        if not self.has_words:
+            return None
+        num_users = len(self._embeddings.users)
+        words = self._words["words"]
+        return words.slice(0, num_users) if side == "users" else words.slice(num_users)
+
     def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of users `(B,)` by their original ids."""
         return _rows_of("users", self.entities.user_rows, ids, unknown)
@@ -251,7 +260,7 @@ class Recommender:
         excluded = (np.repeat(numbers, counts), items) if filter_seen else None
         return self._catalogue.rank(self._fold_in.embed(items, counts), numbers, k, candidates, excluded)
 
-    def rank_similar(self, side: Literal["users", "items"], rows: np.ndarray, k: int) -> Iterator[RankedRows]:
+    def rank_similar(self, side: Side, rows: np.ndarray, k: int) -> Iterator[RankedRows]:
         """Rank users or items by cosine with those at `rows` `(B,)`, tile by tile in bounded memory."""
         catalogue = self._directions_of_users if side == "users" else self._directions_of_items
         size = catalogue.tile_size()
@@ -288,7 +297,11 @@ class Recommender:
                 f"run: expected a run with words, but {self.run_dir} has no descriptors.parquet; load a finished "
                 "mapping or alignment run"
             )
-        return pq.read_table(self.run_dir / "descriptors.parquet", columns=list(Description._fields)).combine_chunks()
+        path = self.run_dir / "descriptors.parquet"
+        try:
+            return pq.read_table(path, columns=list(Description._fields)).combine_chunks()
+        except pa.ArrowInvalid as error:
+            raise DataError(f"run: {path} is damaged ({error}); run that stage again") from error
 
     def history_rows(
         self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"

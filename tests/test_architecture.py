@@ -37,9 +37,10 @@ BELOW = {  # what each part may import besides itself and the bottom
         *("backbones", "parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
         *("row_solver", "schedules", "text", "words"),
     },
-    "runs": {"stages", "text", "words"},
-    "recommender": {"catalogue", "fold_in", "runs"},
+    "runs": {"mapping", "stages", "text", "words"},
+    "recommender": {"catalogue", "fold_in", "mapping", "runs", "text"},
     "ranking_files": {"catalogue"},
+    "exports": {"mapping", "recommender", "runs"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -29,6 +29,10 @@ from face_lightning.files import write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
+from face_lightning.runs.inference import write_data, write_embeddings
+from face_lightning.runs.interruption import LastCheckpoint
+from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
 from face_lightning.runs.outputs import (
     descriptors_of,
     embeddings_of,
@@ -36,10 +40,6 @@ from face_lightning.runs.outputs import (
     write_descriptors,
     write_predictions,
 )
-from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
-from face_lightning.runs.inference import write_data, write_embeddings
-from face_lightning.runs.interruption import LastCheckpoint
-from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage

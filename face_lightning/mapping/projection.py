@@ -38,5 +38,5 @@ class DisentangledProjection(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`."""
-        projected = F.linear(embeddings, self.weight.flatten(0, 1)).view(len(embeddings), *self.weight.shape[:2])
+        projected: Tensor = F.linear(embeddings, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
         return projected + self.bias

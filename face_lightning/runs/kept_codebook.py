@@ -2,15 +2,17 @@
 
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from face_lightning.stages.describing import DescribingStage
 from face_lightning.text.vocabulary import save_codebook
+
+if TYPE_CHECKING:
+    from face_lightning.stages.describing import DescribingStage  # with Lightning, which readers of a run do without
 
 CODEBOOK = "codebook.safetensors"
 
 
-def keep_codebook(stage: DescribingStage, run_dir: Path) -> None:
+def keep_codebook(stage: "DescribingStage", run_dir: Path) -> None:
     """Write a stage's vocabulary into the folder of its run."""
     save_codebook(run_dir / CODEBOOK, stage.codebook, stage.codebook_report)
 

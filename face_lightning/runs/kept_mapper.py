@@ -8,9 +8,13 @@ import yaml
 from face_lightning.errors import CheckpointError
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.runs.checkpoint_reading import load_checkpoint
+from face_lightning.runs.kept_codebook import CODEBOOK
 from face_lightning.text.vocabulary import Codebook, load_codebook
 
-_CODEBOOK = "codebook.safetensors"
+
+def keeps_mapper(run_dir: Path) -> bool:
+    """Whether a finished run has a mapper and keeps its vocabulary."""
+    return (run_dir / "descriptors.parquet").is_file() and (run_dir / CODEBOOK).is_file()
 
 
 def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codebook]:
@@ -28,15 +32,15 @@ def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codeboo
     state = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
     if not state:
         raise CheckpointError(
-            f"run: expected a run with words, but the one in {run_dir} is of stage '{checkpoint['face_stage']}'; take a "
-            "mapping or alignment run"
+            f"run: expected a run with words, but the one in {run_dir} is of stage '{checkpoint['face_stage']}'; take "
+            "a mapping or alignment run"
         )
-    if not (run_dir / _CODEBOOK).is_file():
+    if not (run_dir / CODEBOOK).is_file():
         raise CheckpointError(
-            f"run: expected a run that keeps its vocabulary, but {run_dir} has no {_CODEBOOK}; train it again with this "
+            f"run: expected a run that keeps its vocabulary, but {run_dir} has no {CODEBOOK}; train it again with this "
             "version"
         )
-    codebook, _ = load_codebook(run_dir / _CODEBOOK)
+    codebook, _ = load_codebook(run_dir / CODEBOOK)
     mapper = TokenMapper(codebook.token_embeddings, embedding_dim, **_arguments(run_dir))
     mapper.load_state_dict(state)
     return mapper.eval(), codebook

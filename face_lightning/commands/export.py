@@ -1,0 +1,40 @@
+"""`face export`: a finished run in formats that need no part of this package."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from face_lightning.commands import CommandParser
+from face_lightning.exports.bundle import write_bundle
+from face_lightning.recommender import Recommender
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the export of a run.
+
+    Args:
+        argv: Arguments after `face export`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        CheckpointError: If the run is not finished.
+        ConfigurationError: If the folder holds something already.
+        MissingDependencyError: If FAISS is not installed.
+    """
+    parser = CommandParser(
+        prog="face export",
+        description="Write a run's vectors, ids, words, index, mapper and model card in formats of other tools.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--index",
+        choices=["flat", "hnsw", "none"],
+        default="flat",
+        help="FAISS index over the items: exact (default), approximate and faster beyond 10^5 items, or none",
+    )
+    arguments = parser.parse_args(argv)
+    names = write_bundle(Recommender.load(arguments.run), arguments.run, arguments.out, arguments.index)
+    print(f"{arguments.out}: {', '.join(names)}")
+    return 0

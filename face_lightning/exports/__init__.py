@@ -1,0 +1,1 @@
+"""A finished run in formats that need no part of this package."""

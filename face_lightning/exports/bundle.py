@@ -1,0 +1,165 @@
+"""The folder of an export: vectors, ids, words, an index, the mapper, and a model card."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from safetensors.torch import save_file
+
+from face_lightning.errors import ConfigurationError
+from face_lightning.imports import import_optional
+from face_lightning.recommender import Recommender, Side
+from face_lightning.runs.kept_mapper import keeps_mapper, read_mapper
+from face_lightning.runs.results import read_result
+
+IndexKind = Literal["flat", "hnsw", "none"]
+_NEIGHBOURS, _CONSTRUCTION, _SEARCH = 32, 200, 256  # of HNSW; the model card tells the recall that came of it
+_PROBED = 1000  # users on whom the recall of an index is measured
+
+
+def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: IndexKind = "flat") -> list[str]:
+    """Write an export, all of it or nothing.
+
+    Args:
+        recommender: The run's.
+        run_dir: Its folder.
+        out: Folder to make.
+        index: Kind of FAISS index over the items.
+
+    Returns:
+        Names of what was written.
+
+    Raises:
+        ConfigurationError: If something is there already.
+        MissingDependencyError: If FAISS is wanted and not installed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"out: expected a new folder, but {out} holds something; remove it, or give another")
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        (unfinished / "pgvector").mkdir(parents=True)
+        facts = _facts(recommender, run_dir) | {"index": index, "recall": None, "has_mapper": False}
+        _write_tables(recommender, unfinished)
+        if index != "none":
+            facts["recall"] = _write_index(recommender, unfinished / "items.faiss", index)
+        facts["has_mapper"] = keeps_mapper(run_dir) and _write_mapper(run_dir, facts["embedding_dim"], unfinished)
+        _write_texts(facts, unfinished)
+        if out.exists():
+            out.rmdir()
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def _write_tables(recommender: Recommender, out: Path) -> None:
+    """Vectors, ids, names and words of users and items, for Python, SQL and vector databases."""
+    embeddings, entities = recommender.embeddings(), recommender.entities
+    tables: dict[Side, Any] = {"users": embeddings.users.cpu(), "items": embeddings.items.cpu()}
+    save_file({name: table.contiguous() for name, table in tables.items()}, out / "embeddings.safetensors")
+    known = {
+        "users": (entities.user_ids, entities.user_labels),
+        "items": (entities.item_ids, entities.item_labels),
+    }
+    for name, table in tables.items():
+        vectors = table.numpy()
+        np.save(out / f"{name}.npy", vectors)
+        ids, labels = known[name]
+        words = recommender.words_of(name)
+        columns = {"id": ids, "label": labels, **({} if words is None else {"words": words})}
+        rows = pa.table({"row": pa.array(np.arange(len(ids))), **columns})
+        pq.write_table(rows, out / f"{name}.parquet")
+        with (out / f"{name}.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(rows))
+        with (out / "pgvector" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "label", "words", "embedding"])
+            for row in _rows(rows):
+                vector = ",".join(map(str, vectors[row["row"]]))  # the shortest digits that give the same float32
+                writer.writerow([row["id"], row["label"], _sql_array(row.get("words") or []), f"[{vector}]"])
+
+
+def _rows(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 an Arrow table
+    for batch in table.to_batches(4096):
+        yield from batch.to_pylist()
+
+
+def _sql_array(words: list[str]) -> str:
+    """Words as PostgreSQL writes an array of text."""
+    quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
+    return "{" + ",".join(quoted) + "}"
+
+
+def _write_index(recommender: Recommender, path: Path, kind: IndexKind) -> float:
+    """Write an inner-product index over the items.
+
+    Returns:
+        Share of the exact 20 best items that it finds, over evenly spaced users.
+    """
+    faiss = import_optional("faiss", extra="cpu", purpose="the index of an export")
+    users, items = (table.cpu().numpy() for table in recommender.embeddings())
+    if kind == "flat":
+        index = faiss.IndexFlatIP(items.shape[1])
+    else:
+        index = faiss.IndexHNSWFlat(items.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = _CONSTRUCTION, _SEARCH
+    index.add(np.ascontiguousarray(items))
+    faiss.write_index(index, str(path))
+    rows = np.arange(0, len(users), max(1, len(users) // _PROBED))
+    k = min(20, len(items))
+    found = index.search(np.ascontiguousarray(users[rows]), k)[1]
+    best = np.concatenate([tile.rows for tile in recommender.rank(rows, k, None)])
+    return float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(found, best, strict=True)]))
+
+
+def _write_mapper(run_dir: Path, embedding_dim: int, out: Path) -> bool:
+    """Write the mapper as a program, and its words; False where torch cannot trace its quantizer."""
+    from face_lightning.exports.program import can_export, write_program  # torch.export takes a second to import
+
+    mapper, codebook = read_mapper(run_dir, embedding_dim)
+    if not can_export(mapper):
+        return False
+    write_program(mapper, embedding_dim, out / "mapper.pt2")
+    (out / "words.txt").write_text("".join(f"{word}\n" for word in codebook.words), encoding="utf-8")
+    return True
+
+
+def _facts(recommender: Recommender, run_dir: Path) -> dict[str, Any]:
+    """What the model card says."""
+    result, environment = read_result(run_dir), json.loads((run_dir / "environment.json").read_text())
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    words = (config["model"]["init_args"].get("words") or {}).get("init_args") or {}
+    encoder = ((words.get("encoder") or {}).get("init_args") or {}).get("model")
+    return {
+        "result": result,
+        "data": environment["data"],
+        "versions": environment["versions"],
+        "metrics": {key: value for key, value in result["metrics"].items() if isinstance(value, float)},
+        "embedding_dim": recommender.embeddings().items.shape[1],
+        "has_words": recommender.has_words,
+        "encoder": (encoder and Path(encoder).name) or "all-MiniLM-L6-v2",
+        "config": yaml.safe_dump({key: config[key] for key in ("model", "trainer") if key in config}, sort_keys=False),
+    }
+
+
+def _write_texts(facts: dict[str, Any], out: Path) -> None:
+    """The model card, a script that reads the export, and SQL that loads it."""
+    templates = Environment(
+        loader=PackageLoader("face_lightning.exports", "."),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    for name, path in (("model_card.md", "README.md"), ("example.py", "example.py"), ("load.sql", "pgvector/load.sql")):
+        (out / path).write_text(templates.get_template(f"{name}.j2").render(facts), encoding="utf-8")
