@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.loading import load_run
 from benchmarks.records import append
 from face_lightning.runs.checkpoint_reading import load_checkpoint, locate_checkpoint
-from face_lightning.runs.export import descriptors_of
+from face_lightning.runs.outputs import descriptors_of
 from face_lightning.words.centering import center
 from face_lightning.words.entity_texts import EntityTexts, collect_texts, text_vectors
 from face_lightning.words.prediction import kernel_ridge
