@@ -116,7 +116,7 @@ def draw_describe(path: Path, run: Path) -> None:
 def main() -> None:
     """Draw all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/ml-100k/gmf/stage3"), help="a run with words")
+    parser.add_argument("--run", type=Path, default=Path("runs/ml-100k/ials/stage3"), help="a run with words")
     arguments = parser.parse_args()
     draw_gain(PICTURES / "gain.svg")
     draw_describe(PICTURES / "describe.svg", arguments.run)

@@ -95,7 +95,7 @@ def usual(runs: Sequence[Options]) -> Options:
 def compact(runs: Mapping[str, Options]) -> str:
     """JSON of all runs: what is usual for their stage, and in a line for each run what differs from that."""
     stages = {
-        stage: usual([run for run in runs.values() if run[STAGE] == stage])
+        stage: dict(sorted(usual([run for run in runs.values() if run[STAGE] == stage]).items()))
         for stage in sorted({run[STAGE] for run in runs.values()})
     }
     lines = []

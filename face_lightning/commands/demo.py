@@ -20,9 +20,9 @@ from face_lightning.runs.recorder import peak_mib
 from face_lightning.runs.results import read_result, test_users
 from face_lightning.significance import compare_paired
 
-CONFIGS = Path("configs/ml-100k/gmf")
+CONFIGS = Path("configs/ml-100k/ials")
 CHAIN = {
-    "stage1": "stage 1: GMF",
+    "stage1": "stage 1: least squares",
     "control": "control: no words",
     "stage2": "stage 2: words",
     "stage3": "stage 3: FACE",
@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
     parser.add_argument(
-        "--configs", type=Path, default=Path("configs/ml-100k/gmf"), help="folder of the configurations"
+        "--configs", type=Path, default=Path("configs/ml-100k/ials"), help="folder of the configurations"
     )
     parser.add_argument("--data", type=Path, default=Path("data/ml-100k"), help="folder of the data set")
-    parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/gmf"), help="folder of the runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/ials"), help="folder of the runs")
     arguments = parser.parse_args(argv)
     configs = shipped(arguments.configs)
     if not (configs / "stage1.yaml").is_file():
