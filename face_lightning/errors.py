@@ -19,6 +19,10 @@ class CheckpointError(FaceError):
     """A checkpoint that is missing, damaged, or belongs to another stage or size."""
 
 
+class TrainingError(FaceError):
+    """A training that has diverged."""
+
+
 class MissingDependencyError(FaceError):
     """An optional package that the configuration demands is not installed."""
 

@@ -1,12 +1,15 @@
 """Writing of files and folders so that readers see the old state or the whole new one, never a part of it."""
 
 import contextlib
+import json
+import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -65,6 +68,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         except BaseException:
             old.rename(path)
             raise
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:  # noqa: ANN401
+    """`value` as JSON that every parser reads: NaN and infinity, which JSON does not have, become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, text: str) -> None:

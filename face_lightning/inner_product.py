@@ -4,11 +4,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.errors import DataError
 from face_lightning.hardware import has_bfloat16
 
 _BLOCK = 64  # columns that are searched together for the best scores
 _TILE = 4096  # keys whose rounding is looked at together
 _PADDING = 128  # rows of a rounded product: oneDNN prepares and keeps code for every number of them that it meets
+
+
+def check_finite(name: str, table: Tensor) -> None:
+    """Refuse a table with NaN or infinity.
+
+    Args:
+        name: What the rows are, for the error.
+        table: `(M, D)`.
+
+    Raises:
+        DataError: If there is one.
+    """
+    if table.numel() and not bool(torch.stack(torch.aminmax(table)).isfinite().all()):
+        row = int(torch.isfinite(table).all(dim=1).logical_not().nonzero()[0])
+        raise DataError(
+            f"{name}: expected finite numbers, got NaN or infinity in row {row}; train that model again, with a lower "
+            "learning rate"
+        )
 
 
 def rank_items(scores: Tensor, top_k: int) -> Tensor:
@@ -47,17 +66,21 @@ class InnerProductSearch:
     Args:
         keys: `(M, D)`.
         num_candidates: Keys that are scored exactly at first.
+
+    Raises:
+        DataError: If a key is not finite: no bound holds then, and the order of all keys would be wrong.
     """
 
     def __init__(self, keys: Tensor, num_candidates: int = 32) -> None:
+        check_finite("keys", keys)
         self._keys = keys.float()
         self._num_candidates = num_candidates
         padding = (0, 0, 0, -len(keys) % _BLOCK)
-        self._largest_norm = self._keys.norm(dim=1).max()
+        self._largest_norm = _norms(self._keys).max()
         if has_bfloat16(keys.device):
             rounded = F.pad(self._keys.bfloat16(), padding)
             tiles = zip(self._keys.split(_TILE), rounded.split(_TILE), strict=False)
-            errors = [(tile - rough[: len(tile)].float()).norm(dim=1).max() for tile, rough in tiles]
+            errors = [_norms(tile - rough[: len(tile)].float()).max() for tile, rough in tiles]
             self._rough_keys = [(rounded, torch.stack(errors).max()), (self._keys, self._largest_norm.new_zeros(()))]
         else:
             self._rough_keys = [(F.pad(self._keys, padding), self._largest_norm.new_zeros(()))]
@@ -96,8 +119,8 @@ class InnerProductSearch:
             best[rows] = order[:, :top_k]
             if kept == num_keys:
                 return best
-            error = (queries - rough_queries.float()).norm(dim=1) * self._largest_norm
-            error += queries.norm(dim=1) * key_error
+            error = _norms(queries - rough_queries.float()) * self._largest_norm
+            error += _norms(queries) * key_error
             open_rows = scores[:, top_k - 1] <= self._largest_outside(values[:, -1], queries, error)
             if not open_rows.any():
                 return best
@@ -119,10 +142,17 @@ class InnerProductSearch:
                 rounding of the score itself, and of sums of D products in float32, twice.
         """
         largest = worst_kept.float()
-        summing = 2 * queries.shape[1] * torch.finfo(torch.float32).eps * queries.norm(dim=1) * self._largest_norm
+        summing = 2 * queries.shape[1] * torch.finfo(torch.float32).eps * _norms(queries) * self._largest_norm
         scoring = largest.abs().nan_to_num(posinf=0.0) * torch.finfo(worst_kept.dtype).eps
-        bound: Tensor = largest + scoring + 1.01 * (error + summing)
+        underflow = 8 * queries.shape[1] * torch.finfo(torch.float32).tiny  # of products, and of this bound's factors
+        bound: Tensor = largest + scoring + 1.01 * (error + summing) + underflow
         return bound
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Norm of each row in float32, by way of float64: in float32 the squares of numbers below 1e-19 are 0."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).float()
+    return norms
 
 
 def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:

@@ -6,6 +6,7 @@ import re
 from jsonargparse import ArgumentError
 
 from face_lightning.errors import FaceError
+from face_lightning.redaction import redact
 
 _PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # as gloo words it
 # What jsonargparse reports, and the line for it.
@@ -25,14 +26,20 @@ _REPORTS = (
     ),
     (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
     (r"Path is not a file: '?([^']+)", "{where}: expected a file, but {0} is a folder; correct the path"),
-    (r"Unexpected config:(.*)", "config: expected options by name, got {0!r:.60}; correct the file"),
+    # What a file holds is not quoted: it may be no configuration, but a private file that a configuration names.
+    (r"Unexpected config:", "config: expected options by name, got text of another kind; correct the file"),
+    (r"Unable to load config ['\"]([^'\"]+)", "{where}: expected a file, but there is no {0}; correct the path"),
     (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
-    (r"Problems parsing config: (.*)", "config: expected YAML, but {0}; correct the file"),
+    (
+        r"Problems parsing config: .*line (\d+), column (\d+)",
+        "config: expected YAML, but it breaks at line {0}, column {1}; correct the file",
+    ),
+    (r"Problems parsing config:", "config: expected YAML, got text of another kind; correct the file"),
 )
 
 
 def describe_mistake(error: BaseException) -> str | None:
-    """One line about an error that the user can correct; None for a bug.
+    """One line about an error that the user can correct, without secrets; None for a bug.
 
     Args:
         error: Any exception of a command; those that caused it are considered as well.
@@ -44,17 +51,16 @@ def describe_mistake(error: BaseException) -> str | None:
             return line
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ArgumentError):
-        return condense_report(str(error))
-    if isinstance(error, OSError):
-        return _of_system(error)
-    return _of_library(error)
+        return redact(condense_report(str(error)))
+    line = _of_system(error) if isinstance(error, OSError) else _of_library(error)
+    return None if line is None else redact(line)
 
 
 def _of_cause(error: BaseException) -> str | None:
     if isinstance(error, FaceError):
         return str(error)
     if isinstance(error, UnicodeDecodeError):
-        return f"config: expected text in UTF-8, but {error}; save the file as UTF-8"
+        return f"config: expected text in UTF-8, but byte {error.start} is none; save the file as UTF-8"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("face_lightning"):
         return f"{error}; install it, or configure something else"
     return None

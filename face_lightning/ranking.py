@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.inner_product import InnerProductSearch
+from face_lightning.inner_product import InnerProductSearch, check_finite
 from face_lightning.structures import Embeddings, EvaluationBatch
 
 
@@ -26,6 +26,7 @@ class Ranker:
     """
 
     def __init__(self, embeddings: Embeddings, num_candidates: int = 32) -> None:
+        check_finite("users", embeddings.users)
         self._users = embeddings.users.float()
         self._search = InnerProductSearch(embeddings.items, num_candidates)
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import ttest_rel
 
+from face_lightning.errors import DataError
+
 
 class Comparison(NamedTuple):
     """How a run differs from another one.
@@ -27,7 +29,17 @@ def compare_paired(values: np.ndarray, others: np.ndarray) -> Comparison:
     Args:
         values: Metric of every user, `(N,)`.
         others: The same users' metric in the other run, `(N,)`.
+
+    Raises:
+        DataError: If their numbers differ, or a value is not finite.
     """
+    if np.shape(values) != np.shape(others):
+        raise DataError(
+            f"values: expected as many users in both runs, got {np.shape(values)} and {np.shape(others)}; compare runs "
+            "of the same data"
+        )
+    if not (np.isfinite(values).all() and np.isfinite(others).all()):
+        raise DataError("values: expected finite metrics, got NaN or infinity; train that run again")
     differences = np.asarray(values, dtype=np.float64) - np.asarray(others, dtype=np.float64)
     if len(differences) < 2 or np.ptp(differences) == 0:
         constant = float(differences.mean()) if len(differences) else 0.0
@@ -50,7 +62,13 @@ def correct_holm(probabilities: Sequence[float]) -> list[float]:
 
     Returns:
         Corrected p, in the same order.
+
+    Raises:
+        DataError: If a p is not between 0 and 1, such as NaN.
     """
+    for value in probabilities:
+        if not 0 <= value <= 1:
+            raise DataError(f"probabilities: expected numbers from 0 to 1, got {value}; leave that comparison out")
     order = sorted(range(len(probabilities)), key=lambda index: probabilities[index])
     corrected, largest = [0.0] * len(order), 0.0
     for rank, index in enumerate(order):

@@ -1,10 +1,11 @@
 """A file or folder is whole or as it was, and nothing unfinished stays."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from face_lightning.files import atomic_folder, atomic_path, temporary_path, write_atomically
+from face_lightning.files import atomic_folder, atomic_path, strict_json, temporary_path, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -99,3 +100,9 @@ def test_what_stands_at_a_temporary_path_is_removed(tmp_path: Path) -> None:
     with temporary_path(tmp_path / "a") as temporary:
         (temporary / "b").mkdir(parents=True)
     assert names(tmp_path) == []
+
+
+def test_json_is_strict() -> None:
+    value = {"metrics": {"recall": math.nan, "ndcg": 0.5}, "scores": [math.inf, -math.inf, 1], "name": "NaN"}
+    text = strict_json(value)
+    assert text == '{"metrics": {"recall": null, "ndcg": 0.5}, "scores": [null, null, 1], "name": "NaN"}'

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from face_lightning import inner_product
+from face_lightning.errors import DataError
 from face_lightning.inner_product import rank_items
 from face_lightning.ranking import Ranker, find_hits
 from face_lightning.structures import Embeddings, EvaluationBatch
@@ -107,3 +108,27 @@ def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: p
         assert torch.equal(torch.cat([ranker.rank(part, 20) for part in parts]), whole)
     scores = (embeddings.users.double() @ embeddings.items.double().T).float()
     assert (whole == rank_items(scores, 20)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("side", [0, 1])
+def test_tables_that_are_not_finite_are_refused(side: int, value: float) -> None:
+    tables = Embeddings(torch.ones(5, 3), torch.ones(7, 3))
+    tables[side][4, 1] = value
+    with pytest.raises(DataError, match="expected finite numbers, got NaN or infinity in row 4; train"):
+        Ranker(tables)
+
+
+@pytest.mark.parametrize("rough", [False, True])
+@pytest.mark.parametrize("scales", [(1e-20, 1.0), (1.0, 1e-20), (1e-19, 1e-19), (1e-22, 1e12), (1e-30, 1e-10)])
+def test_the_ranking_is_exact_where_squares_underflow(
+    rough: bool, scales: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
+    torch.manual_seed(0)
+    embeddings = Embeddings(torch.randn(9, 8) * scales[0], torch.randn(2000, 8) * scales[1])
+    nobody = torch.empty(0, dtype=torch.long)
+    exact = (embeddings.users.unsqueeze(1) * embeddings.items).sum(-1)
+    expected = exact.sort(dim=1, descending=True, stable=True).indices[:, :10]
+    tile = EvaluationBatch(torch.arange(9), nobody, nobody, nobody, nobody)
+    assert torch.equal(Ranker(embeddings, num_candidates=10).rank(tile, 10), expected)

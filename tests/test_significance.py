@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from face_lightning.errors import DataError
 from face_lightning.significance import compare_paired, correct_holm
 
 
@@ -39,3 +40,15 @@ def test_holm_keeps_the_order_and_never_lowers(probabilities: list[float]) -> No
     assert min(corrected) == pytest.approx(min(1.0, len(probabilities) * min(probabilities)))
     pairs = sorted(zip(probabilities, corrected, strict=True))
     assert [after for _, after in pairs] == sorted(corrected)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(DataError, match=r"expected as many users in both runs, got \(3,\) and \(2,\); compare"):
+        compare_paired(np.zeros(3), np.zeros(2))
+    with pytest.raises(DataError, match="expected as many users"):  # which NumPy would repeat
+        compare_paired(np.zeros(3), np.zeros(1))
+    for value in (math.nan, math.inf):
+        with pytest.raises(DataError, match="values: expected finite metrics, got NaN or infinity; train"):
+            compare_paired(np.zeros(3), np.array([0, value, 1]))
+        with pytest.raises(DataError, match=f"probabilities: expected numbers from 0 to 1, got {value}; leave"):
+            correct_holm([0.1, value])

@@ -1,17 +1,16 @@
 """Arguments of a run: what there is, and values that cannot be meant."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.cli import LightningArgumentParser
 
 from face_lightning.errors import ConfigurationError, check_range
+from face_lightning.redaction import secret_paths
 from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 
 LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
-_SECRET = re.compile(r"(^|_)(api_?key|password|secret|credentials?|(access|auth|api)_?token)$", re.IGNORECASE)
 _FIXED = {  # a run is found again by these
     "filename": ("best",),
     "save_top_k": (1,),
@@ -85,24 +84,11 @@ def check_arguments(config: Mapping[str, Any]) -> None:
             check_range(f"trainer.{key}", trainer[key], least=1, usual="1")
     if trainer["gradient_clip_val"] is not None:
         check_range("trainer.gradient_clip_val", trainer["gradient_clip_val"], least=0, usual="1")
-    for path in _secrets(config, ""):
+    for path in secret_paths(config):
         raise ConfigurationError(
             f"{path}: expected no secret in a configuration, which is copied into the run's folder; leave it out and "
             "set the environment variable that the service reads"
         )
-
-
-def _secrets(value: Any, path: str) -> Iterator[str]:  # noqa: ANN401
-    """Paths of values that look like passwords by their names."""
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _secrets(item, path)
-    elif isinstance(value, Mapping) or hasattr(value, "items"):
-        for key, item in value.items():
-            where = f"{path}.{key}".lstrip(".")
-            if isinstance(item, str) and item and _SECRET.search(str(key).rpartition(".")[2]):
-                yield where
-            yield from _secrets(item, where)
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401

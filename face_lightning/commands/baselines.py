@@ -18,7 +18,7 @@ from face_lightning.commands import CommandParser
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import ConfigurationError
-from face_lightning.files import write_atomically
+from face_lightning.files import strict_json, write_atomically
 from face_lightning.runs.recorder import peak_mib, write_test_users
 
 BASELINES: tuple[type[Baseline], ...] = (Popularity, ItemKNN, EASE)
@@ -115,7 +115,7 @@ def test(choice: Choice, data: InteractionDataModule, run_dir: Path) -> dict[str
     }
     run_dir.mkdir(parents=True, exist_ok=True)
     write_test_users(users, interactions.user_ids, run_dir / "test_users.parquet")
-    write_atomically(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    write_atomically(run_dir / "result.json", strict_json(result, indent=2) + "\n")
     return result
 
 

@@ -25,7 +25,7 @@ from face_lightning.commands.config_files import BACKBONE, compose, contradictio
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
 from face_lightning.errors import CheckpointError, ConfigurationError, check_range
-from face_lightning.files import write_atomically
+from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
@@ -265,7 +265,7 @@ class FaceCLI(LightningCLI):
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
         surroundings = {**environment(), "fingerprint": self.fingerprint()}
         surroundings["data"] = self.datamodule.interactions.summary()
-        write_atomically(self.run_dir / "environment.json", json.dumps(surroundings, indent=2) + "\n")
+        write_atomically(self.run_dir / "environment.json", strict_json(surroundings, indent=2) + "\n")
         self._write_data()
         if isinstance(self.model, DescribingStage):
             keep_codebook(self.model, self.run_dir)
@@ -321,7 +321,7 @@ class FaceCLI(LightningCLI):
             "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
             "metrics": {**tested, "last_epoch": validated},
         }
-        write_atomically(self.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+        write_atomically(self.run_dir / "result.json", strict_json(result, indent=2) + "\n")
         recall = f"test/recall@{self.model.top_k[-1]}"
         print(f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {recall} {tested[recall]:.4f}")
 

@@ -33,7 +33,7 @@ def info_nce(
         temperature: t > 0.
         mask: Pairs `(N, M)` that must not count as negatives (True = left out), such as two rows of the
             same text. A query's own key is never left out.
-        symmetric: Whether to average with the contrast of keys against queries; N = M then.
+        symmetric: Whether to average with the contrast of keys against queries; `positives` is a permutation then.
         positives: Row of `keys` that belongs to each query, `(N,)`; row n to query n where left out.
     """
     logits = queries @ keys.T / temperature
@@ -45,7 +45,7 @@ def info_nce(
         mask[rows, positives] = False
         logits = logits.masked_fill(mask, -torch.inf)
     loss = F.cross_entropy(logits, positives, reduction="sum") / max(1, len(queries))
-    return (loss + F.cross_entropy(logits.T, rows)) / 2 if symmetric else loss
+    return (loss + F.cross_entropy(logits.T, positives.argsort())) / 2 if symmetric else loss
 
 
 def contrast_with_all(
@@ -55,6 +55,7 @@ def contrast_with_all(
     temperature: float,
     share: float = 1.0,
     limit: float = math.inf,
+    excluded: Tensor | None = None,
 ) -> Tensor:
     """Contrast of each query with its own key against every key there is, in tiles.
 
@@ -69,9 +70,11 @@ def contrast_with_all(
         temperature: t > 0.
         share: Factor of the loss: this process's share of the queries of all processes.
         limit: Size of a pair's agreement beyond which it neither earns nor costs more.
+        excluded: Keys that are no negatives of each query, `(N, X)`, padded with -1; never its own key.
     """
     agreement = ((queries * F.embedding(positives, keys)).sum(-1) / temperature).clamp(-limit, limit)
-    total = (log_partition_function(queries, keys, temperature, fast_format(queries)) - agreement).sum()
+    partition = log_partition_function(queries, keys, temperature, fast_format(queries), excluded=excluded)
+    total = (partition - agreement).sum()
     return total * (share / max(1, len(queries)))
 
 

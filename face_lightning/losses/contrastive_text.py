@@ -19,7 +19,8 @@ class ContrastiveText(TextRegularizer):
 
     Note:
         The authors contrast with the texts of all entities; here with those of the batch, a thousand or
-        more, because mapping every text in every step would cost more than all the rest.
+        more, because mapping every text in every step would cost more than all the rest. Entities of the same text
+        are no negatives of each other.
 
     Args:
         embedding_dim: D.
@@ -42,4 +43,4 @@ class ContrastiveText(TextRegularizer):
     def forward(self, entity_ids: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
         """See `TextRegularizer`."""
         del entity_ids
-        return contrast_rows(embeddings, self.mlp(texts), self.temperature)
+        return contrast_rows(embeddings, self.mlp(texts), self.temperature, texts)

@@ -79,4 +79,4 @@ class GenerativeText(TextRegularizer):
     def forward(self, entity_ids: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
         """See `TextRegularizer`."""
         hidden = self._hidden[entity_ids]
-        return contrast_rows(self.mlp(embeddings[hidden]), texts[hidden], self.temperature)
+        return contrast_rows(self.mlp(embeddings[hidden]), texts[hidden], self.temperature, texts[hidden])

@@ -74,10 +74,39 @@ def text_mlp(input_dim: int, output_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(input_dim, middle), nn.LeakyReLU(), nn.Linear(middle, output_dim))
 
 
-def contrast_rows(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of row n of `queries` with row n of `keys`; 0, with a gradient, where there are no rows."""
+def contrast_rows(queries: Tensor, keys: Tensor, temperature: float, texts: Tensor) -> Tensor:
+    """InfoNCE of row n of `queries` with row n of `keys`; 0, with a gradient, where there are no rows.
+
+    Args:
+        queries: `(N, D)`.
+        keys: `(N, D)`.
+        temperature: Temperature of the contrast.
+        texts: Text vectors `(N, E)`; rows of equal texts are no negatives of each other.
+    """
     if not len(queries):
         return queries.sum() + keys.sum()
     own, share = own_rows(unit_vectors(queries))
     rows = own_rows(torch.arange(len(queries), device=queries.device))[0]
-    return contrast_with_all(own, unit_vectors(keys), rows, temperature, share)
+    equal = rows_of_equal_text(texts)
+    excluded = None if equal is None else own_rows(equal)[0]
+    return contrast_with_all(own, unit_vectors(keys), rows, temperature, share, excluded=excluded)
+
+
+def rows_of_equal_text(texts: Tensor) -> Tensor | None:
+    """Other rows of the same text vector as each row, `(N, X)`, padded with -1; None where all differ.
+
+    Args:
+        texts: `(N, E)`.
+    """
+    # Equal rows have equal sums to the last bit, and sorting one number a row is cheap.
+    weights = torch.arange(1, texts.shape[1] + 1, device=texts.device).double().sqrt()
+    groups, counts = (texts * weights).sum(1).unique(return_inverse=True, return_counts=True)[1:]
+    most = int(counts.max())
+    if most == 1:
+        return None
+    first, places = counts.cumsum(0) - counts, torch.arange(most, device=texts.device)
+    members = groups.argsort()[(first[groups].unsqueeze(1) + places).clamp_max(len(texts) - 1)]
+    rows = torch.arange(len(texts), device=texts.device).unsqueeze(1)
+    others = (places < counts[groups].unsqueeze(1)) & (members != rows)
+    equal: Tensor = members.masked_fill(~others, -1)
+    return equal

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from face_lightning.distributed import gather_rows
-from face_lightning.files import atomic_path, write_atomically
+from face_lightning.files import atomic_path, strict_json, write_atomically
 from face_lightning.progress import validates
 from face_lightning.stages.base import Stage
 
@@ -64,7 +64,7 @@ class RunRecorder(L.Callback):
         old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps values of earlier epochs
         row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
         with (self.run_dir / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(strict_json(row) + "\n")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock."""

@@ -1,8 +1,9 @@
 """What all stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
 
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
@@ -13,8 +14,9 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from face_lightning.backbones import Backbone
+from face_lightning.distributed import largest
 from face_lightning.epoch_means import EpochMeans
-from face_lightning.errors import ConfigurationError, check_range
+from face_lightning.errors import ConfigurationError, TrainingError, check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
@@ -206,7 +208,24 @@ class Stage(L.LightningModule, ABC):
         """Log the epoch's means with its last batch, before validation."""
         del outputs, batch
         if ends_epoch(self.trainer, batch_idx):
-            self.log_dict(self.epoch_values(), on_step=False, on_epoch=True, batch_size=1)
+            values = self.epoch_values()
+            self._check_finite(values)
+            self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
+
+    def _check_finite(self, values: Mapping[str, Tensor]) -> None:
+        """End a training that has diverged before it is validated and saved; a collective operation.
+
+        Raises:
+            TrainingError: If a weight or the epoch's loss is NaN or infinite.
+        """
+        extremes = [torch.stack(torch.aminmax(weight.detach())).sum() for weight in self.parameters() if weight.numel()]
+        diverged = not all(bool(extreme.isfinite()) for extreme in extremes)
+        loss = float(values.get("train/loss", torch.zeros(())))
+        if largest(int(diverged or not math.isfinite(loss)), self.device):
+            raise TrainingError(
+                f"training: expected finite weights and losses, got NaN or infinity in epoch {self.current_epoch} "
+                f"(train/loss {loss:g}); lower the optimizer's lr, or set trainer.gradient_clip_val"
+            )
 
     def epoch_values(self) -> dict[str, Tensor]:
         """Scalars that are logged at an epoch's end; a collective operation of all processes."""

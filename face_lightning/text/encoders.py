@@ -75,7 +75,7 @@ class TextEncoder(SentenceEncoder):
             from transformers import AutoTokenizer
 
             with translate_loading_errors(self.model):
-                self._tokenizer = AutoTokenizer.from_pretrained(self._files.source)
+                self._tokenizer = AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
         return self._tokenizer
 
     @property

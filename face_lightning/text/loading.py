@@ -71,6 +71,7 @@ def _load(source: Path | str, device: torch.device, dtype: torch.dtype, attentio
         str(source),
         device=str(device),
         local_files_only=isinstance(source, Path),
+        trust_remote_code=False,  # if left out, transformers asks on stdin
         model_kwargs={"dtype": dtype, "attn_implementation": attention},
     )
 

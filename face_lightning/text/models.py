@@ -135,7 +135,7 @@ class VocabularyFiles:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(self.folder)
+            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
         except (OSError, ValueError, ImportError, KeyError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise DataError(

@@ -163,7 +163,38 @@ def touching(name: str) -> Any:
 
 
 FILES: list[tuple[str, bytes | Callable[[dict[str, Any]], Any], str]] = [
-    ("empty", b"", r"config: expected options by name, got ''; correct the file"),
+    ("empty", b"", r"config: expected options by name, got text of another kind; correct the file"),
+    ("private key", b"hunter2-----BEGIN KEY-----\nhunter2\n", r"config: expected .*; correct the file"),
+    (
+        "private file",
+        b"hunter2: [hunter2\n  }hunter2\n",
+        r"config: expected YAML, but it breaks at line 2, column 3; c",
+    ),
+    ("host", b"//hunter2:hunter2@host\n", r"config: expected .*; correct the file"),
+    (
+        "part from a server",
+        lambda config: config.update(data="http://127.0.0.1:9/part.yaml"),
+        r"data.data: expected a file, but there is no http://127.0.0.1:9/part.yaml; correct the path",
+    ),
+    (
+        "backbone that is a private file",
+        lambda config: config["model"]["init_args"].update(backbone="/etc/passwd"),
+        r"(?!.*root:).*; .*",
+    ),
+    (
+        "password of another name",
+        lambda config: config.update(
+            trainer={"callbacks": [{"class_path": "Timer", "dict_kwargs": {"HF-Token": 123456}}]}
+        ),
+        r"(?!.*123456).*; .*",
+    ),
+    (
+        "address with a password",
+        lambda config: config["trainer"].update(
+            logger={"class_path": "CSVLogger", "init_args": {"save_dir": "ftp://me:hunter2@host/x"}}
+        ),
+        r".*; .*",
+    ),
     ("list", b"- 1\n- 2\n", r".*; .*"),
     ("text", b"just words", r".*; .*"),
     ("binary", bytes(range(256)), r"config: expected text in UTF-8, but .*; save the file as UTF-8"),
@@ -320,6 +351,13 @@ def test_data(
     shutil.copytree(world.root / "data", data)
     (data / name).write_bytes(content)
     assert re.match(message, line_of(world.config(stage), "--data.reader.init_args.root", data))
+
+
+def test_a_run_that_diverges_ends_with_an_error(world: World, line_of: Callable[..., str]) -> None:
+    line = line_of(world.config("stage1"), "--model.init_args.optimizer.init_args.lr", "1e25")
+    assert re.match(
+        r"training: expected finite weights and losses, got NaN or .* in epoch 0 \(train/loss .*\); lower", line
+    )
 
 
 def test_run_folders_that_cannot_be(world: World, line_of: Callable[..., str], tmp_path: Path) -> None:

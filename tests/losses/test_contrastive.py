@@ -65,6 +65,15 @@ def test_info_nce_equals_a_loop_with_masked_pairs(name: str, symmetric: bool) ->
     assert (queries.grad.abs().sum() > 1e-3) == (name != "all"), "nothing is left to contrast with"
 
 
+def test_both_halves_of_info_nce_honour_positives() -> None:
+    generator = torch.Generator().manual_seed(0)
+    queries = F.normalize(torch.randn(6, 4, generator=generator), dim=1)
+    keys = F.normalize(torch.randn(6, 4, generator=generator), dim=1)
+    positives = torch.tensor([2, 0, 1, 5, 3, 4])
+    expected = info_nce(queries, keys[positives], 0.2, symmetric=True)
+    assert info_nce(queries, keys, 0.2, symmetric=True, positives=positives).item() == pytest.approx(expected.item())
+
+
 def test_an_entity_alone_has_nothing_to_contrast() -> None:
     one = F.normalize(torch.randn(1, 4), dim=1)
     assert info_nce(one, one, 0.1).item() == 0

@@ -10,6 +10,8 @@ from face_lightning.backbones import GMF, Backbone, LightGCN, SimGCL
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.losses import ContrastiveText, GenerativeText
+from face_lightning.losses.contrastive import info_nce
+from face_lightning.losses.text_regularizer import rows_of_equal_text
 from face_lightning.structures import Embeddings, TrainingBatch
 
 USERS, ITEMS = 12, 9
@@ -92,3 +94,18 @@ def test_impossible_values_are_told(graph: InteractionGraph) -> None:
         GenerativeText(4, 6, mask_ratio=1)
     with pytest.raises(ConfigurationError, match=r"which Tableless lacks; use ContrastiveText"):
         GenerativeText(1, 6).embed(Tableless(USERS, ITEMS, 1), graph)
+
+
+@pytest.mark.parametrize("kinds", [[0, 1, 2, 3], [0, 1, 0, 2, 0, 1], [0, 0, 0]])
+def test_entities_of_equal_text_are_no_negatives_of_each_other(kinds: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.tensor(kinds)
+    texts = F.normalize(torch.randn(4, 6, generator=generator), dim=1)[groups]
+    embeddings = torch.randn(len(kinds), 4, generator=generator)
+    regularizer = ContrastiveText(4, 6)
+    same = groups.unsqueeze(1) == groups
+    keys = F.normalize(regularizer.mlp(texts), dim=1)
+    expected = info_nce(F.normalize(embeddings, dim=1), keys, regularizer.temperature, same)
+    loss = regularizer(torch.arange(len(kinds)), embeddings, texts)
+    assert loss.item() == pytest.approx(expected.item(), rel=0.02, abs=0.02)  # products may be in bfloat16
+    assert (rows_of_equal_text(texts) is None) == (len(set(kinds)) == len(kinds))

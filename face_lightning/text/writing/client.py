@@ -8,12 +8,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.redaction import redact, redact_key
 
 _Result = TypeVar("_Result")
 _MAX_REPLY_BYTES = 10_000_000
@@ -88,7 +89,7 @@ class ChatClient:
         per_minute: Maximum number of requests per minute; no limit if None.
 
     Raises:
-        ConfigurationError: If the address does not start with http or https.
+        ConfigurationError: If the address does not start with http or https, or contains a password.
     """
 
     def __init__(
@@ -106,6 +107,12 @@ class ChatClient:
                 f"url: expected the address of an OpenAI-compatible API, such as http://localhost:8000/v1, got {url!r}"
             )
         self._url = url.rstrip("/") + "/chat/completions"
+        if "@" in parts.netloc:
+            raise ConfigurationError(
+                "url: expected an address without user and password, got one with them; leave them out, and give the "
+                "key with --api_key_env NAME"
+            )
+        self._key = api_key
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -141,6 +148,10 @@ class ChatClient:
                 self.stop.wait(min(wait, _MAX_WAIT))
         raise GiveUpError(f"{last} ({self._retries + 1} attempts)")
 
+    def redact(self, text: str) -> str:
+        """`text` without the key. Ask again wherever text is decoded: JSON may escape the key's letters."""
+        return redact_key(text, self._key)
+
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request once."""
         request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
@@ -155,11 +166,14 @@ class ChatClient:
             raise RetryError(f"no reply from {self._url} ({type(error).__name__}: {reason!s:.80})") from error
         if len(data) > _MAX_REPLY_BYTES:
             raise RetryError(f"a reply of more than {_MAX_REPLY_BYTES:,} bytes")
-        return _read_reply(data)
+        reply = _read_reply(redact_key(data.decode("utf-8", "replace"), self._key))
+        if not isinstance(reply.content, str):
+            return reply
+        return replace(reply, content=self.redact(reply.content))
 
     def _status_error(self, error: urllib.error.HTTPError) -> Exception:
         """Return the exception for an HTTP status other than success."""
-        detail = _error_detail(error)
+        detail = _error_detail(error, self._key)
         if error.code in (408, 409, 425, 429) or error.code >= 500:
             return RetryError(f"status {error.code}{detail}", _seconds(error.headers.get("Retry-After"), error.code))
         if error.code in (400, 413, 422):  # wrong for this request, e.g. too long; others may succeed
@@ -177,13 +191,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """Do not redirect."""
 
 
-def _read_reply(data: bytes) -> Reply:
+def _read_reply(data: str) -> Reply:
     """Parse a reply; a malformed one may be retried."""
     try:
         value = json.loads(data)
         content = value["choices"][0]["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        start = data[:60].decode("utf-8", "replace")
+        start = data[:60]
         raise RetryError(f"expected a chat completion, got {start!r}" if data else "an empty reply") from error
     usage = value.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
@@ -191,13 +205,13 @@ def _read_reply(data: bytes) -> Reply:
     return Reply(content, prompt, completion)
 
 
-def _error_detail(error: urllib.error.HTTPError) -> str:
-    """Return the server's description of an error, shortened."""
+def _error_detail(error: urllib.error.HTTPError, key: str | None) -> str:
+    """Return the server's description of an error, shortened, without the key, which a server may repeat."""
     try:
         text = error.read(10_000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
-    text = " ".join((_error_message(text) or text).split())
+    text = redact(" ".join((_error_message(text) or text).split()), key)
     return f": {text:.120}" if text else ""
 
 

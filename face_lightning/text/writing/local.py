@@ -1,6 +1,7 @@
 """Summaries by a local language model, through transformers."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from face_lightning.text.loading import translate_loading_errors
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.writing.prompts import AnswerError, Prompts
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
+
+_TEMPLATE_SECONDS = 20.0
 
 
 class LocalWriter:
@@ -72,8 +75,7 @@ class LocalWriter:
             if messages is None:
                 yield position, Summary(None, NOTHING_KNOWN)
                 continue
-            ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-            prompts[position] = list(ids["input_ids"])
+            prompts[position] = self._prompt(messages)
         limit = getattr(self._model.config, "max_position_embeddings", None) if prompts else None
         for position, ids in list(prompts.items()):
             if limit is not None and len(ids) + self.max_new_tokens > limit:
@@ -85,6 +87,32 @@ class LocalWriter:
             batch = order[start : start + self.batch_size]
             asked = [requests[position] for position in batch]
             yield from zip(batch, self._answer(asked, [prompts[position] for position in batch]), strict=True)
+
+    def _prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Token ids of a chat. The template is a program that comes with the model, and may not terminate.
+
+        Raises:
+            DataError: If it fails, or takes more than `_TEMPLATE_SECONDS`.
+        """
+        tokenizer, found = self._tokenizer, list[Any]()
+
+        def render() -> None:
+            try:
+                ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+                found.append(list(ids["input_ids"]))
+            except Exception as error:
+                found.append(error)
+
+        thread = threading.Thread(target=render, daemon=True)  # a daemon does not keep the process from ending
+        thread.start()
+        thread.join(_TEMPLATE_SECONDS)
+        result = found[0] if found else f"no end after {_TEMPLATE_SECONDS:g} s"
+        if not isinstance(result, list):
+            raise DataError(
+                f"model: the chat template of {self.model!r} fails ({result!s:.99}); use another model, or get its "
+                "files again"
+            )
+        return result
 
     def _answer(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[Summary]:
         """Generate the answers to prompts."""
@@ -122,7 +150,7 @@ class LocalWriter:
         from transformers import AutoTokenizer
 
         with translate_loading_errors(self.model):
-            tokenizer = AutoTokenizer.from_pretrained(self._files.source)
+            tokenizer = AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
         if tokenizer.chat_template is None:
             raise ConfigurationError(
                 f"model: expected a chat model, but {self.model!r} has no chat template; use its "
@@ -139,7 +167,11 @@ class LocalWriter:
         with translate_loading_errors(self.model):
             try:
                 model: Any = AutoModelForCausalLM.from_pretrained(
-                    self._files.source, dtype=dtype, use_safetensors=True, local_files_only=local
+                    self._files.source,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    local_files_only=local,
+                    trust_remote_code=False,
                 )
             except RuntimeError as error:
                 raise DataError(

@@ -108,11 +108,11 @@ class ServerWriter:
             spent[0] += reply.prompt_tokens
             spent[1] += reply.completion_tokens
             try:
-                return self.prompts.read(reply.content, request)
+                return self.client.redact(self.prompts.read(reply.content, request))
             except AnswerError as error:
                 # The most likely answer is invalid: sample another one.
                 body.update(temperature=0.7, frequency_penalty=0.5)
-                raise RetryError(str(error)) from error
+                raise RetryError(self.client.redact(str(error))) from error
 
         try:
             text, error = self.client.ask(body, read), None

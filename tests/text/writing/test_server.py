@@ -206,3 +206,37 @@ def test_the_key_of_the_cache_tells_servers_models_and_settings_apart() -> None:
     ]
     assert len({writer.identity for writer in writers}) == 5
     assert ServerWriter(Prompts("movie"), client, "http://x/v1/", "m").identity == writers[0].identity
+
+
+KEY = "sk-live/4f9a"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        (400, json.dumps({"error": {"message": f"no credit on {KEY}"}}).encode(), {}),
+        (500, f"<html>Authorization: Bearer {KEY}</html>".encode(), {}),
+        (401, json.dumps({"error": f"wrong key: {KEY}"}).encode(), {}),
+        (200, f"debug {KEY}".encode(), {}),
+        (200, completion(json.dumps({"summarization": f"People who like {KEY} and quiet stories."})), {}),
+        (200, completion(json.dumps({"summarization": f"People who like {KEY}."})).replace(b"/", b"\\\\/"), {}),
+    ],
+    ids=range(6),
+)
+def test_a_key_that_a_server_repeats_is_neither_shown_nor_kept(
+    serve: Callable[..., Any], echo: tuple[int, bytes, Any]
+) -> None:
+    client = ChatClient(serve(lambda number, body: echo).url, api_key=KEY, retries=0)
+    try:
+        (_, summary), *_ = ServerWriter(Prompts("movie"), client, "u", "m").write(films(1))
+        seen = repr(summary)
+    except ConfigurationError as error:
+        seen = str(error)
+    assert "***" in seen
+    assert "4f9a" not in seen
+
+
+def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigurationError, match="url: expected an address without user and password") as caught:
+        ChatClient("https://me:hunter2@host/v1")
+    assert "hunter2" not in str(caught.value)
