@@ -1,4 +1,4 @@
-"""`face data ml-100k | import | show`: bring a data set into form and look at it."""
+"""`face data ml-100k | import | show`: download, import or show a data set."""
 
 import importlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _ACTIONS = {"import": "data_import", "show": "data_show"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the data set that the arguments name, import one, or show one.
+    """Download the given data set, import one, or show one.
 
     Args:
         argv: Arguments after `face data`.
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         ConfigurationError: If the arguments are wrong.
-        DataError: If the data cannot be had.
+        DataError: If the data are unavailable or damaged.
     """
     arguments = list(argv or [])
     if arguments and arguments[0] in _ACTIONS:
@@ -32,23 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fetch(argv: Sequence[str]) -> int:
-    """Fetch a data set that the package may not carry, and say where it lies."""
+    """Download a data set that the package may not include, and print its folder."""
     from face_lightning.data.fetch import fetch_movielens_100k
 
     parser = CommandParser(
         prog="face data",
-        description="Fetch a data set by its name; or bring your own: face data import FILE, and look at it: face data "
-        "show FOLDER (each with --help).",
+        description="Download a data set by its name; or import your own with face data import FILE, and show it with "
+        "face data show FOLDER (each with --help).",
     )
-    parser.add_argument("name", help=f"which data set: {', '.join(DATASETS)}")
-    parser.add_argument("--root", help="folder to put it into (default: data/NAME)")
-    parser.add_argument("--force", action="store_true", help="fetch again, whatever is there")
-    parser.add_argument("--archive", help="archive on this machine to take instead of a download")
+    parser.add_argument("name", help=f"name of the data set: {', '.join(DATASETS)}")
+    parser.add_argument("--root", help="target folder (default: data/NAME)")
+    parser.add_argument("--force", action="store_true", help="download again even if an intact copy is there")
+    parser.add_argument("--archive", help="local archive to use instead of a download")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     arguments = parser.parse_args(argv)
     if arguments.name not in DATASETS:
         raise ConfigurationError(
-            f"name must be one of {', '.join(DATASETS)}, but is {arguments.name!r}; choose one, or bring your own "
+            f"name: expected one of {', '.join(DATASETS)}, got {arguments.name!r}; choose one, or import your own "
             "with: face data import FILE --out FOLDER"
         )
     root = arguments.root or f"data/{arguments.name}"

@@ -1,4 +1,4 @@
-"""`face data import FILE --out FOLDER`: interactions of any common form into a prepared folder."""
+"""`face data import FILE --out FOLDER`: filter, split and store interactions in a prepared folder."""
 
 import sys
 from argparse import Namespace
@@ -21,14 +21,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Import interactions.
 
     Args:
-        argv: Arguments after `face data import`; those of the process where left out.
+        argv: Arguments after `face data import`; those of the process if omitted.
 
     Returns:
         Exit code 0.
 
     Raises:
         ConfigurationError: If the arguments are wrong.
-        DataError: If a file is missing or damaged, a step leaves nothing, or the folder cannot be written.
+        DataError: If a file is missing or damaged, no rows remain after a step, or the folder cannot be written.
     """
     options = _parser().parse_args(argv)
     out = Path(options.out)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(options: Namespace) -> PreparedData:
-    """Do what the options say, with a bar of progress in a terminal."""
+    """Read, filter and split the data, with a progress bar in a terminal."""
     if Path(options.source).is_dir():
         return _prepare_folder(options)
     given = {name: value for name, value in vars(options).items() if name not in ("out", "force", "quiet", "no_header")}
@@ -55,20 +55,20 @@ def _prepare(options: Namespace) -> PreparedData:
 
 
 def _prepare_folder(options: Namespace) -> PreparedData:
-    """Take a folder of RLMRec's form as it is."""
+    """Import a folder in the layout of RLMRec, with its split."""
     parser = _parser()
     kept = ("source", "out", "domain", "name", "item_metadata", "force", "quiet")
     for name, value in vars(options).items():
         if name not in kept and value != parser.get_default(name) and (name, value) != ("split", "given"):
             raise ConfigurationError(
-                f"{name}: expected a file of interactions, got the folder {options.source}, whose split is kept; leave "
-                f"--{name} out"
+                f"{name}: expected a file of interactions, got the folder {options.source}, whose split is kept; omit "
+                f"--{name}"
             )
     return RLMRecFolder(options.source, options.domain, options.item_metadata, options.name).prepare()
 
 
 def _fields(argument: str, pairs: Sequence[str] | None) -> dict[str, str] | None:
-    """`NAME=FIELD ...` as a mapping."""
+    """Parse `NAME=FIELD ...`."""
     split = [pair.partition("=") for pair in pairs or ()]
     for name, mark, source in split:
         if not (name and mark and source):
@@ -79,7 +79,7 @@ def _fields(argument: str, pairs: Sequence[str] | None) -> dict[str, str] | None
 
 
 def _report(data: PreparedData, out: Path) -> None:
-    """Print what every step left, and what there is now."""
+    """Print the counts after every step, and a summary of the result."""
     for step in data.history["steps"]:
         counts = f"{step['num_interactions']:>12,} interactions {step['num_users']:>10,} users"
         print(f"{counts} {step['num_items']:>10,} items  {step['step']}")
@@ -96,37 +96,37 @@ def _report(data: PreparedData, out: Path) -> None:
 
 def _parser() -> CommandParser:
     parser = CommandParser(
-        prog="face data import", description="Bring interactions into form: filter, split, and write a prepared folder."
+        prog="face data import", description="Filter and split interactions, and store them in a prepared folder."
     )
     parser.add_argument(
         "source",
-        help="CSV, TSV, Parquet or RecBole .inter file (text may be .gz, .bz2 or .zst), or a folder of RLMRec's form",
+        help="CSV, TSV, Parquet or RecBole .inter file (text also .gz, .bz2, .zst), or a folder in RLMRec's layout",
     )
-    parser.add_argument("--out", required=True, help="folder to make")
-    parser.add_argument("--user", default="user_id", help="column of users' ids (default: user_id)")
-    parser.add_argument("--item", default="item_id", help="column of items' ids (default: item_id)")
+    parser.add_argument("--out", required=True, help="folder to create")
+    parser.add_argument("--user", default="user_id", help="column of user ids (default: user_id)")
+    parser.add_argument("--item", default="item_id", help="column of item ids (default: item_id)")
     parser.add_argument("--rating", help="column of ratings, for --min_rating")
-    parser.add_argument("--min_rating", type=float, help="least rating that counts")
+    parser.add_argument("--min_rating", type=float, help="minimum rating of an interaction")
     parser.add_argument("--time", help="column of times: numbers, or dates such as 2024-01-31 12:00:00")
-    parser.add_argument("--core", type=int, default=1, help="least interactions of every user and item (default: 1)")
+    parser.add_argument("--core", type=int, default=1, help="minimum interactions per user and item (default: 1)")
     parser.add_argument("--split", choices=KINDS, default="random", help="how to split (default: random, per user)")
     parser.add_argument("--ratios", type=float, nargs=3, default=(3.0, 1.0, 1.0), help="train valid test (3 1 1)")
     parser.add_argument("--last_n", type=int, default=1, help="split last: pairs of a user in valid and in test")
     parser.add_argument("--seed", type=int, default=0, help="seed of random splits (default: 0)")
     parser.add_argument("--valid", help="split given: file of validation")
     parser.add_argument("--test", help="split given: file of test")
-    parser.add_argument("--separator", help="what stands between columns (default: comma in .csv, tab in .tsv)")
+    parser.add_argument("--separator", help="column separator (default: comma in .csv, tab in .tsv)")
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default: utf-8)")
-    parser.add_argument("--no_header", action="store_true", help="the first line has no names: columns are 1, 2, ...")
-    parser.add_argument("--drop_missing", action="store_true", help="leave out rows that lack an id")
-    parser.add_argument("--item_metadata", help="JSONL, CSV, TSV, Parquet or RecBole .item about items")
-    parser.add_argument("--user_metadata", help="likewise about users")
+    parser.add_argument("--no_header", action="store_true", help="the first line has data; columns are named 1, 2, ...")
+    parser.add_argument("--drop_missing", action="store_true", help="drop rows without an id")
+    parser.add_argument("--item_metadata", help="JSONL, CSV, TSV, Parquet or RecBole .item with metadata of items")
+    parser.add_argument("--user_metadata", help="likewise of users")
     parser.add_argument("--item_key", help="field of ids in --item_metadata (default: that of --item)")
     parser.add_argument("--user_key", help="field of ids in --user_metadata (default: that of --user)")
-    fields = "fields under the names that texts know, such as title=movie_title tags=class"
+    fields = "names of fields by the names that templates use, such as title=movie_title tags=class"
     parser.add_argument("--item_fields", nargs="+", metavar="NAME=FIELD", help=fields)
     parser.add_argument("--user_fields", nargs="+", metavar="NAME=FIELD", help="likewise, such as occupation=job")
-    parser.add_argument("--domain", choices=DOMAINS, default="item", help="what the items are (default: item)")
+    parser.add_argument("--domain", choices=DOMAINS, default="item", help="kind of items (default: item)")
     parser.add_argument("--name", help="name of the data set (default: that of the file)")
     parser.add_argument("--force", action="store_true", help="replace a prepared folder")
     parser.add_argument("--quiet", action="store_true", help="print errors only")

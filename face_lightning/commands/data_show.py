@@ -1,4 +1,4 @@
-"""`face data show FOLDER`: what a prepared folder holds, how it came about, and how its degrees are spread."""
+"""`face data show FOLDER`: contents, provenance and degree distribution of a prepared folder."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,18 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Show a prepared folder.
 
     Args:
-        argv: Arguments after `face data show`; those of the process where left out.
+        argv: Arguments after `face data show`; those of the process if omitted.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If the arguments are wrong, or matplotlib is asked for and not there.
-        DataError: If the folder is missing or damaged, or the picture cannot be written.
+        ConfigurationError: If the arguments are wrong, or matplotlib is needed and not installed.
+        DataError: If the folder is missing or damaged, or the plot cannot be written.
     """
-    parser = CommandParser(prog="face data show", description="Show what a prepared folder holds.")
+    parser = CommandParser(prog="face data show", description="Show the contents of a prepared folder.")
     parser.add_argument("root", help="folder that face data import wrote")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the degrees into this file too (needs matplotlib)")
+    parser.add_argument("--plot", metavar="FILE.png", help="also plot the degrees to this file (needs matplotlib)")
     options = parser.parse_args(argv)
     data = read_prepared(Path(options.root))
     degrees = {"users": _degrees(data.interactions, 1), "items": _degrees(data.interactions, 0)}
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def degree_bins(degrees: np.ndarray) -> list[tuple[str, int]]:
-    """How many entities have 0, 1, 2-3, 4-7, ... interactions, up to the largest degree.
+    """Histogram of degrees with the bins 0, 1, 2-3, 4-7, ..., up to the largest degree.
 
     Args:
-        degrees: Interactions of each entity `(N,)`.
+        degrees: Number of interactions of each entity `(N,)`.
 
     Returns:
-        Label and count of every bin, empty ones between full ones included.
+        Label and count of every bin from the first non-empty one.
     """
     edges = [0, 1]
     while edges[-1] <= degrees.max():
@@ -67,7 +67,7 @@ def degree_bins(degrees: np.ndarray) -> list[tuple[str, int]]:
 
 
 def _degrees(interactions: Interactions, axis: int) -> np.ndarray:
-    """Interactions of every user (axis 1) or item (axis 0) in all splits."""
+    """Return the number of interactions of every user (axis 1) or item (axis 0) in all splits."""
     return sum((np.asarray(interactions.matrix(split).sum(axis=axis)) for split in SPLITS), np.zeros(1)).astype(
         np.int64
     )
@@ -86,7 +86,7 @@ def _show_counts(console: Console, data: PreparedData) -> None:
     console.print(table)
 
 
-def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 what JSON brought
+def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 JSON
     table = Table("step", "interactions", "users", "items")
     for step in history.get("steps", []):
         table.add_row(
@@ -98,10 +98,10 @@ def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 what JS
 
 
 def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:
-    """Text plot of the degrees: one bar a power of two, its length in proportion to the count."""
+    """Print a histogram of the degrees with one bar per power of two."""
     low, middle, high = int(degrees.min()), float(np.median(degrees)), int(degrees.max())
     console.print(
-        f"\ninteractions of {kind}: least {low:,}, median {middle:,g}, mean {degrees.mean():,.1f}, most {high:,}",
+        f"\ninteractions of {kind}: min {low:,}, median {middle:,g}, mean {degrees.mean():,.1f}, max {high:,}",
         highlight=False,
     )
     bins = degree_bins(degrees)
@@ -112,22 +112,22 @@ def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:
 
 
 def _show_most(console: Console, interactions: Interactions, degrees: dict[str, np.ndarray]) -> None:
-    """Original ids of those with the most interactions."""
+    """Print the original ids of the entities with the most interactions."""
     ids = {"users": interactions.user_ids, "items": interactions.item_ids}
     for kind, counts in degrees.items():
         top = np.argsort(-counts, kind="stable")[:5]
         listed = ", ".join(f"{ids[kind][one]} ({counts[one]:,})" for one in top)
-        console.print(f"\n{kind} with the most: {escape(listed)}", highlight=False)
+        console.print(f"\n{kind} with the most interactions: {escape(listed)}", highlight=False)
 
 
 def _draw(degrees: dict[str, np.ndarray], path: Path, name: str) -> None:
-    """Rank-degree curves on logarithmic axes into a file."""
+    """Plot degrees by rank on logarithmic axes."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigurationError(
-            f"plot: expected matplotlib, but it cannot be imported ({error}); install it with pip install matplotlib, "
-            "or leave out --plot"
+            f"plot: expected matplotlib, got an import error ({error}); install it with pip install matplotlib, "
+            "or omit --plot"
         ) from error
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="rank", ylabel="interactions", title=name)

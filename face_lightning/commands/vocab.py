@@ -1,4 +1,4 @@
-"""`face vocab build`: the words of a language model that may become descriptors."""
+"""`face vocab build`: build the vocabulary of descriptors from a language model."""
 
 import argparse
 import json
@@ -25,22 +25,22 @@ from face_lightning.text.vocabulary import (
 )
 
 _STEPS = {
-    "num_tokens": "entries of the tokenizer",
+    "num_tokens": "tokens of the tokenizer",
     "num_whole_words": "whole words of the letters a-z, long enough",
     "num_common": "of these, nouns and adjectives of the word list",
-    "num_extra": "let in because the texts use them often",
+    "num_extra": "added because they are frequent in the texts",
     "num_blocked": "blocked",
-    "num_inflected": "no base form",
-    "num_unreachable": "written in other tokens by the tokenizer",
+    "num_inflected": "not base forms",
+    "num_unreachable": "encoded as other tokens in running text",
     "num_words": "words of the codebook",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build a codebook from a model's files, and say what each filter left.
+    """Build a codebook from a model's files, and report the counts after each filter.
 
     Args:
-        argv: Arguments after `face vocab`; those of the process where left out.
+        argv: Arguments after `face vocab`; those of the process if omitted.
 
     Returns:
         Exit code 0.
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     if arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigurationError(f"out: expected a folder, but {arguments.out} is a file; give another name")
+        raise ConfigurationError(f"out: expected a folder, got the file {arguments.out}; give another name")
     texts = [text for path in arguments.texts for text in read_texts(path)]
     least = arguments.min_count or max(10, len(texts) // 500)
     source = VocabularyFiles(arguments.model, arguments.cache_dir)
@@ -64,83 +64,83 @@ def main(argv: Sequence[str] | None = None) -> int:
         extra_words=frequent_words(texts, least) if texts else (),
         base_forms=arguments.base_forms,
     )
-    told: dict[str, Any] = {"model": arguments.model, "token_dim": source.token_dim, **asdict(report)}
-    told["fingerprint"] = codebook.fingerprint
-    told["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
-    told["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
-    _write(arguments.out, told, codebook, report)
-    show(told, Console())
+    contents: dict[str, Any] = {"model": arguments.model, "token_dim": source.token_dim, **asdict(report)}
+    contents["fingerprint"] = codebook.fingerprint
+    contents["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
+    contents["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
+    _write(arguments.out, contents, codebook, report)
+    show(contents, Console())
     print(f"{arguments.out}: codebook.safetensors, words.txt and report.json")
     return 0
 
 
-def show(told: dict[str, Any], console: Console) -> None:
+def show(contents: dict[str, Any], console: Console) -> None:
     """Print the report of a codebook.
 
     Args:
-        told: What report.json holds.
-        console: Where to print.
+        contents: Contents of report.json.
+        console: Console to print to.
     """
-    table = Table(f"{told['model']}: {told['family']}, {told['token_dim']} numbers a token", "words")
+    table = Table(f"{contents['model']}: {contents['family']}, token_dim {contents['token_dim']}", "words")
     for name, meaning in _STEPS.items():
-        sign = "-" if name in ("num_blocked", "num_inflected", "num_unreachable") and told[name] else ""
-        table.add_row(meaning, f"{sign}{told[name]:,}")
+        sign = "-" if name in ("num_blocked", "num_inflected", "num_unreachable") and contents[name] else ""
+        table.add_row(meaning, f"{sign}{contents[name]:,}")
     console.print(table)
-    covered, near = told["coverage"], told["near_duplicates"]
+    covered, near = contents["coverage"], contents["near_duplicates"]
     if covered is not None:
         print(
-            f"the texts' content words: {covered['num_covered']:,} of {covered['num_words']:,} are covered, "
+            f"content words of the texts: {covered['num_covered']:,} of {covered['num_words']:,} are covered, "
             f"{covered['share_of_occurrences']:.1%} of their occurrences in {covered['num_texts']:,} texts"
         )
-        print("most frequent without: " + ", ".join(f"{word} {count}" for word, count in covered["missing"][:10]))
+        print("most frequent missing words: " + ", ".join(f"{word} {count}" for word, count in covered["missing"][:10]))
     pairs = ", ".join(f"{one}/{other}" for one, other, _ in near["pairs"][:6]) or "none"
     print(
-        f"near-duplicates: {near['num_inflections']:,} words beside their base form, {near['num_near']:,} pairs of "
-        f"cosine {near['threshold']} or more: {pairs}"
+        f"near-duplicates: {near['num_inflections']:,} words whose base form is included, {near['num_near']:,} pairs "
+        f"with a cosine of at least {near['threshold']}: {pairs}"
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="face vocab", description="Build the vocabulary of descriptors.")
     commands = parser.add_subparsers(required=True, metavar="build")
-    build = commands.add_parser("build", help="collect the whole words of a model and their embeddings")
+    build = commands.add_parser("build", help="collect whole words of a model and their embeddings")
     build.add_argument(
         "--model", default="all-MiniLM-L6-v2", help="folder, bundled model, or hub id; only safetensors are read"
     )
-    build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the codebook goes")
+    build.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write the codebook to")
     build.add_argument(
         "--texts",
         type=Path,
         nargs="+",
         default=[],
         metavar="FILE",
-        help="summaries (.jsonl with the field text, or .txt): their frequent words are let in, their coverage told",
+        help="summaries (.jsonl with the field text, or .txt): their frequent words are added, and coverage reported",
     )
     build.add_argument(
         "--min_count",
         type=int,
         metavar="N",
-        help="texts a word has to stand in to be let in (default: 1 in 500, >= 10)",
+        help="minimum number of texts with a word that is added (default: 1 in 500, >= 10)",
     )
-    build.add_argument("--num_frequent", type=int, default=20_000, metavar="N", help="most frequent words to look at")
-    build.add_argument("--min_length", type=int, default=3, metavar="N", help="least number of letters")
+    build.add_argument("--num_frequent", type=int, default=20_000, metavar="N", help="frequent words to consider")
+    build.add_argument("--min_length", type=int, default=3, metavar="N", help="minimum number of letters")
     build.add_argument(
         "--word_list", type=Path, metavar="FILE", help="own list (.csv, .tsv, .xlsx with word, PoS; or .txt)"
     )
-    build.add_argument("--block", type=Path, metavar="FILE", help="words never shown; the package's list by default")
-    build.add_argument("--no_block", action="store_true", help="block no word")
-    build.add_argument("--base_forms", action="store_true", help="base forms only: toy, and toys not")
-    build.add_argument("--near", type=float, default=0.7, metavar="COSINE", help="from where on two words are near")
+    build.add_argument("--block", type=Path, metavar="FILE", help="words to exclude; the package's list by default")
+    build.add_argument("--no_block", action="store_true", help="exclude no words")
+    build.add_argument("--base_forms", action="store_true", help="base forms only: toy, but not toys")
+    build.add_argument("--near", type=float, default=0.7, metavar="COSINE", help="minimum cosine of near-duplicates")
     build.add_argument("--cache_dir", type=Path, default=Path("~/.cache/face_lightning"), help=argparse.SUPPRESS)
     return parser
 
 
-def _write(out: Path, told: Mapping[str, Any], codebook: Codebook, report: CodebookReport) -> None:
-    """Write the files beside the folder first, so that a full disk leaves it as it was."""
+def _write(out: Path, contents: Mapping[str, Any], codebook: Codebook, report: CodebookReport) -> None:
+    """Write the files to a temporary folder first, so that a full disk leaves the target unchanged."""
     try:
         with temporary_path(out) as temporary:
             temporary.mkdir(parents=True)
-            (temporary / "report.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            (temporary / "report.json").write_text(json.dumps(contents, indent=2) + "\n", encoding="utf-8")
             words = "".join(f"{word}\n" for word in codebook.words)
             (temporary / "words.txt").write_text(words, encoding="utf-8")
             save_codebook(temporary / "codebook.safetensors", codebook, report)

@@ -23,20 +23,20 @@ from face_lightning.text.lexicon import frequent_words
 class InteractionDataModule(L.LightningDataModule):
     """Interactions, their graph and the texts of users and items.
 
-    Data are read when they are first asked for, once per process.
+    Data are read lazily, once per process.
 
     Args:
-        reader: Where the data come from.
+        reader: Reader of the data set.
         batch_size: Training interactions per step and process, B; with padding where a stage solves whole rows.
         entities_per_step: Users and items to map per step and process, at least half of them items; all of a
             kind are visited before any is visited again.
-        eval_batch_size: Users ranked at once; scores take `eval_batch_size x I` numbers.
-        mask_seen: What is masked when test items are ranked: training items, as in the paper, or training
-            and validation items. Validation always masks training items.
+        eval_batch_size: Users per evaluation batch.
+        mask_seen: Items that are masked in the test: training items, as in the paper, or training and validation
+            items. Validation always masks training items.
         seed: First counter of every random draw.
-        popularity_power: Negative items are drawn in proportion to popularity^power; 0 draws them uniformly,
-            as the paper does, 0.75 is usual otherwise.
-        summaries: File of `face summarize` whose texts take the place of the reader's.
+        popularity_power: Negative items are sampled in proportion to popularity^power; 0 is uniform, as in the paper,
+            0.75 is a common alternative.
+        summaries: File of `face summarize` whose texts replace the reader's.
         held_out_texts: Share of users, and of items, whose texts are hidden from training, and which their words are to
             pick afterwards (`words/heldout_items@10`); drawn by a hash of their ids and `seed`. For evaluation.
 
@@ -61,12 +61,12 @@ class InteractionDataModule(L.LightningDataModule):
         sizes = {"batch_size": (batch_size, 1), "eval_batch_size": (eval_batch_size, 1)}
         for name, (size, least) in {**sizes, "entities_per_step": (entities_per_step, 0)}.items():
             if size < least:
-                raise ConfigurationError(f"{name}: expected at least {least}, got {size}; leave it out for the default")
+                raise ConfigurationError(f"{name}: expected at least {least}, got {size}; omit it for the default")
         self.reader = reader
         self.batch_size = batch_size
         if popularity_power < 0:
             raise ConfigurationError(
-                f"popularity_power: expected at least 0, got {popularity_power}; 0 draws negatives uniformly"
+                f"popularity_power: expected at least 0, got {popularity_power}; 0 samples negatives uniformly"
             )
         check_range("held_out_texts", held_out_texts, least=0, most=1, usual="0, or 0.2 to evaluate words,")
         self.entities_per_step = entities_per_step
@@ -80,7 +80,7 @@ class InteractionDataModule(L.LightningDataModule):
 
     @cached_property
     def dataset(self) -> Dataset:
-        """What the reader gives, checked."""
+        """Data set of the reader, validated."""
         dataset = self.reader.read()
         if self.summaries is not None:
             dataset = with_summaries(dataset, self.summaries)
@@ -89,7 +89,7 @@ class InteractionDataModule(L.LightningDataModule):
         return dataset
 
     def identity(self) -> dict[str, Any]:
-        """What identifies the data, as plain values: name, fingerprint and counts."""
+        """Identity of the data as plain values: name, fingerprint and counts."""
         summary = self.interactions.summary()
         return {key: summary[key] for key in ("name", "fingerprint", "num_users", "num_items")}
 
@@ -128,7 +128,7 @@ class InteractionDataModule(L.LightningDataModule):
         """Texts of users and items to learn from: none of those that are held out.
 
         Raises:
-            DataError: If the reader gives none.
+            DataError: If the reader provides none.
         """
         return self._profiles[0]
 
@@ -141,8 +141,8 @@ class InteractionDataModule(L.LightningDataModule):
     def _profiles(self) -> tuple[Profiles, Profiles | None]:
         if self.dataset.profiles is None:
             raise DataError(
-                f"data.reader: {type(self.reader).__name__} gives no texts of users and items, which mapping and "
-                "alignment need; use a reader that gives texts, or run stage 1 only"
+                f"data.reader: expected texts of users and items, which mapping and alignment need, got none from "
+                f"{type(self.reader).__name__}; use a reader with texts, or run stage 1 only"
             )
         if not self.held_out_texts:
             return self.dataset.profiles, None
@@ -209,14 +209,14 @@ class InteractionDataModule(L.LightningDataModule):
         return self._evaluation_loader(self.interactions.train, self.interactions.valid)
 
     def test_dataloader(self) -> EvaluationLoader:
-        """Users with test items; `mask_seen` says what is masked."""
+        """Users with test items; `mask_seen` selects the masked items."""
         seen = self.interactions.train
         if self.mask_seen == "train+val":
             seen = sp.csr_array(seen + self.interactions.valid)
         return self._evaluation_loader(seen, self.interactions.test)
 
     def predict_dataloader(self) -> EvaluationLoader:
-        """All users with training items, which are masked; nothing is to be found."""
+        """All users with training items, which are masked; there are no relevant items."""
         return self._evaluation_loader(self.interactions.train, self.interactions.train)
 
     def _evaluation_loader(self, seen: sp.csr_array, relevant: sp.csr_array) -> EvaluationLoader:

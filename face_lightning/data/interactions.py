@@ -1,4 +1,4 @@
-"""Who interacted with what, split into training, validation and test, checked once and then frozen."""
+"""Interactions split into training, validation and test: validated once, then immutable."""
 
 import hashlib
 import warnings
@@ -19,19 +19,19 @@ SPLITS = ("train", "valid", "test")
 class Interactions:
     """Implicit feedback of users and items in three disjoint splits.
 
-    Use `from_matrices` or `from_coordinates` for data that is not in canonical form yet.
+    Use `from_matrices` or `from_coordinates` for data that are not in canonical form.
 
     Attributes:
-        train: Pairs to learn from `(U, I)`, float32 ones, sorted indices, no duplicates.
-        valid: Pairs to choose the epoch by `(U, I)`.
-        test: Pairs to report on `(U, I)`.
+        train: Training pairs `(U, I)`: float32 ones, sorted indices, no duplicates.
+        valid: Validation pairs `(U, I)`.
+        test: Test pairs `(U, I)`.
         user_ids: Original id of every row as text `(U,)`.
         item_ids: Original id of every column as text `(I,)`.
-        name: Name of the data set, as runs and results are labelled.
+        name: Name of the data set in runs and results.
 
     Raises:
         DataError: If shapes differ, a matrix is not canonical, a pair is in two splits, ids repeat
-            or their number differs from the matrices, or there is nothing to train on.
+            or their number differs from the matrices, or there are no training pairs.
     """
 
     train: csr_array[Any]
@@ -48,13 +48,15 @@ class Interactions:
             common = int(self.matrix(first).multiply(self.matrix(second)).nnz)
             if common:
                 raise DataError(
-                    f"{self.name}: the splits must share no pair, but {common} pairs are in both {first} and "
+                    f"{self.name}: expected splits without common pairs, got {common} pairs in both {first} and "
                     f"{second}; remove them, or build with Interactions.from_matrices(..., overlap='drop')"
                 )
         _check_ids("user_ids", self.user_ids, self.num_users)
         _check_ids("item_ids", self.item_ids, self.num_items)
         if self.train.nnz == 0:
-            raise DataError(f"{self.name}: train has no interactions; give at least one pair to learn from")
+            raise DataError(
+                f"{self.name}: expected at least one training interaction, got none; give interactions in train"
+            )
 
     def matrix(self, split: str) -> csr_array[Any]:
         """Matrix `(U, I)` of the split named "train", "valid" or "test"."""
@@ -79,7 +81,7 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (64 hexadecimal digits) of the splits and ids; the same on every machine and run."""
+        """SHA-256 (64 hexadecimal digits) of the splits and ids; independent of the machine."""
         digest = hashlib.sha256(f"{self.num_users} {self.num_items}".encode())
         for split in SPLITS:
             matrix = self.matrix(split)
@@ -115,17 +117,17 @@ class Interactions:
         item_ids: Sequence[str] | np.ndarray | None = None,
         overlap: str = "error",
     ) -> Self:
-        """Bring three sparse matrices `(U, I)` into canonical form: values above 0 become ones.
+        """Convert three sparse matrices `(U, I)` to canonical form: values above 0 become ones.
 
         Args:
             train: Sparse matrix of any format and dtype; duplicates are merged.
             valid: Likewise.
             test: Likewise.
             name: Name of the data set.
-            user_ids: Original ids `(U,)`; the row numbers where left out.
-            item_ids: Original ids `(I,)`; the column numbers where left out.
-            overlap: "error" refuses pairs that are in two splits; "drop" removes them from the later
-                split (test before valid before train) and warns with their number.
+            user_ids: Original ids `(U,)`; row numbers if omitted.
+            item_ids: Original ids `(I,)`; column numbers if omitted.
+            overlap: "error" rejects pairs that are in two splits; "drop" removes them from the later split and warns
+                with their number.
 
         Raises:
             DataError: As the class does.
@@ -134,7 +136,7 @@ class Interactions:
         shapes = {split: matrix.shape for split, matrix in matrices.items()}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{split} {shape}" for split, shape in shapes.items())
-            raise DataError(f"{name}: the splits must have one shape (users, items), but came {listed}; rebuild them")
+            raise DataError(f"{name}: expected splits of one shape (users, items), got {listed}; rebuild them")
         if overlap == "drop":
             _drop_overlap(matrices, name)
         num_users, num_items = matrices["train"].shape
@@ -156,10 +158,10 @@ class Interactions:
         user_ids: Sequence[str] | np.ndarray,
         item_ids: Sequence[str] | np.ndarray,
     ) -> Self:
-        """Build from (row numbers `(N,)`, column numbers `(N,)`) of each split; the ids give the shape.
+        """Build from row numbers `(N,)` and column numbers `(N,)` of each split; the ids define the shape.
 
         Raises:
-            DataError: As the class does, or if a number lies outside the ids.
+            DataError: As the class does, or if a number is out of range of the ids.
         """
         shape = (len(user_ids), len(item_ids))
         matrices = []
@@ -168,15 +170,15 @@ class Interactions:
                 matrices.append(coo_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape))
             except ValueError as error:
                 raise DataError(
-                    f"{name}: {split} must hold row and column numbers inside {shape}, but {error}; "
-                    "number the users and items from 0"
+                    f"{name}: expected row and column numbers of {split} within {shape}, got: {error}; "
+                    "number users and items from 0"
                 ) from error
         return cls.from_matrices(*matrices, name=name, user_ids=user_ids, item_ids=item_ids)
 
 
 def canonical(matrix: sparray | spmatrix) -> csr_array[Any]:
-    """Copy of a sparse matrix as CSR: one float32 one per pair that has a value above 0."""
-    source: Any = matrix  # the stubs know no constructor that takes both families
+    """Return a sparse matrix as binary CSR in float32, with a one for every value above 0."""
+    source: Any = matrix  # the stubs have no constructor for both families
     pairs: coo_array[Any] = coo_array(source)
     positive = pairs.data > 0
     rows, columns = pairs.coords[0][positive], pairs.coords[1][positive]
@@ -187,14 +189,14 @@ def canonical(matrix: sparray | spmatrix) -> csr_array[Any]:
 
 
 def _drop_overlap(matrices: dict[str, csr_array[Any]], name: str) -> None:
-    """Remove from valid what is in train, and from test what is in either; warn with the numbers."""
+    """Remove pairs of train from valid, and pairs of either from test; warn with the numbers."""
     earlier = matrices["train"]
     for split in ("valid", "test"):
         matrix = matrices[split]
         common = matrix.multiply(earlier)
         if common.nnz:
             warnings.warn(
-                f"{name}: {common.nnz} pairs of {split} are in an earlier split too; removed from {split}",
+                f"{name}: {common.nnz} pairs of {split} are also in an earlier split; removed from {split}",
                 stacklevel=3,
             )
             matrices[split] = canonical(matrix - common)
@@ -202,33 +204,33 @@ def _drop_overlap(matrices: dict[str, csr_array[Any]], name: str) -> None:
 
 
 def _as_ids(ids: Sequence[str] | np.ndarray | None, count: int) -> np.ndarray:
-    """Original ids as an array of text; row numbers where there are none."""
+    """Return original ids as an array of strings; row numbers if there are none."""
     return np.asarray(np.arange(count) if ids is None else ids).astype(np.str_)
 
 
 def _check_canonical(split: str, matrix: csr_array[Any], shape: tuple[int, ...]) -> None:
-    """Raise unless the matrix has the shape of train and is in canonical form."""
-    cure = "build with Interactions.from_matrices, which brings matrices into form"
+    """Check that a matrix has the shape of train and is in canonical form."""
+    cure = "build with Interactions.from_matrices, which converts matrices"
     if not isinstance(matrix, csr_array):
-        raise DataError(f"{split} must be a scipy.sparse.csr_array, but is {type(matrix).__name__}; {cure}")
+        raise DataError(f"{split}: expected a scipy.sparse.csr_array, got {type(matrix).__name__}; {cure}")
     if matrix.shape != shape:
-        raise DataError(f"{split} must have the shape of train, {shape}, but has {matrix.shape}; {cure}")
+        raise DataError(f"{split}: expected the shape of train, {shape}, got {matrix.shape}; {cure}")
     if matrix.dtype != np.float32 or bool((matrix.data != 1).any()):
-        raise DataError(f"{split} must hold float32 ones only, but holds others ({matrix.dtype}); {cure}")
+        raise DataError(f"{split}: expected ones in float32, got other values ({matrix.dtype}); {cure}")
     if not matrix.has_canonical_format:
-        raise DataError(f"{split} must have sorted indices without duplicates, but has not; {cure}")
+        raise DataError(f"{split}: expected sorted indices without duplicates, got others; {cure}")
 
 
 def _check_ids(argument: str, ids: np.ndarray, count: int) -> None:
-    """Raise unless there are `count` ids, all different."""
+    """Check that there are `count` distinct ids."""
     if ids.shape != (count,):
         raise DataError(
-            f"{argument} must hold one id per row of the matrices, {count}, but has shape {ids.shape}; "
+            f"{argument}: expected {count} ids, one per row or column of the matrices, got shape {ids.shape}; "
             "give the ids in the order of the matrices"
         )
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != count:
         raise DataError(
-            f"{argument} must be unique, but {int((counts > 1).sum())} ids repeat, the first is "
+            f"{argument}: expected unique ids, got {int((counts > 1).sum())} that repeat, the first is "
             f"{str(values[counts > 1][0])!r}; merge or rename them"
         )

@@ -1,4 +1,4 @@
-"""What is known of users and items, from JSONL, CSV, TSV, Parquet or RecBole files, joined by original id."""
+"""Metadata of users and items from JSONL, CSV, TSV, Parquet or RecBole files, joined by original id."""
 
 import gzip
 import json
@@ -18,25 +18,25 @@ from face_lightning.data.tables import TableFormat, open_table
 from face_lightning.errors import ConfigurationError, DataError
 
 TAG_FIELDS = ("tags", "genres", "categories")
-_LONGEST_LINE = 1 << 24  # bytes
+_MAX_LINE = 1 << 24  # bytes
 _JSON = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
 class MetadataFile:
-    """A file about users or items.
+    """A file of metadata of users or items.
 
     Attributes:
-        path: JSONL (one object a line), or a table as `open_table` reads it.
+        path: JSONL (one object per line), or a table that `open_table` reads.
         kind: "user" or "item".
         key: Field or column of original ids.
-        fields: What the file calls a field, by the name it has here, such as `{"title": "movie_title"}`. Names
-            that texts are made of: title, tags, genres, categories, year, author, developer, city, profile
-            (a description) of items; age, occupation, city of users; `text` of either is taken as it is.
-        form: How text files are written.
+        fields: Names of fields in the file by their names here, such as `{"title": "movie_title"}`. Templates use
+            title, tags, genres, categories, year, author, developer, city and profile (a description) of items; age,
+            occupation and city of users; `text` of either replaces the template's text.
+        form: Format of text files.
 
     Raises:
-        ConfigurationError: If two names are made of one field.
+        ConfigurationError: If one field is given two names.
     """
 
     path: Path
@@ -53,23 +53,23 @@ class MetadataFile:
 
     @property
     def argument(self) -> str:
-        """What the user calls the file."""
+        """Argument that names the file, for messages."""
         return f"{self.kind}_metadata"
 
 
 def read_metadata(file: MetadataFile, ids: np.ndarray) -> tuple[list[Record], int]:
-    """Join a file with users or items.
+    """Join the metadata in a file with users or items.
 
     Args:
-        file: What to read.
+        file: The file.
         ids: Original ids `(K,)`.
 
     Returns:
-        A record of every id `(K,)`, empty where the file has none, and the number of rows in the file, which may
-        be about others too.
+        A record for every id `(K,)`, empty if the file has none, and the number of rows in the file, including rows
+        of other ids.
 
     Raises:
-        DataError: If the file is missing or damaged, has no such field, is about one id twice or about none of `ids`.
+        DataError: If the file is missing or damaged, lacks a field, or has an id twice or none of `ids`.
     """
     places = {name: place for place, name in enumerate(ids.tolist())}
     records: list[Record] = [{} for _ in places]
@@ -82,18 +82,18 @@ def read_metadata(file: MetadataFile, ids: np.ndarray) -> tuple[list[Record], in
             )
         seen[name] = number
         if name in places:
-            records[places[name]] = _cleaned(record, file)
+            records[places[name]] = _clean_record(record, file)
     if not seen.keys() & places.keys():
         shown = f"{next(iter(seen))[:60]!r}" if seen else "no rows"
         raise DataError(
             f"{file.argument}: expected ids of the interactions, such as {ids[0]!s:.60}, in field {file.key!r} of "
-            f"{file.path}, got {shown}; name another field with --{file.kind}_key, or give the file of these data"
+            f"{file.path}, got {shown}; choose another field with --{file.kind}_key, or give the file of these data"
         )
     return records, len(seen)
 
 
 def _rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Number, id and fields of every row, from 1."""
+    """Yield the number (from 1), id and fields of every row."""
     endings = [ending for ending in file.path.suffixes[-2:] if ending != ".gz"]
     if endings and endings[-1] in _JSON:
         yield from _json_rows(file)
@@ -104,46 +104,46 @@ def _rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
 def _json_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
     path = file.path
     if not path.is_file():
-        raise DataError(f"{file.argument}: expected a file, but {path} is none; correct the path")
+        raise DataError(f"{file.argument}: expected a file, got {path}; correct the path")
     known: set[str] = set()
     try:
-        with _opened(path) as stream:
+        with _open(path) as stream:
             number = 0
-            while line := stream.readline(_LONGEST_LINE + 1):
+            while line := stream.readline(_MAX_LINE + 1):
                 number += 1
-                if len(line) > _LONGEST_LINE:
-                    raise ValueError(f"line {number} is longer than {_LONGEST_LINE >> 20} MiB")
+                if len(line) > _MAX_LINE:
+                    raise ValueError(f"line {number} is longer than {_MAX_LINE >> 20} MiB")
                 if line.strip():
                     record = _json_object(line, number)
                     known |= record.keys() if len(known) < 100 else set()
                     yield number, _json_id(record, file, number), record
     except (OSError, EOFError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split())[:160]
         raise DataError(
-            f"{file.argument}: expected UTF-8 text with one JSON object a line in {path}, but {told}; mend the file"
+            f"{file.argument}: expected one JSON object per line in {path}, in UTF-8, got: {reason}; correct the file"
         ) from error
     missing = [source for source in file.fields.values() if source not in known]
     if missing and len(known) < 100:
         raise DataError(_no_field(file, missing[0], sorted(known)))
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _json_object(line: bytes, number: int) -> dict[str, Any]:
-    """The object of a line; ValueError with the number of the line for anything else."""
+    """Parse a line; raises ValueError with its number if it is not a JSON object."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number}: {error}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"line {number} is no object")
+        raise ValueError(f"line {number} is not an object")
     return record
 
 
 def _json_id(record: dict[str, Any], file: MetadataFile, number: int) -> str:
-    """Id of a record as text."""
+    """Return the id of a record as a string."""
     if file.key not in record:
         raise DataError(_no_field(file, file.key, list(record), f", line {number}"))
     value = record.pop(file.key)
@@ -153,7 +153,7 @@ def _json_id(record: dict[str, Any], file: MetadataFile, number: int) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int) or text in MISSING:
         raise DataError(
             f"{file.argument}: expected an id as text or whole number in {file.path}, line {number}, got "
-            f"{str(value)[:60]!r}; mend the line"
+            f"{str(value)[:60]!r}; correct the line"
         )
     return text
 
@@ -174,8 +174,8 @@ def _table_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]
             text = (name or "").strip()
             if text in MISSING:
                 raise DataError(
-                    f"{file.argument}: expected an id in every row of {file.path}, but row {number} has {name!r}; mend "
-                    "the row"
+                    f"{file.argument}: expected an id in every row of {file.path}, got {name!r} in row {number}; "
+                    "correct the row"
                 )
             record = {
                 column: value.split() if column in sequences and isinstance(value, str) else value
@@ -186,7 +186,7 @@ def _table_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]
 
 
 def _plain(column: pa.Array, path: Path, argument: str) -> list[Any]:
-    """Values that JSON can keep: numbers, text and lists as they are, anything else as text."""
+    """Return a column as JSON values: numbers, strings and lists as they are, dates and decimals as strings."""
     try:
         kind = column.type
         if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
@@ -195,22 +195,23 @@ def _plain(column: pa.Array, path: Path, argument: str) -> list[Any]:
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
     except (pa.ArrowException, ValueError, OverflowError) as error:
         raise DataError(
-            f"{argument}: expected plain values in {path}, but {' '.join(str(error).split())[:100]}; convert the column"
+            f"{argument}: expected plain values in {path}, got: {' '.join(str(error).split())[:100]}; "
+            "convert the column"
         ) from error
 
 
 def _no_field(file: MetadataFile, name: str, known: list[str], where: str = "") -> str:
     shown = ", ".join(repr(one[:60]) for one in known[:20]) or "none"
     option = f"--{file.kind}_key" if name == file.key else f"--{file.kind}_fields"
-    return f"{file.argument}: expected a field {name!r} in {file.path}{where}, got {shown}; name one with {option}"
+    return f"{file.argument}: expected a field {name!r} in {file.path}{where}, got {shown}; choose one with {option}"
 
 
-def _cleaned(record: dict[str, Any], file: MetadataFile) -> Record:
-    """Fields under the names they have here, tags as lists, everything else that is a list as text."""
+def _clean_record(record: dict[str, Any], file: MetadataFile) -> Record:
+    """Return the fields under their names here, tags as lists and other lists as text."""
     names = {source: name for name, source in file.fields.items()}
     cleaned: dict[str, Any] = {}
-    for source, raw in sorted(record.items(), key=lambda entry: entry[0] in names):  # renamed ones win
-        name, value = names.get(source, source), _valid(raw)
+    for source, raw in sorted(record.items(), key=lambda entry: entry[0] in names):  # renamed fields take precedence
+        name, value = names.get(source, source), _json_value(raw)
         if value is None or value == "":
             continue
         if name in TAG_FIELDS:
@@ -222,7 +223,7 @@ def _cleaned(record: dict[str, Any], file: MetadataFile) -> Record:
 
 
 def _as_list(value: object) -> list[Any]:
-    """Tags as a list, from text with bars, semicolons or commas between them too."""
+    """Return tags as a list; strings are split at bars, semicolons or commas."""
     if isinstance(value, list):
         return [part for part in value if isinstance(part, str | int | float)]
     if not isinstance(value, str):
@@ -232,16 +233,16 @@ def _as_list(value: object) -> list[Any]:
     return [part for part in (one.strip(" '\"\t\r\n") for one in text.split(mark)) if part]
 
 
-def _valid(value: object) -> Any:  # noqa: ANN401 JSON's values
-    """A value that JSON can keep: without half characters, numbers that are none, and Parquet's own types."""
+def _json_value(value: object) -> Any:  # noqa: ANN401 JSON's values
+    """Convert a value to JSON: without lone surrogates, non-finite numbers, and types of Parquet."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
-        return [part for part in map(_valid, value) if part is not None]
+        return [part for part in map(_json_value, value) if part is not None]
     if isinstance(value, dict):
-        return {str(name).encode("utf-8", "replace").decode(): _valid(part) for name, part in value.items()}
+        return {str(name).encode("utf-8", "replace").decode(): _json_value(part) for name, part in value.items()}
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if value is None or isinstance(value, int | float) else str(value)

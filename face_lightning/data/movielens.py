@@ -1,4 +1,4 @@
-"""MovieLens-100K as three plain tables: parsed from either place it can be had, written and read back.
+"""MovieLens-100K as three plain tables: parsed from either source, written and read.
 
 Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
@@ -38,11 +38,11 @@ Terms in short (the README of https://grouplens.org/datasets/movielens/100k/ has
 _ARTICLES = "The|A|An|La|Le|Les|L'|Il|Lo|El|Los|Las|Der|Die|Das|Det|Den|Un|Une|Una"
 _TRAILING_ARTICLE = re.compile(rf"(?P<base>.+?), (?P<article>{_ARTICLES})")
 _YEAR = re.compile(r"\s*\((?P<year>\d{4})\)(\s*\([A-Z]+\))?$")
-_UNKNOWN = {"", "unknown", "unkonwn"}  # the second is how RecBole's copy spells it
+_UNKNOWN = {"", "unknown", "unkonwn"}  # the second is a misspelling in RecBole's copy
 
 
 class Film(NamedTuple):
-    """One film; `title` and `year` are empty where MovieLens does not know them."""
+    """One film; `title` and `year` are empty if MovieLens lacks them."""
 
     film_id: int
     title: str
@@ -63,7 +63,7 @@ class Viewer(NamedTuple):
 class MovieLensTables:
     """Ratings `(N, 4)` as int64 columns viewer, film, rating (1 to 5), time (Unix seconds); films; viewers.
 
-    Everything is in ascending order of ids.
+    All tables are sorted by id.
     """
 
     ratings: np.ndarray
@@ -86,15 +86,13 @@ def parse_archive(path: Path) -> MovieLensTables:
                 return _parse_recbole(archive)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, IndexError) as error:
         raise DataError(
-            f"{path}: expected MovieLens-100K, but the archive is damaged ({error}); fetch it again"
+            f"{path}: expected MovieLens-100K, got a damaged archive ({error}); download it again"
         ) from error
-    raise DataError(
-        f"{path}: expected ml-100k.zip of GroupLens or a RecBole wheel, but it holds neither; check the file"
-    )
+    raise DataError(f"{path}: expected ml-100k.zip of GroupLens or a RecBole wheel, got another file; check the path")
 
 
 def natural_title(title: str) -> str:
-    """Title as it is spoken: "Godfather, The" becomes "The Godfather", in parentheses too."""
+    """Return a title in natural word order: "Godfather, The" becomes "The Godfather", also in parentheses."""
     title = unicodedata.normalize("NFC", " ".join(title.split()))
     title = re.sub(r"\(([^()]*)\)", lambda match: f"({_article_first(match[1])})", title)
     base, mark, rest = title.partition(" (")
@@ -102,7 +100,7 @@ def natural_title(title: str) -> str:
 
 
 def write_tables(tables: MovieLensTables, root: Path, source: str) -> None:
-    """Write tables, licence and, last, a manifest with a SHA-256 of each file into `root`."""
+    """Write tables, licence and, last, a manifest with the SHA-256 of each file to `root`."""
     columns = (
         "user_id\titem_id\trating\ttimestamp",
         "item_id\ttitle\tyear\tgenres",
@@ -125,26 +123,26 @@ def write_tables(tables: MovieLensTables, root: Path, source: str) -> None:
 
 
 def read_source(root: Path) -> str:
-    """Check every file of `root` against the manifest and say where the data came from.
+    """Check every file of `root` against the manifest and return the source of the data.
 
     Raises:
         DataError: If a file is missing or differs from what was written.
     """
-    cure = f"fetch it with: face data ml-100k --root {root}"
+    cure = f"download it with: face data ml-100k --root {root}"
     if not (root / MANIFEST).is_file():
-        raise DataError(f"{root}: expected MovieLens-100K, but there is no {MANIFEST}; {cure}")
+        raise DataError(f"{root}: expected MovieLens-100K, got a folder without {MANIFEST}; {cure}")
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         source, digests = str(manifest["source"]), dict(manifest["sha256"])
         wanted = {name: str(digests[name]) for name in TABLES}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{root / MANIFEST}: expected a manifest, but it is damaged; {cure} --force") from error
+        raise DataError(f"{root / MANIFEST}: expected a manifest, got a damaged file; {cure} --force") from error
     for name, digest in wanted.items():
         path = root / name
         if not path.is_file():
-            raise DataError(f"{path}: expected a table of MovieLens-100K, but it is missing; {cure} --force")
+            raise DataError(f"{path}: expected a table of MovieLens-100K, got no file; {cure} --force")
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise DataError(f"{path}: expected the file that was fetched, but its SHA-256 differs; {cure} --force")
+            raise DataError(f"{path}: expected the downloaded file, got another SHA-256; {cure} --force")
     return source
 
 
@@ -169,10 +167,10 @@ def read_tables(root: Path) -> MovieLensTables:
 
 
 def _parse_grouplens(archive: zipfile.ZipFile) -> MovieLensTables:
-    """Tables of ml-100k.zip: bars between fields, latin-1, one flag per genre."""
+    """Parse ml-100k.zip: fields separated by bars, latin-1, one flag per genre."""
     films = []
     for row in _rows(archive, "ml-100k/u.item", "|", "latin-1"):
-        flags = row[6:]  # row[5] flags a film whose genre is unknown
+        flags = row[6:]  # row[5] is the flag of unknown genres
         films.append(
             _film(row[0], row[1], "", (genre for genre, flag in zip(GENRES, flags, strict=True) if flag == "1"))
         )
@@ -184,7 +182,7 @@ def _parse_grouplens(archive: zipfile.ZipFile) -> MovieLensTables:
 
 
 def _parse_recbole(archive: zipfile.ZipFile) -> MovieLensTables:
-    """Tables of a RecBole wheel: tabs between fields, UTF-8, a header with types, the year apart."""
+    """Parse a RecBole wheel: fields separated by tabs, UTF-8, a header with types, a column for the year."""
     inter, item, user = (
         _rows(archive, f"recbole/dataset_example/ml-100k/ml-100k.{kind}", "\t", "utf-8")[1:]
         for kind in ("inter", "item", "user")
@@ -194,13 +192,13 @@ def _parse_recbole(archive: zipfile.ZipFile) -> MovieLensTables:
 
 
 def _rows(archive: zipfile.ZipFile, member: str, separator: str, encoding: str) -> list[list[str]]:
-    """Lines of a member, split into fields."""
+    """Return the lines of a file in the archive, split into fields."""
     lines = archive.read(member).decode(encoding).split("\n")
     return [line.rstrip("\r").split(separator) for line in lines if line.strip()]
 
 
 def _film(number: str, title: str, year: str, genres: Iterable[str]) -> Film:
-    """Film in natural form: article first, year out of the title, genres in canonical order."""
+    """Normalise a film: article first, year removed from the title, genres in canonical order."""
     found = _YEAR.search(title)
     if found:
         title = title[: found.start()]
@@ -213,7 +211,7 @@ def _film(number: str, title: str, year: str, genres: Iterable[str]) -> Film:
 
 
 def _tables(ratings: list[list[str]], films: list[Film], viewers: list[list[str]]) -> MovieLensTables:
-    """Everything in ascending order of ids; the zip code of viewers is left out."""
+    """Sort all tables by id; the zip code of viewers is dropped."""
     numbers = np.array(ratings, dtype=np.float64).astype(np.int64).reshape(-1, 4)
     return MovieLensTables(
         ratings=numbers[np.lexsort((numbers[:, 1], numbers[:, 0]))],
@@ -223,7 +221,7 @@ def _tables(ratings: list[list[str]], films: list[Film], viewers: list[list[str]
 
 
 def _article_first(title: str) -> str:
-    """Move an article from behind the last comma to the front."""
+    """Move an article after the last comma to the front."""
     match = _TRAILING_ARTICLE.fullmatch(title.strip())
     if not match:
         return title

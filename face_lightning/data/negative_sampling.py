@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class NegativeSampler:
-    """Uniform draws from the items that a user has not interacted with: exact, without rejection.
+    """Uniform sampling from the items that a user has not interacted with: exact, without rejection.
 
     The r-th missing item of a user with sorted items p_0 < p_1 < ... is r plus the number of p_j with
     `p_j - j <= r`, which one `searchsorted` over all users finds for a whole batch.
@@ -28,14 +28,14 @@ class NegativeSampler:
         self._shifted = users * (self.num_items + 1) + items - rank_in_row
 
     def has_negatives(self, user_ids: Tensor) -> Tensor:
-        """Whether each user has any item left to draw, `(B,)` bool."""
+        """Return whether each user has any negative item, `(B,)` bool."""
         return self._num_missing[user_ids] > 0
 
     def sample(self, user_ids: Tensor, uniform: Tensor) -> Tensor:
-        """One negative item for each user.
+        """Sample one negative item for each user.
 
         Args:
-            user_ids: Users `(B,)`; each must have at least one item left.
+            user_ids: Users `(B,)`; each must have at least one negative item.
             uniform: Draws from [0, 1) `(B,)`, float64.
 
         Returns:
@@ -45,21 +45,21 @@ class NegativeSampler:
         return self.missing_item(user_ids, (uniform * missing).long().clamp_max(missing - 1))
 
     def missing_item(self, user_ids: Tensor, rank: Tensor) -> Tensor:
-        """The item of each user that has `rank` missing items before it, `(B,)`."""
+        """Return the item of each user that is preceded by `rank` missing items, `(B,)`."""
         position = torch.searchsorted(self._shifted, user_ids * (self.num_items + 1) + rank, right=True)
         return rank + position - self._start[user_ids]
 
 
 class PopularitySampler(NegativeSampler):
-    """Draws from the items that a user has not interacted with, in proportion to popularity^power, exactly.
+    """Exact sampling from the items that a user has not interacted with, in proportion to popularity^power.
 
-    With weights w as integers, a draw r below the total weight of a user's missing items falls on the first
-    item x whose missing items up to x weigh more than r, which bisection finds for a whole batch. An item
-    without any interaction can be drawn, too: its weight is the least there is.
+    With integer weights, a draw r below the total weight of a user's missing items selects the first item x such that
+    the missing items up to x weigh more than r; bisection finds it for a whole batch. Items without interactions have
+    the minimum weight.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form with sorted column indices.
-        power: Exponent of the number of interactions; 0 is uniform, 1 as popular as it is.
+        power: Exponent of the number of interactions; 0 is uniform, 1 proportional to popularity.
     """
 
     def __init__(self, train: sp.csr_array, power: float) -> None:
@@ -70,7 +70,7 @@ class PopularitySampler(NegativeSampler):
         users = torch.repeat_interleave(torch.arange(train.shape[0]), self._start.diff())
         items = torch.from_numpy(train.indices.astype(np.int64))
         self._keys = users * self.num_items + items
-        self._taken = F.pad(weights[items].cumsum(0), (1, 0))  # weight of the interactions before each
+        self._taken = F.pad(weights[items].cumsum(0), (1, 0))  # weight of the interactions before each index
 
     def sample(self, user_ids: Tensor, uniform: Tensor) -> Tensor:
         """See `NegativeSampler`."""
@@ -84,7 +84,7 @@ class PopularitySampler(NegativeSampler):
         return low
 
     def _missing_weight(self, user_ids: Tensor, item_ids: Tensor) -> Tensor:
-        """Weight of each user's missing items below an item, `(B,)`."""
+        """Return the weight of each user's missing items below an item, `(B,)`."""
         begin = self._start[user_ids]
         end = torch.searchsorted(self._keys, user_ids * self.num_items + item_ids)
         return self._up_to[item_ids] - (self._taken[end] - self._taken[begin])

@@ -1,4 +1,4 @@
-"""Interactions as they stand in files: users and items numbered, ratings and times beside them."""
+"""Interactions as read from files: users and items numbered, with ratings and times."""
 
 import math
 import re
@@ -15,12 +15,12 @@ from face_lightning.errors import DataError
 
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-_LONGEST_ID = 256  # characters: ids are kept in an array of equal widths
+_MAX_ID_LENGTH = 256  # characters: ids are stored in a fixed-width array
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of interactions; rating and time may be missing."""
+    """Names of the columns of interactions; rating and time are optional."""
 
     user: str = "user_id"
     item: str = "item_id"
@@ -28,24 +28,24 @@ class Columns:
     time: str | None = None
 
     def named(self) -> dict[str, str]:
-        """Columns that are read, by argument."""
+        """Names of the columns to read, by argument."""
         columns = {"user": self.user, "item": self.item, "rating": self.rating, "time": self.time}
         return {argument: name for argument, name in columns.items() if name is not None}
 
 
 @dataclass(frozen=True, eq=False)
 class RawPairs:
-    """Rows of files of interactions, in their order.
+    """Rows of files of interactions, in file order.
 
     Attributes:
         users: Number of each row's user `(N,)`, int32.
         items: Number of each row's item `(N,)`, int32.
-        user_ids: Original ids, in ascending order `(U,)`: as numbers where all are, else as text.
+        user_ids: Original ids, sorted `(U,)`: numerically if all are numbers, else as strings.
         item_ids: Likewise `(I,)`.
         ratings: `(N,)` float64, or None.
-        times: `(N,)` float64, seconds or whatever the file counts in, or None.
+        times: `(N,)` float64 in seconds or the unit of the file, or None.
         files: Number of the file of each row `(N,)`, int8.
-        num_without_id: Rows that were left out because an id is missing.
+        num_without_id: Number of rows dropped because an id is missing.
     """
 
     users: np.ndarray
@@ -69,15 +69,15 @@ def read_pairs(
     """Read files of interactions.
 
     Args:
-        paths: One file, or one for each split.
-        columns: What their columns are called.
-        form: How text files are written.
-        drop_missing: Leave out rows without an id, instead of refusing the file.
-        progress: Told the share that is read.
+        paths: One file, or one per split.
+        columns: Names of their columns.
+        form: Format of text files.
+        drop_missing: Drop rows without an id instead of rejecting the file.
+        progress: Called with the share that has been read.
 
     Raises:
-        DataError: If a file cannot be read, lacks a column, or holds no interactions, or a value is no id, no
-            number, or no time.
+        DataError: If a file cannot be read, lacks a column, or has no interactions, or a value is not a valid id,
+            number, or time.
     """
     numberings = {"user": _Numbering("user"), "item": _Numbering("item")}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("user", "item", "rating", "time", "file")}
@@ -101,13 +101,13 @@ def read_pairs(
             for name, array in converted.items():
                 parts[name].append(array if known.all() else array[known])
         if num_rows == 0:
-            raise DataError(f"source: expected interactions in {path}, but it has no rows; give at least one")
+            raise DataError(f"source: expected interactions in {path}, got no rows; give at least one")
     joined = {name: np.concatenate(arrays) if arrays else None for name, arrays in parts.items()}
     user_ids, user_ranks = numberings["user"].ordered()
     item_ids, item_ranks = numberings["item"].ordered()
     users, items, files = joined["user"], joined["item"], joined["file"]
     if users is None or items is None or files is None or not len(users):
-        raise DataError(f"source: expected interactions in {paths[0]}, but every row lacks an id; check --user, --item")
+        raise DataError(f"source: expected interactions in {paths[0]}, got no row with both ids; check --user, --item")
     return RawPairs(
         user_ranks[users],
         item_ranks[items],
@@ -121,14 +121,14 @@ def read_pairs(
 
 
 class _Numbering:
-    """Numbers ids in the order in which they come, a batch at a time."""
+    """Numbers ids in order of appearance, batch by batch."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.known = pa.array([], pa.string())
 
     def add(self, column: pa.Array, table: Table, first_row: int, drop_missing: bool) -> np.ndarray:
-        """Numbers of a column of ids `(N,)`, int32; -1 where an id is missing."""
+        """Return the numbers of a column of ids `(N,)`, int32; -1 for missing ids."""
         texts = id_texts(column, table.path, self.kind)
         encoded = texts.dictionary_encode()
         values = pc.utf8_trim_whitespace(encoded.dictionary)
@@ -145,27 +145,27 @@ class _Numbering:
         if not drop_missing and (rows < 0).any():
             where = int(np.argmax(rows < 0))
             raise DataError(
-                f"{self.kind}: expected an id in every row of {table.path}, but row {first_row + where + 1} has "
-                f"{texts[where].as_py()!r}; give it one, or leave such rows out with --drop_missing"
+                f"{self.kind}: expected an id in every row of {table.path}, got {texts[where].as_py()!r} in row "
+                f"{first_row + where + 1}; add the id, or drop such rows with --drop_missing"
             )
         return rows
 
     def _check(self, values: pa.Array, path: Path) -> None:
         lengths = pc.utf8_length(values)
-        if (pc.max(lengths).as_py() or 0) > _LONGEST_ID:
+        if (pc.max(lengths).as_py() or 0) > _MAX_ID_LENGTH:
             raise DataError(
-                f"{self.kind}: expected ids of at most {_LONGEST_ID} characters in {path}, but one has "
+                f"{self.kind}: expected ids of at most {_MAX_ID_LENGTH} characters in {path}, got one of "
                 f"{pc.max(lengths).as_py():,}; check separator and quotes"
             )
         broken = values.filter(pc.match_substring_regex(values, r"[\r\n\x00]").fill_null(False))
         if len(broken):
             raise DataError(
                 f"{self.kind}: expected ids without line breaks in {path}, got {broken[0].as_py()[:60]!r}; check that "
-                "quotes close"
+                "quotes are closed"
             )
 
     def ordered(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ids in ascending order `(K,)`, and the rank in it of every number `(K,)`, int32."""
+        """Return the sorted ids `(K,)`, and the rank of every number among them `(K,)`, int32."""
         ids = self.known
         plain = pc.match_substring_regex(ids, r"^(0|[1-9][0-9]{0,17})$")
         key = ids.cast(pa.int64()) if len(ids) and pc.all(plain).as_py() else ids
@@ -176,10 +176,10 @@ class _Numbering:
 
 
 def id_texts(column: pa.Array, path: Path, argument: str) -> pa.Array:
-    """Ids of any type as text, whole numbers without a decimal point; None where there is none.
+    """Convert ids of any type to strings, integers without a decimal point; None for missing ids.
 
     Raises:
-        DataError: If they are neither text nor whole numbers.
+        DataError: If they are neither strings nor integers.
     """
     kind = column.type
     if pa.types.is_dictionary(kind):
@@ -192,7 +192,7 @@ def id_texts(column: pa.Array, path: Path, argument: str) -> pa.Array:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
-            f"{argument}: expected ids as text or whole numbers in {path}, but {' '.join(str(error).split())[:100]}; "
+            f"{argument}: expected ids as text or whole numbers in {path}, got: {' '.join(str(error).split())[:100]}; "
             "convert the column"
         ) from error
 
@@ -202,22 +202,21 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _numbers(column: pa.Array, table: Table, name: str, first_row: int) -> np.ndarray:
-    """A column of finite numbers `(N,)`, float64."""
+    """Return a column of finite numbers `(N,)` as float64."""
     values = _as_floats(column)
     wrong = ~np.isfinite(values)
     if wrong.any():
         where = int(np.argmax(wrong))
         raise DataError(
-            f"rating: expected a number in every row of column {name!r} of {table.path}, but row "
-            f"{first_row + where + 1} has {_shown(column, where)!r}; mend or remove the row, or leave out "
-            "--rating"
+            f"rating: expected a number in every row of column {name!r} of {table.path}, got "
+            f"{_format_value(column, where)!r} in row {first_row + where + 1}; correct or remove it, or omit --rating"
         )
     return values
 
 
 def _times(column: pa.Array, table: Table, name: str, first_row: int) -> np.ndarray:
-    """A column of times `(N,)`, float64: numbers as they are, dates as seconds since 1970."""
-    column = _flat(column)
+    """Return a column of times `(N,)` as float64: numbers as they are, dates as seconds since 1970."""
+    column = _decode(column)
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         values = _seconds(column)
@@ -230,13 +229,13 @@ def _times(column: pa.Array, table: Table, name: str, first_row: int) -> np.ndar
         where = int(np.argmax(wrong))
         raise DataError(
             f"time: expected a number or a date such as 2024-01-31 12:00:00 in every row of column {name!r} of "
-            f"{table.path}, but row {first_row + where + 1} has {_shown(column, where)!r}; mend or remove it"
+            f"{table.path}, got {_format_value(column, where)!r} in row {first_row + where + 1}; correct or remove it"
         )
     return values
 
 
 def _parsed_dates(column: pa.Array, otherwise: np.ndarray) -> np.ndarray:
-    """Seconds of a column of ISO dates, or `otherwise` if not all are."""
+    """Parse a column of ISO dates as seconds since 1970; `otherwise` if not all are dates."""
     texts = pc.utf8_trim_whitespace(column)
     texts = pc.replace_substring_regex(texts, r"(\.\d{1,6})\d*", r"\1")
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
@@ -248,7 +247,7 @@ def _parsed_dates(column: pa.Array, otherwise: np.ndarray) -> np.ndarray:
 
 
 def _seconds(column: pa.Array) -> np.ndarray:
-    """Seconds since 1970 of a column of dates; NaN where there is none."""
+    """Convert a column of dates to seconds since 1970; NaN for missing dates."""
     kind = column.type
     counts = column.cast(pa.int32() if pa.types.is_date32(kind) else pa.int64())
     counted = np.asarray(counts.cast(pa.float64(), safe=False).fill_null(math.nan))
@@ -258,28 +257,28 @@ def _seconds(column: pa.Array) -> np.ndarray:
 
 
 def _as_floats(column: pa.Array) -> np.ndarray:
-    """A column as float64; NaN where a value is no number."""
-    column = _flat(column)
+    """Convert a column to float64; NaN for values that are not numbers."""
+    column = _decode(column)
     text = _is_text(column.type)
     if text:
         column = pc.utf8_trim_whitespace(column)
     try:
         return np.asarray(column.cast(pa.float64(), safe=False).fill_null(math.nan))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        if not text:  # dates, lists and the like, which Python may not be able to hold
+        if not text:  # dates, lists and others, which Python may be unable to represent
             return np.full(len(column), math.nan)
         return np.array([_as_float(value) for value in column.to_pylist()], dtype=np.float64)
 
 
-def _flat(column: pa.Array) -> pa.Array:
-    """A column without dictionary, and with text in a form that Arrow can compute with."""
+def _decode(column: pa.Array) -> pa.Array:
+    """Decode dictionaries, and cast string views, for which Arrow lacks kernels."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
-def _shown(column: pa.Array, row: int) -> str:
-    """A value of a column for an error; the column's type where it cannot be written."""
+def _format_value(column: pa.Array, row: int) -> str:
+    """Format a value of a column for an error; the column's type if it cannot be formatted."""
     try:
         return str(column.slice(row, 1).cast(pa.string())[0].as_py())[:60]
     except pa.ArrowException:

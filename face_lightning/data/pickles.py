@@ -1,7 +1,7 @@
-"""Pickle files without the danger: NumPy arrays, SciPy sparse matrices and plain values only.
+"""Safe reading of pickle files: NumPy arrays, SciPy sparse matrices and plain values only.
 
-A pickle is a program. This reader runs none of it but the few steps that rebuild arrays, and
-rebuilds sparse matrices itself, with their indices checked; any other class is refused by name.
+Unpickling may execute arbitrary code. This reader permits only the few calls that rebuild arrays, and rebuilds sparse
+matrices itself after checking their indices; any other class is rejected by name.
 """
 
 import io
@@ -32,12 +32,12 @@ _NUMPY = {
 
 
 class _StoredMatrix:
-    """Attributes of a pickled sparse matrix, gathered without running SciPy's code on them."""
+    """Attributes of a pickled sparse matrix, collected without running SciPy's code."""
 
     form: ClassVar[str]
 
     def rebuild(self) -> csr_array[Any]:
-        """Sparse matrix of the attributes, after a check of every index."""
+        """Build the sparse matrix from the attributes, after checking every index."""
         state = self.__dict__
         num_rows, num_columns = (int(size) for size in state["_shape"])
         shape = (num_rows, num_columns)
@@ -52,7 +52,7 @@ class _StoredMatrix:
 
 
 class _StoredType:
-    """A pickled number format, gathered without NumPy's own code, which a spoilt one can crash."""
+    """A pickled dtype, collected without NumPy's own code, which a corrupt one can crash."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -62,40 +62,41 @@ class _StoredType:
         self._order = state[1]
 
     def resolve(self) -> np.dtype[Any]:
-        """The format, if it is one of plain numbers, texts, bytes or objects."""
+        """Return the dtype if it is one of plain numbers, strings, bytes or objects."""
         if not re.fullmatch("[biufcSUO][0-9]{1,9}", self._name) or self._order not in ("<", ">", "=", "|"):
             raise pickle.UnpicklingError(f"an array of format {self._order}{self._name} is not plain")
         return np.dtype(self._order + self._name)
 
 
 class _StoredArray(np.ndarray[Any, Any]):
-    """A pickled array, which takes a state in only after a check of all of it."""
+    """A pickled array that validates its whole state before it is set."""
 
     __slots__ = ()
 
     def __setstate__(self, state: tuple[Any, ...], /) -> None:
         if self.size:
-            raise pickle.UnpicklingError("an array is filled twice")  # whoever saw it before would see freed memory
+            raise pickle.UnpicklingError("an array is filled twice")  # earlier views would refer to freed memory
         _, shape, kind, fortran, raw = state
         dtype = kind.resolve()
-        count = math.prod(_whole(size) for size in shape)
+        count = math.prod(_dimension(size) for size in shape)
         if not isinstance(raw, list if dtype.hasobject else bytes):
-            raise pickle.UnpicklingError(f"an array of format {dtype} is kept as {type(raw).__name__}")
+            raise pickle.UnpicklingError(f"an array of format {dtype} is stored as {type(raw).__name__}")
         if len(raw) != count * (1 if dtype.hasobject else dtype.itemsize):
-            raise pickle.UnpicklingError(f"an array of shape {shape} and format {dtype} is kept in {len(raw)}")
+            raise pickle.UnpicklingError(f"an array of shape {shape} and format {dtype} is stored in {len(raw)} values")
         super().__setstate__((1, tuple(shape), dtype, bool(fortran), raw))  # type: ignore[arg-type]
 
 
-def _whole(size: object) -> int:
+def _dimension(size: object) -> int:
     if not isinstance(size, int) or size < 0:
-        raise pickle.UnpicklingError(f"an array has a size of {size!r}")
+        raise pickle.UnpicklingError(f"an array has the size {size!r}")
     return size
 
 
 class _NumPy:
-    """What a pickle finds in NumPy's place; has no attributes that it could set.
+    """Substitute for NumPy's functions during unpickling; has no attributes that a pickle could set.
 
-    Args of a call are those that NumPy writes for `part`: `dtype`, `ndarray`, `_reconstruct`, `scalar`, `_frombuffer`.
+    It is called with the arguments that NumPy pickles for `part`: `dtype`, `ndarray`, `_reconstruct`, `scalar`,
+    `_frombuffer`.
     """
 
     __slots__ = ("_part",)
@@ -105,7 +106,7 @@ class _NumPy:
         object.__setattr__(self, "_part", part)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise pickle.UnpicklingError(f"{self._part} takes no attribute {name}")
+        raise pickle.UnpicklingError(f"{self._part} has no attribute {name}")
 
     def __call__(self, *arguments: Any) -> object:  # noqa: ANN401
         if self._part == "dtype":
@@ -119,24 +120,24 @@ class _NumPy:
         if self._part == "_frombuffer":
             buffer, kind, shape, order = arguments
             if not isinstance(buffer, bytes | bytearray):
-                raise pickle.UnpicklingError(f"an array is kept as {type(buffer).__name__}")
+                raise pickle.UnpicklingError(f"an array is stored as {type(buffer).__name__}")
             return np.frombuffer(buffer, dtype=kind.resolve()).reshape(shape, order=order)
-        raise pickle.UnpicklingError(f"{self._part} is not to be called")
+        raise pickle.UnpicklingError(f"{self._part} must not be called")
 
 
 class _Latin1:
-    """Rebuilds bytes of pickle protocol 2: kept as text, and where there are none, as a call without arguments."""
+    """Rebuilds bytes of pickle protocol 2, which are stored as text; empty ones as a call without arguments."""
 
     __slots__ = ()
 
     def __call__(self, text: str = "", encoding: str = "latin1") -> bytes:
         if encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"bytes are kept as latin1, not {encoding}")
+            raise pickle.UnpicklingError(f"bytes are stored as latin1, not {encoding}")
         return text.encode("latin1")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickler that knows a short list of names and refuses all others."""
+    """Unpickler that resolves a short list of names and rejects all others."""
 
     foreign: str | None = None
 
@@ -146,22 +147,22 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) in (("_codecs", "encode"), ("__builtin__", "bytes")):
             return _Latin1()
         if module in _SPARSE_MODULES and name in _SPARSE:
-            return type(name, (_StoredMatrix,), {"form": name[:3]})  # fresh, so that no pickle can spoil another
+            return type(name, (_StoredMatrix,), {"form": name[:3]})  # a class per pickle: they cannot affect each other
         self.foreign = f"{module}.{name}"
         raise pickle.UnpicklingError(f"{self.foreign} is not allowed")
 
 
 def read_pickle(path: Path) -> object:
-    """Read one object: plain values, NumPy arrays, or a SciPy matrix, which comes as a CSR array.
+    """Read one object: plain values, NumPy arrays, or a SciPy matrix, which is returned as a CSR array.
 
     Args:
         path: Pickle file.
 
     Raises:
-        DataError: If the file is missing, damaged, or holds any other class, which the error names.
+        DataError: If the file is missing, damaged, or contains another class, which the error names.
     """
     if not path.is_file():
-        raise DataError(f"{path}: expected a pickle file, but there is none; check folder and file name")
+        raise DataError(f"{path}: expected a pickle file, got no file; check folder and file name")
     foreign = None
     try:
         content = path.read_bytes()
@@ -174,37 +175,37 @@ def read_pickle(path: Path) -> object:
         if isinstance(value, _StoredMatrix):
             return value.rebuild()
         return np.asarray(value) if isinstance(value, _StoredArray) else value
-    except Exception as error:  # a damaged pickle can fail in any way
+    except Exception as error:  # a damaged pickle can raise anything
         if foreign is not None:
             raise DataError(
-                f"{path}: expected NumPy arrays, SciPy COO/CSR/CSC matrices and plain values only, but the "
-                f"pickle asks for {foreign}, which was not loaded; save the data again without it"
+                f"{path}: expected NumPy arrays, SciPy COO/CSR/CSC matrices and plain values only, got "
+                f"{foreign}, which was not loaded; save the data again without it"
             ) from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: expected an intact pickle, but it is damaged ({reason}); copy it again") from error
+        raise DataError(f"{path}: expected an intact pickle, got a damaged one ({reason}); copy it again") from error
 
 
 def _check_sizes(content: bytes) -> None:
-    """Refuse lengths and places that the file is too small for: Python would make room for them, gigabytes at worst."""
-    for operation, argument, _ in pickletools.genops(content):  # itself refuses lengths beyond the end
+    """Reject lengths and memo indices that exceed the size of the file: Python would allocate memory for them."""
+    for operation, argument, _ in pickletools.genops(content):  # rejects lengths beyond the end itself
         if "PUT" in operation.name and int(argument or 0) > len(content):
-            raise pickle.UnpicklingError(f"it names place {argument} of a file of {len(content)} bytes")
+            raise pickle.UnpicklingError(f"it has the memo index {argument} in a file of {len(content)} bytes")
 
 
 def read_matrix(path: Path) -> csr_array[Any]:
     """Read a sparse matrix of users and items.
 
     Raises:
-        DataError: As `read_pickle`, or if the file holds something else.
+        DataError: As `read_pickle`, or if the file contains something else.
     """
     value = read_pickle(path)
     if not isinstance(value, csr_array) or value.ndim != 2:
-        raise DataError(f"{path}: expected a SciPy sparse matrix, but it holds {type(value).__name__}; check the file")
+        raise DataError(f"{path}: expected a SciPy sparse matrix, got {type(value).__name__}; check the file")
     return value
 
 
 def _numbers(value: object) -> np.ndarray:
-    """The value, if it is an array of plain numbers."""
+    """Return the value if it is an array of plain numbers."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise ValueError("a sparse matrix must consist of arrays of numbers")
     return np.asarray(value)

@@ -1,4 +1,4 @@
-"""The prepared folder: interactions and records as Parquet, and a manifest that says how they came about."""
+"""Prepared folders: interactions and metadata as Parquet, and a manifest with their provenance."""
 
 import hashlib
 import json
@@ -25,15 +25,15 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """What a prepared folder holds.
+    """Contents of a prepared folder.
 
     Attributes:
         interactions: Splits and original ids.
-        user_records: What is known of every user `(U,)`, an empty record where nothing is; None where no
-            metadata were given.
+        user_records: Metadata of every user `(U,)`, an empty record for users without any; None if no metadata
+            were given.
         item_records: Likewise of items `(I,)`.
-        domain: What the items are.
-        history: Plain values that say where the data came from: sources, steps, options, notices.
+        domain: Kind of items.
+        history: Provenance of the data as plain values: sources, steps, options, notices.
     """
 
     interactions: Interactions
@@ -44,16 +44,16 @@ class PreparedData:
 
 
 def write_prepared(data: PreparedData, out: Path, overwrite: bool = False) -> None:
-    """Write a folder, all of it or nothing.
+    """Write a folder atomically.
 
     Args:
-        data: What to write.
-        out: Folder to make; its parents are made too.
-        overwrite: Replace a prepared folder that is there.
+        data: Data to write.
+        out: Folder to create; its parents are created too.
+        overwrite: Whether to replace a prepared folder.
 
     Raises:
-        ConfigurationError: If something is there already.
-        DataError: If the disk does not take it.
+        ConfigurationError: If the folder exists and may not be replaced.
+        DataError: If the folder cannot be written.
     """
     check_target(out, overwrite)
     try:
@@ -65,43 +65,43 @@ def write_prepared(data: PreparedData, out: Path, overwrite: bool = False) -> No
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """Make sure that a folder may be written.
+    """Check that a folder may be written.
 
     Raises:
-        ConfigurationError: If something is there that may not be replaced.
+        ConfigurationError: If the folder exists and may not be replaced.
     """
     if not out.exists() and not out.is_symlink():
         return
     if out.is_dir() and not any(out.iterdir()):
         return
     if not (out / MANIFEST).is_file():
-        raise ConfigurationError(f"out: expected a new folder, but {out} holds other things; give another --out")
+        raise ConfigurationError(f"out: expected a new folder, got {out} with other contents; give another --out")
     if not overwrite:
-        raise ConfigurationError(f"out: expected a new folder, but {out} holds prepared data; replace it with --force")
+        raise ConfigurationError(f"out: expected a new folder, got {out} with prepared data; replace it with --force")
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of a prepared folder.
+    """Return the manifest of a prepared folder.
 
     Raises:
-        DataError: If there is none, or it is damaged.
+        DataError: If it is missing or damaged.
     """
     path = root / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"root: expected a prepared folder, but there is no {path}; make one with: face data import FILE --out "
+            f"root: expected a prepared folder, got one without {path}; create it with: face data import FILE --out "
             f"{root}"
         )
-    with _intact(path):
+    with _damage_reported(path):
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:
-            raise ValueError(f"its format is {manifest['format']!r:.60}")
+            raise ValueError(f"the format {manifest['format']!r:.60}")
         for name in ("files", "counts"):
             if not isinstance(manifest[name], dict):
-                raise TypeError(f"{name} is no mapping")
+                raise TypeError(f"{name} is not a mapping")
         for name in ("name", "domain"):
             if not isinstance(manifest[name], str):
-                raise TypeError(f"{name} is no text")
+                raise TypeError(f"{name} is not text")
         return dict(manifest)
 
 
@@ -109,24 +109,24 @@ def read_prepared(root: Path) -> PreparedData:
     """Read a folder that `write_prepared` wrote.
 
     Raises:
-        DataError: If a file is missing, or is not what was written.
+        DataError: If a file is missing or differs from what was written.
     """
     manifest = read_manifest(root)
     for name in (_PAIRS, *(f"{side}s.parquet" for side in _SIDES)):
         path = root / name
         if not path.is_file():
-            raise DataError(f"root: expected {name} in {root}, but it is missing; import the data again")
+            raise DataError(f"root: expected {name} in {root}, got no such file; import the data again")
         if manifest["files"].get(name) != file_digest(path):
-            raise DataError(f"{path}: expected the file that was written, but its SHA-256 differs; import it again")
+            raise DataError(f"{path}: expected the file that was written, got another SHA-256; import the data again")
     ids: dict[str, np.ndarray] = {}
     records: dict[str, list[Record] | None] = {}
     for side in _SIDES:
-        with _intact(root / f"{side}s.parquet"):
+        with _damage_reported(root / f"{side}s.parquet"):
             table = pq.read_table(root / f"{side}s.parquet")
             ids[side] = np.asarray(table[f"{side}_id"].to_pylist(), dtype=np.str_)
             rows = table["record"].to_pylist() if "record" in table.column_names else None
             records[side] = None if rows is None else [json.loads(row) if row else {} for row in rows]
-    with _intact(root / _PAIRS):
+    with _damage_reported(root / _PAIRS):
         pairs = pq.read_table(root / _PAIRS)
         users, items, splits = (pairs[name].to_numpy() for name in ("user", "item", "split"))
     interactions = Interactions.from_coordinates(
@@ -141,13 +141,13 @@ def read_prepared(root: Path) -> PreparedData:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file, as the history keeps them."""
+    """Return name, size and SHA-256 of a file, for the history."""
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
@@ -181,12 +181,12 @@ def _write_files(data: PreparedData, folder: Path) -> None:
 
 
 @contextmanager
-def _intact(path: Path) -> Iterator[None]:
-    """Tell that a file is damaged, whatever way that shows."""
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Translate errors of damaged files."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        told = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:120]
         raise DataError(
-            f"{path}: expected a file of a prepared folder, but it is damaged ({told}); import it again"
+            f"{path}: expected a file of a prepared folder, got a damaged one ({reason}); import the data again"
         ) from error

@@ -1,4 +1,4 @@
-"""From rows of files to the three splits: threshold, one of each pair, k-core, split; every step is counted."""
+"""From rows to the three splits: rating threshold, deduplication, k-core, split; with counts after every step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ KINDS = ("random", "global", "temporal", "last", "given")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How rows become splits.
+    """How rows are filtered and split.
 
     Attributes:
-        min_rating: Least rating that counts; None takes every row.
-        core: Least number of interactions of every user and item, in all splits together; 1 keeps everything.
-        split: "random" splits the pairs of each user in `ratios`; "global" all pairs at random; "temporal" all
-            pairs by time; "last" keeps the last pairs of each user by time; "given" takes the files' own split.
+        min_rating: Minimum rating of an interaction; None keeps every row.
+        core: Minimum number of interactions of every user and item, over all splits; 1 keeps everything.
+        split: "random" splits the pairs of each user at random; "global" all pairs at random; "temporal" all pairs by
+            time; "last" holds out the last pairs of each user; "given" keeps the split of the files.
         ratios: Relative sizes of train, valid and test, for "random", "global" and "temporal".
-        last_n: How many pairs of a user go into valid and as many into test, for "last".
+        last_n: Number of pairs of each user in valid, and in test, for "last".
         seed: Seed of the random splits.
 
     Raises:
-        ConfigurationError: If a value makes no sense.
+        ConfigurationError: If a value is out of range.
     """
 
     min_rating: float | None = None
@@ -43,7 +43,7 @@ class Recipe:
             raise ConfigurationError(f"split: expected one of {', '.join(KINDS)}, got {self.split!r}; choose one")
         for name in ("core", "last_n"):
             if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name}: expected at least 1, got {getattr(self, name)}; leave it out for 1")
+                raise ConfigurationError(f"{name}: expected at least 1, got {getattr(self, name)}; omit it for 1")
         if self.seed < 0:
             raise ConfigurationError(f"seed: expected 0 or more, got {self.seed}; choose another")
         sound = len(self.ratios) == 3 and all(np.isfinite(self.ratios)) and min(self.ratios) >= 0 < self.ratios[0]
@@ -55,12 +55,12 @@ class Recipe:
 
     @property
     def needs_time(self) -> bool:
-        """Whether rows must have a time."""
+        """Whether rows need a time."""
         return self.split in ("temporal", "last")
 
 
 class Step(NamedTuple):
-    """What is left after a step."""
+    """Counts after a step."""
 
     step: str
     num_interactions: int
@@ -69,7 +69,7 @@ class Step(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Rows that are left; `files` turns into the number of the split."""
+    """Remaining rows; `files` is replaced by the number of the split."""
 
     users: np.ndarray
     items: np.ndarray
@@ -79,43 +79,43 @@ class _Rows(NamedTuple):
     def take(self, which: np.ndarray) -> "_Rows":
         return _Rows(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
 
-    def counted(self, step: str) -> Step:
-        return Step(step, len(self.users), _distinct(self.users), _distinct(self.items))
+    def counts_after(self, step: str) -> Step:
+        return Step(step, len(self.users), _num_distinct(self.users), _num_distinct(self.items))
 
 
 def prepare(pairs: RawPairs, recipe: Recipe, name: str) -> tuple[Interactions, list[Step]]:
-    """Filter and split.
+    """Filter and split interactions; the result does not depend on row order.
 
     Args:
-        pairs: Rows as they stand in the files.
-        recipe: What to do with them.
+        pairs: Rows of the files.
+        recipe: How to filter and split them.
         name: Name of the data set.
 
     Returns:
-        The splits, whatever the order of the rows, and what every step left.
+        The splits, and the counts after every step.
 
     Raises:
-        DataError: If a step leaves nothing, or times are needed and there are none.
+        DataError: If no rows remain after a step, or times are needed and missing.
     """
     if recipe.needs_time and pairs.times is None:
         raise DataError(
-            f"split: expected timestamps for a split by {recipe.split}, but no column was named; add --time COLUMN, or "
-            "take --split random"
+            f"split: expected timestamps for a {recipe.split} split, got no column; add --time COLUMN, or "
+            "use --split random"
         )
     rows = _Rows(pairs.users, pairs.items, pairs.times, pairs.files)
-    steps = [rows.counted("read")]
+    steps = [rows.counts_after("read")]
     if pairs.num_without_id:
         steps[0] = steps[0]._replace(step=f"read, without {pairs.num_without_id:,} rows that lack an id")
     if recipe.min_rating is not None:
         rows = _threshold(rows, pairs, recipe.min_rating)
-        steps.append(rows.counted(f"rating >= {recipe.min_rating:g}"))
+        steps.append(rows.counts_after(f"rating >= {recipe.min_rating:g}"))
     rows = rows.take(_first_of_each(rows))
-    steps.append(rows.counted("one of each pair, the earliest"))
+    steps.append(rows.counts_after("duplicate pairs removed, earliest kept"))
     if recipe.core > 1:
         rows = _core(rows, recipe.core)
-        steps.append(rows.counted(f"{recipe.core}-core"))
+        steps.append(rows.counts_after(f"{recipe.core}-core"))
     rows = _split(rows, recipe)
-    steps.append(rows.counted(_described(recipe)))
+    steps.append(rows.counts_after(_describe_split(recipe)))
     kept_users, users = renumber(rows.users)
     kept_items, items = renumber(rows.items)
     interactions = Interactions.from_coordinates(
@@ -128,47 +128,47 @@ def prepare(pairs: RawPairs, recipe: Recipe, name: str) -> tuple[Interactions, l
 
 
 def _threshold(rows: _Rows, pairs: RawPairs, least: float) -> _Rows:
-    """Rows whose rating counts."""
+    """Keep rows of sufficient rating."""
     if pairs.ratings is None:
-        raise DataError("min_rating: expected ratings, but no column was named; add --rating COLUMN")
+        raise DataError("min_rating: expected a column of ratings, got none; add --rating COLUMN")
     liked = pairs.ratings >= least
     if not liked.any():
         raise DataError(
-            f"min_rating: expected ratings of at least {least:g}, but the highest is {pairs.ratings.max():g}; lower "
+            f"min_rating: expected ratings of at least {least:g}, got at most {pairs.ratings.max():g}; lower "
             "--min_rating"
         )
     return rows.take(liked)
 
 
 def _first_of_each(rows: _Rows) -> np.ndarray:
-    """Row numbers with one row per pair: of the first file, then the earliest."""
+    """Return one row per pair: that of the first file, then the earliest."""
     keys = rows.users * (np.int64(rows.items.max()) + 1) + rows.items
     if rows.times is not None:
         order = np.lexsort((rows.times, rows.files, keys))
     elif rows.files.any():
         order = np.lexsort((rows.files, keys))
     else:
-        order = np.argsort(keys)  # rows of one pair are all alike
+        order = np.argsort(keys)  # rows of a pair are identical
     ordered = keys[order]
     first = np.append(True, ordered[1:] != ordered[:-1])
     return np.asarray(order[first])
 
 
 def _core(rows: _Rows, core: int) -> _Rows:
-    """Rows of the k-core."""
+    """Keep the rows of the k-core."""
     kept = k_core(rows.users, rows.items, core)
     if not kept.any():
         most = min(core - 1, int(np.bincount(rows.users).max()), int(np.bincount(rows.items).max()))
         largest = next(k for k in range(most, 0, -1) if k_core(rows.users, rows.items, k).any())
         raise DataError(
-            f"core: expected users and items with at least {core} interactions each, but none are left of "
-            f"{len(kept):,}; the largest core that leaves something is --core {largest}"
+            f"core: expected users and items with at least {core} interactions each, got none among "
+            f"{len(kept):,} interactions; the largest core that is not empty is --core {largest}"
         )
     return rows.take(kept)
 
 
 def _split(rows: _Rows, recipe: Recipe) -> _Rows:
-    """Rows with the number of their split; pairs of users without a training pair are left out."""
+    """Assign rows to splits; pairs of users without a training pair are dropped."""
     if recipe.split == "given":
         splits = rows.files
     elif recipe.split == "random":
@@ -176,7 +176,7 @@ def _split(rows: _Rows, recipe: Recipe) -> _Rows:
     elif recipe.split == "global":
         splits = global_split(rows.users, rows.items, recipe.ratios, recipe.seed)
     elif rows.times is None:
-        raise AssertionError("prepare has checked that there are times")
+        raise AssertionError("prepare has checked that times are given")
     elif recipe.split == "temporal":
         splits = temporal_split(rows.times, recipe.ratios)
     else:
@@ -185,54 +185,53 @@ def _split(rows: _Rows, recipe: Recipe) -> _Rows:
     trained[rows.users[splits == 0]] = True
     if not trained.any():
         raise DataError(
-            f"split: expected interactions to learn from, but a split by {recipe.split} leaves none for training; "
-            "choose another --split"
+            f"split: expected training interactions, got none with a {recipe.split} split; choose another --split"
         )
     return rows._replace(files=splits).take(trained[rows.users])
 
 
-def _described(recipe: Recipe) -> str:
-    """The split in words."""
+def _describe_split(recipe: Recipe) -> str:
+    """Describe the split in words."""
     shares = ":".join(f"{ratio:g}" for ratio in recipe.ratios)
     return {
         "random": f"split of each user at random {shares}, seed {recipe.seed}",
-        "global": f"split of all pairs at random {shares}, seed {recipe.seed}, users without training left out",
-        "temporal": f"split of all pairs by time {shares}, users without training left out",
+        "global": f"split of all pairs at random {shares}, seed {recipe.seed}, users without training pairs dropped",
+        "temporal": f"split of all pairs by time {shares}, users without training pairs dropped",
         "last": f"split of each user by time: the last {recipe.last_n} for test, {recipe.last_n} before for validation",
-        "given": "split as given, users without training left out",
+        "given": "split as given, users without training pairs dropped",
     }[recipe.split]
 
 
 def notices(interactions: Interactions) -> list[str]:
-    """What a person should know of splits that are otherwise sound, one line each.
+    """Return warnings about valid splits, one line each.
 
     Args:
         interactions: The splits.
 
     Raises:
-        DataError: If every user has trained on every item: nothing is left to learn against.
+        DataError: If every user has every item in training, so that there are no negatives.
     """
     full = np.flatnonzero(np.diff(interactions.train.indptr) == interactions.num_items)
     if len(full) == interactions.num_users:
         raise DataError(
-            f"source: expected items that a user does not know, but all {len(full):,} users have all "
-            f"{interactions.num_items:,} items in training; give more items, or raise --min_rating"
+            f"source: expected users with unseen items, got {len(full):,} users with all "
+            f"{interactions.num_items:,} items in training; add items, or raise --min_rating"
         )
     found = []
     if len(full):
         found.append(
             f"{len(full):,} users have every item in training, the first is {str(interactions.user_ids[full[0]])!r}: "
-            "nothing can be learnt from them or ranked for them; remove them (a robot?), or raise --min_rating"
+            "they have no negatives and no candidates; remove them (bots?), or raise --min_rating"
         )
     for split in SPLITS[1:]:
         if interactions.matrix(split).nnz == 0:
-            found.append(f"{split} is empty, and nothing can be measured on it; give larger --ratios or more data")
+            found.append(f"{split} is empty, so that it gives no metrics; use larger --ratios or more data")
     unseen = int((np.bincount(interactions.train.indices, minlength=interactions.num_items) == 0).sum())
     if unseen:
-        found.append(f"{unseen:,} items have no training interaction: only their text can say anything of them")
+        found.append(f"{unseen:,} items have no training interaction: they can be learnt from their texts alone")
     return found
 
 
-def _distinct(numbers: np.ndarray) -> int:
-    """How many different numbers from 0 there are."""
+def _num_distinct(numbers: np.ndarray) -> int:
+    """Return how many distinct non-negative integers there are."""
     return int(np.count_nonzero(np.bincount(numbers))) if len(numbers) else 0

@@ -1,4 +1,4 @@
-"""Batches straight from memory: every draw is a function of (seed, epoch, step, rank), not of history."""
+"""Batches from memory; every random draw is a function of (seed, epoch, step, rank), not of earlier draws."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from face_lightning.structures import EvaluationBatch, TrainingBatch
 
 
 class ResumableLoader:
-    """Steps of an epoch that several ranks share, which can be stopped and resumed at any of them.
+    """Loader of an epoch's steps, shared by several ranks, that can be resumed at any step.
 
     Args:
         num_steps: Steps of an epoch.
@@ -36,28 +36,28 @@ class ResumableLoader:
         return self._num_steps
 
     def steps(self) -> Iterator[int]:
-        """Steps of the epoch from the one to resume at."""
+        """Yield the steps of the epoch, starting at the one to resume."""
         first, self._first_step = self._first_step, 0
         for step in range(first, self._num_steps):
             self._next_step = step + 1
             yield step
 
     def own(self, rows: Tensor) -> tuple[Tensor, float]:
-        """This rank's part of what all ranks share, and its size in units of the mean over ranks.
+        """Return this rank's part of rows that all ranks share, and its size relative to the mean over ranks.
 
-        Where there is not one row for each rank, a rank without any works on another's, which counts for nothing: it
-        has to take part in the step.
+        If there are fewer rows than ranks, a rank without rows processes another's with weight 0, because it has to
+        take part in the step.
         """
         own = rows[self._rank :: self._world_size]
         share = len(own) * self._world_size / max(1, len(rows))
         return (own if len(own) else rows[-1:]).clone(), share
 
     def state_dict(self) -> dict[str, int]:
-        """Position in the current epoch, for a resume in the middle of it."""
+        """Return the position in the current epoch, for resuming."""
         return {"next_step": self._next_step % self._num_steps}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next iteration start where `state` was taken."""
+        """Start the next iteration at the position of `state`."""
         self._first_step = self._next_step = state["next_step"]
 
 
@@ -100,20 +100,20 @@ class EntityLoader(ResumableLoader):
 class TrainingLoader(ResumableLoader):
     """Batches of interactions with negatives and of entities to map, for one epoch at a time.
 
-    Interactions are permuted in every epoch and cut into global batches; each rank takes its own part of
-    each, so that ranks never share a pair. Negatives are drawn for the global batch too: ranks draw
-    differently, and where the global batch is the same, any number of ranks trains on the same triples.
-    Entities come from permutations of their own: all users are visited before any is visited again, and so
-    are items. Items take their part of a step, and at least a quarter of it: where users are many, few items would
-    hardly be seen otherwise. The loader can be stopped and resumed at any step.
+    Interactions are permuted in every epoch and split into global batches; each rank takes its part of each, so that
+    no pair is on two ranks. Negatives are drawn for the global batch as well: for the same global batch, any number of
+    ranks trains on the same triples. Entities have permutations of their own: all users are visited before any is
+    visited again, and likewise all items. The share of items in a step is their share of entities, and at least a
+    quarter, because few items among many users would hardly be visited otherwise. The loader can be resumed at any
+    step.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form with sorted column indices.
         batch_size: Interactions per step and rank, B.
-        entities_per_step: Entities per step and rank, at most, though one user and one item over all ranks at
-            least; 0 for none.
+        entities_per_step: Maximum number of entities per step and rank, but at least one user and one item over all
+            ranks; 0 for none.
         seed: First counter of every draw.
-        epoch: Tells the current epoch when an iteration starts.
+        epoch: Returns the current epoch when an iteration starts.
         rank: Index of this process.
         world_size: Number of processes.
         popularity_power: Exponent of popularity in the draw of negatives; 0 for uniform draws.
@@ -138,12 +138,12 @@ class TrainingLoader(ResumableLoader):
         self._items = torch.from_numpy(train.indices.astype(np.int64))[usable]
         if len(self._users) < world_size:
             raise DataError(
-                f"train has {len(self._users)} interactions with a possible negative item, expected at least "
-                f"{world_size}; check the interactions, or lower the number of processes"
+                f"train: expected at least {world_size} interactions of users with negative items, one per process, "
+                f"got {len(self._users)}; check the interactions, or use fewer processes"
             )
         self._global_batch = batch_size * world_size
         full, rest = divmod(len(self._users), self._global_batch)
-        # A rest that cannot feed every rank is left out.
+        # A remainder with less than one pair per rank is dropped.
         super().__init__(full + (rest >= world_size), seed, epoch, rank, world_size)
         self._rounds = _entity_rounds(*train.shape, entities_per_step * world_size, seed)
 
@@ -161,13 +161,13 @@ class TrainingLoader(ResumableLoader):
             yield TrainingBatch(users, self._items[picked], negatives, entity_ids, pair_share, entity_share)
 
     def _entities(self, epoch: int, step: int) -> Tensor:
-        """Entities of the step for all ranks."""
+        """Return the entities of a step for all ranks."""
         parts = [rounds.part(epoch * self._num_steps + step) for rounds in self._rounds]
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
 
 
 class _Rounds(NamedTuple):
-    """Entities `first` to `first + size`, all of them visited, `per_step` a step, before any is visited again."""
+    """Permutations of entities `first` to `first + size`, of which `per_step` are visited per step."""
 
     first: int
     size: int
@@ -175,7 +175,7 @@ class _Rounds(NamedTuple):
     seed: int
 
     def part(self, step: int) -> Tensor:
-        """Entities of a step, counted over all epochs."""
+        """Return the entities of a step, counted over all epochs."""
         num_parts = -(-self.size // self.per_step)
         permutation, part = divmod(step, num_parts)
         order = torch.randperm(self.size, generator=generator(self.seed, 2, self.first, permutation))
@@ -191,11 +191,11 @@ def _entity_rounds(num_users: int, num_items: int, per_step: int, seed: int) -> 
 
 
 class EvaluationLoader:
-    """Batches of users that have something to be found, each user on exactly one rank.
+    """Batches of users with relevant items, each user on exactly one rank.
 
     Args:
-        seen: What to mask, `(U, I)` in CSR form.
-        relevant: What to find, `(U, I)` in CSR form with sorted column indices.
+        seen: Items to mask, `(U, I)` in CSR form.
+        relevant: Relevant items, `(U, I)` in CSR form with sorted column indices.
         batch_size: Users per batch, B.
         rank: Index of this process.
         world_size: Number of processes.

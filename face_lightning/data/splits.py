@@ -6,17 +6,17 @@ import numpy as np
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Largest set of pairs in which every user and every item occurs at least `k` times.
+    """Return the largest set of pairs in which every user and every item occurs at least `k` times.
 
-    Users and items below `k` are removed in turn until nothing changes.
+    Users and items with fewer pairs are removed repeatedly until nothing changes.
 
     Args:
         users: Row number of each pair `(N,)`, from 0.
         items: Column number of each pair `(N,)`, from 0.
-        k: Least number of pairs per user and item.
+        k: Minimum number of pairs per user and item.
 
     Returns:
-        Which pairs stay, `(N,)` bool.
+        Mask of the remaining pairs, `(N,)` bool.
     """
     kept = np.arange(len(users))
     while len(kept):
@@ -36,17 +36,17 @@ def random_split_per_user(
 ) -> np.ndarray:
     """Split the pairs of every user at random in the given ratios.
 
-    Shares are rounded cumulatively, so that their sum is exact; the first split gets at least one
-    pair of every user. The order in which the pairs are given makes no difference.
+    Sizes are rounded cumulatively, so that their sum is exact; the first split gets at least one pair of every user.
+    The result does not depend on the order of the pairs.
 
     Args:
         users: Row number of each pair `(N,)`.
-        items: Column number of each pair `(N,)`; no pair may occur twice.
+        items: Column number of each pair `(N,)`; pairs must be distinct.
         ratios: Relative sizes of the splits, training first.
         seed: Seed of the random generator.
 
     Returns:
-        Number of the split each pair falls into `(N,)`, int8, from 0.
+        Split of each pair `(N,)`, int8, from 0.
     """
     order = np.lexsort((items, users))
     draws = np.empty(len(users))
@@ -65,7 +65,7 @@ def random_split_per_user(
 
 
 def renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct values in ascending order `(K,)`, and the number in that order of each value `(N,)`."""
+    """Return the sorted distinct values `(K,)`, and the index among them of each value `(N,)`."""
     distinct, numbers = np.unique(values, return_inverse=True)
     return distinct, numbers.reshape(-1)
 
@@ -73,16 +73,16 @@ def renumber(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def global_split(
     users: np.ndarray, items: np.ndarray, ratios: Sequence[float] = (3, 1, 1), seed: int = 0
 ) -> np.ndarray:
-    """Split all pairs at random in the given ratios, whoever's they are.
+    """Split all pairs at random in the given ratios, regardless of their users.
 
     Args:
         users: Row number of each pair `(N,)`.
-        items: Column number of each pair `(N,)`; no pair may occur twice.
+        items: Column number of each pair `(N,)`; pairs must be distinct.
         ratios: Relative sizes of the splits, training first.
         seed: Seed of the random generator.
 
     Returns:
-        Number of the split each pair falls into `(N,)`, int8; the order of the pairs makes no difference.
+        Split of each pair `(N,)`, int8; does not depend on the order of the pairs.
     """
     order = np.lexsort((items, users))
     splits = np.empty(len(users), dtype=np.int8)
@@ -93,17 +93,17 @@ def global_split(
 
 
 def temporal_split(times: np.ndarray, ratios: Sequence[float] = (3, 1, 1)) -> np.ndarray:
-    """Split all pairs by time in the given ratios: the oldest train, the newest test.
+    """Split all pairs by time in the given ratios: oldest for training, newest for test.
 
-    Pairs of the same time fall into the same split, the later one where a cut goes through them: what
-    is trained on is then older than what is tested on, for all users.
+    Pairs of the same time are in the same split, the later one at a boundary, so that all training pairs are older
+    than all test pairs.
 
     Args:
         times: Time of each pair `(N,)`.
         ratios: Relative sizes of the splits, training first.
 
     Returns:
-        Number of the split each pair falls into `(N,)`, int8.
+        Split of each pair `(N,)`, int8.
     """
     ordered = np.sort(times)
     splits = np.zeros(len(times), dtype=np.int8)
@@ -114,18 +114,18 @@ def temporal_split(times: np.ndarray, ratios: Sequence[float] = (3, 1, 1)) -> np
 
 
 def last_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, last_n: int = 1) -> np.ndarray:
-    """Split by leaving out the last pairs of every user: `last_n` for test, as many before for validation.
+    """Hold out the last pairs of every user: `last_n` for test, and as many before them for validation.
 
-    A user of few pairs keeps at least one for training, gives to test next, and to validation last.
+    Of users with few pairs at least one is kept for training; test takes precedence over validation.
 
     Args:
         users: Row number of each pair `(N,)`.
         items: Column number of each pair `(N,)`; pairs of the same time are ordered by it.
         times: Time of each pair `(N,)`.
-        last_n: Most pairs of a user in validation, and in test.
+        last_n: Maximum number of pairs of a user in validation, and in test.
 
     Returns:
-        Number of the split each pair falls into `(N,)`, int8: 0 train, 1 valid, 2 test.
+        Split of each pair `(N,)`, int8: 0 train, 1 valid, 2 test.
     """
     order = np.lexsort((items, times, users))
     _, starts, counts = np.unique(users[order], return_index=True, return_counts=True)
@@ -139,7 +139,7 @@ def last_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, last_n: 
 
 
 def _cuts(count: int, ratios: Sequence[float]) -> np.ndarray:
-    """Where each split ends among `count` pairs in order; sizes are rounded cumulatively."""
+    """Return the end of each split among `count` ordered pairs; sizes are rounded cumulatively."""
     bounds = np.cumsum(np.asarray(ratios, dtype=np.float64))
     ends: np.ndarray = np.floor(count * bounds / bounds[-1] + 0.5).astype(np.int64)
     return ends

@@ -1,4 +1,4 @@
-"""Summaries of users and items by a writer: what it is told, and how its texts come back to the data."""
+"""Requests to writers of summaries, and summaries as texts of a data set."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,25 +12,25 @@ from face_lightning.errors import DataError
 from face_lightning.files import atomic_path
 from face_lightning.text.writing.writer import Kind, Request, Summary
 
-_TOLD = ("title", "year", "author", "city", "tags", "profile")  # of each typical item of a user
+_TYPICAL_ITEM_FIELDS = ("title", "year", "author", "city", "tags", "profile")
 
 
 def summary_requests(dataset: Dataset, kinds: Sequence[Kind] = ("item", "user")) -> list[Request]:
-    """What a writer is told of every item and user.
+    """Build a request for every item and user.
 
-    Users are described by their training items alone: nothing of validation and test is looked at.
+    Users are described by their training items alone, never by validation or test items.
 
     Args:
-        dataset: Data with facts or, failing these, texts.
-        kinds: What to write about, in this order.
+        dataset: Data with facts or, if there are none, texts.
+        kinds: Kinds of entities, in this order.
 
     Raises:
-        DataError: If the data set knows nothing of its items.
+        DataError: If the data set has no texts.
     """
     interactions, profiles = dataset.interactions, dataset.profiles
     if profiles is None:
         raise DataError(
-            f"data.reader: {interactions.name} has no titles, tags or descriptions to write from; give item metadata"
+            f"data.reader: expected titles, tags or descriptions, got none in {interactions.name}; give item metadata"
         )
     items = [_item_fields(profiles, interactions, item) for item in range(interactions.num_items)]
     requests: list[Request] = []
@@ -47,14 +47,14 @@ def summary_requests(dataset: Dataset, kinds: Sequence[Kind] = ("item", "user"))
 
 
 def with_summaries(dataset: Dataset, path: Path) -> Dataset:
-    """Put the texts of a file of summaries in the place of the reader's; who has none keeps the reader's.
+    """Replace the reader's texts by those of a file of summaries; entities without a summary keep the reader's.
 
     Args:
         dataset: Data with profiles, or without.
         path: JSONL file of `write_summary_file`.
 
     Raises:
-        DataError: If the file cannot be read, or names nobody of this data set.
+        DataError: If the file cannot be read, or has no entity of this data set.
     """
     interactions, profiles = dataset.interactions, dataset.profiles
     found = read_summary_file(path)
@@ -79,7 +79,7 @@ def with_summaries(dataset: Dataset, path: Path) -> Dataset:
             f"summaries: expected original ids of {interactions.name} in {path}, got none of {len(found)}; give the "
             "file that face summarize wrote for this data set"
         )
-    # Vectors that a file brought are those of other texts.
+    # Precomputed vectors belong to the replaced texts.
     return replace(
         dataset,
         profiles=replace(profiles, user_texts=users, item_texts=items, user_vectors=None, item_vectors=None),
@@ -87,12 +87,12 @@ def with_summaries(dataset: Dataset, path: Path) -> Dataset:
 
 
 def write_summary_file(path: Path, requests: Sequence[Request], summaries: Sequence[Summary]) -> None:
-    """Write summaries as JSONL, one object an entity: kind, id, text, and the error where there is no text.
+    """Write summaries as JSONL, one object per entity: kind, id, text, and the error if there is no text.
 
     Args:
-        path: Target; its old content is replaced at once.
+        path: Target; replaced atomically.
         requests: The entities.
-        summaries: What came of each.
+        summaries: Result of each request.
     """
     try:
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -104,10 +104,10 @@ def write_summary_file(path: Path, requests: Sequence[Request], summaries: Seque
 
 
 def read_summary_file(path: Path) -> dict[tuple[str, str], str]:
-    """Texts by kind and original id; entities without a text are left out.
+    """Return texts by kind and original id; entities without a text are skipped.
 
     Raises:
-        DataError: If the file cannot be read, or a line is no summary.
+        DataError: If the file cannot be read, or a line is not a summary.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -124,7 +124,7 @@ def read_summary_file(path: Path) -> dict[tuple[str, str], str]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"summaries: expected kind (user or item), id and text in {path}, line {number}, got {error!s:.80}; "
-                "mend the line"
+                "correct the line"
             ) from error
         if text is not None:
             texts[kind, name] = text
@@ -132,7 +132,7 @@ def read_summary_file(path: Path) -> dict[tuple[str, str], str]:
 
 
 def _summary_line(line: str) -> tuple[Literal["user", "item"], str, str | None]:
-    """Kind, id and text of a line; raises ValueError, KeyError or TypeError for anything else."""
+    """Parse kind, id and text of a line; raises ValueError, KeyError or TypeError if malformed."""
     entry = json.loads(line)
     kind, name, text = entry["kind"], entry["id"], entry["text"]
     if kind not in ("user", "item") or not isinstance(name, str) or not isinstance(text, str | None):
@@ -141,7 +141,7 @@ def _summary_line(line: str) -> tuple[Literal["user", "item"], str, str | None]:
 
 
 def _item_fields(profiles: Profiles, interactions: Interactions, item: int) -> dict[str, Any]:
-    """Fields of an item: facts, and the reader's text where these do not describe it."""
+    """Return the facts of an item, and the reader's text if these do not describe it."""
     facts: Mapping[str, Any] = {} if profiles.facts is None else profiles.facts.items[item]
     fields = {name: value for name, value in facts.items() if value}
     label = profiles.item_labels[item]
@@ -155,7 +155,7 @@ def _item_fields(profiles: Profiles, interactions: Interactions, item: int) -> d
 def _user_fields(
     profiles: Profiles, interactions: Interactions, items: Sequence[Mapping[str, Any]], user: int
 ) -> dict[str, Any]:
-    """Fields of a user: facts, and the typical training items with theirs."""
+    """Return the facts of a user, and those of typical training items."""
     train = interactions.train
     if profiles.facts is None:
         fields: dict[str, Any] = {}
@@ -163,6 +163,8 @@ def _user_fields(
     else:
         fields, chosen = dict(profiles.facts.users[user]), list(profiles.facts.typical_items[user])
     fields["items"] = [
-        {name: items[item][name] for name in _TOLD if name in items[item]} for item in chosen if "title" in items[item]
+        {name: items[item][name] for name in _TYPICAL_ITEM_FIELDS if name in items[item]}
+        for item in chosen
+        if "title" in items[item]
     ]
     return fields

@@ -1,4 +1,4 @@
-"""Columns of a CSV, TSV, Parquet or RecBole file as Arrow batches, read in bounded memory."""
+"""Columns of CSV, TSV, Parquet and RecBole files as Arrow batches, read in bounded memory."""
 
 import codecs
 import csv
@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from face_lightning.errors import ConfigurationError, DataError
 
-Progress = Callable[[float], None]  # called with the share that is read, in [0, 1]
-_LONGEST_LINE = 1 << 24  # bytes; also how much is parsed at once
+Progress = Callable[[float], None]  # called with the share that has been read, in [0, 1]
+_MAX_LINE = 1 << 24  # bytes; also the block size of the parser
 _PARQUET_ROWS = 1 << 18
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
@@ -23,16 +23,16 @@ _NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 
 @dataclass(frozen=True)
 class TableFormat:
-    r"""How text files are written; Parquet files say it themselves.
+    r"""Format of text files; ignored for Parquet.
 
     Attributes:
-        separator: What stands between columns, one character; by the ending of the file where None: `,` for
-            .csv, tab for .tsv, .txt and RecBole's files.
+        separator: Column separator, one character; by the suffix of the file if None: `,` for .csv, tab for .tsv,
+            .txt and RecBole's files.
         encoding: Name of a codec of Python.
-        header: Whether the first line has the names of the columns; else these are called 1, 2, ...
+        header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
 
     Raises:
-        ConfigurationError: If the separator is no single character or nobody knows the encoding.
+        ConfigurationError: If the separator is not a single character or the encoding is unknown.
     """
 
     separator: str | None = None
@@ -43,7 +43,7 @@ class TableFormat:
         separator = self.separator
         if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0'):
             raise ConfigurationError(
-                f"separator: expected one ASCII character, got {separator!r}; leave it out for comma in .csv, tab else"
+                f"separator: expected one ASCII character, got {separator!r}; omit it for comma in .csv, tab otherwise"
             )
         try:
             codecs.lookup(self.encoding)
@@ -56,13 +56,14 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class Table:
-    """A file whose columns are known; the rest is read by `batches`.
+    """A file with its column names; rows are read by `batches`.
 
     Attributes:
         path: The file.
         columns: Names of all columns, without RecBole's types.
-        kinds: RecBole's type of every column, such as "token_seq"; "" elsewhere.
-        separator: What stands between columns; "" in Parquet.
+        kinds: RecBole's type of every column, such as "token_seq"; "" for other files.
+        separator: Column separator; "" for Parquet.
+        form: Format of text files.
     """
 
     path: Path
@@ -72,10 +73,10 @@ class Table:
     form: TableFormat = field(default_factory=TableFormat)
 
     def require(self, wanted: dict[str, str]) -> None:
-        """Make sure that every column of `wanted`, by name of its argument, is there exactly once.
+        """Check that every column of `wanted`, by name of its argument, exists exactly once.
 
         Raises:
-            DataError: If one is missing or stands twice.
+            DataError: If one is missing or duplicated.
         """
         for argument, name in wanted.items():
             count = self.columns.count(name)
@@ -83,22 +84,22 @@ class Table:
                 continue
             if count > 1:
                 raise DataError(f"{argument}: expected one column {name!r} in {self.path}, got {count}; rename them")
-            cure = f"name one with --{argument}"
+            cure = f"choose one with --{argument}"
             if len(self.columns) == 1 and self.separator:
                 found = [mark for mark in ("\t", ";", ",", "|", " ") if mark in self.columns[0]]
                 if found:
-                    cure = f"columns seem to be separated by {_NAMES[found[0]]}: add --separator {found[0]!r}"
+                    cure = f"columns seem to be separated by {_NAMES[found[0]]}, add --separator {found[0]!r}"
             shown = ", ".join(repr(column[:60]) for column in self.columns[:20])
             raise DataError(f"{argument}: expected a column {name!r} in {self.path}, got {shown}; {cure}")
 
     def batches(self, wanted: Sequence[str], progress: Progress | None = None) -> Iterator[list[pa.Array]]:
-        """Yield the columns of `wanted`, a part of the rows at a time; columns of text files come as text.
+        """Yield the columns of `wanted` in batches of rows; columns of text files as strings.
 
         Raises:
             DataError: If the file is damaged.
         """
-        report = progress or _unheard
-        with _explained(self.path, self.form):
+        report = progress or _ignore
+        with _errors_translated(self.path, self.form):
             yield from self._parquet(wanted, report) if self.path.suffix == ".parquet" else self._text(wanted, report)
 
     def _parquet(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
@@ -110,7 +111,7 @@ class Table:
                 report(done / total)
 
     def _text(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
-        # Names may be doubled among columns that nobody asks for, which Arrow refuses: it gets numbers.
+        # Names of unused columns may be duplicated, which Arrow rejects: columns are numbered instead.
         numbers = [str(self.columns.index(name)) for name in wanted]
         last = str(len(self.columns) - 1)
         read = list(dict.fromkeys([*numbers, last]))
@@ -119,8 +120,8 @@ class Table:
             reader = pacsv.open_csv(
                 _decompressed(raw, self.path),
                 read_options=pacsv.ReadOptions(
-                    use_threads=False,  # errors then name their row, at no cost in time
-                    block_size=_LONGEST_LINE,
+                    use_threads=False,  # errors then include the row, at no cost in time
+                    block_size=_MAX_LINE,
                     column_names=[str(number) for number in range(len(self.columns))],
                     skip_rows=int(self.form.header),
                     encoding=self.form.encoding,
@@ -142,63 +143,63 @@ class Table:
                 report(raw.tell() / size)
         if "\n" in ending.strip("\r\n") or ending.endswith("\n"):
             raise DataError(
-                f"{self.path}: expected an end to every quote, but a value runs to the end; mend the quotes"
+                f"{self.path}: expected closed quotes, got one that is open at the end of the file; correct it"
             )
 
 
 def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table:
-    """Find out which columns a file has.
+    """Read the column names of a file.
 
     Args:
-        path: Text file, maybe compressed (.gz, .bz2, .zst), or Parquet by the ending .parquet.
-        form: How text files are written.
-        argument: What the user calls the file, for the errors.
+        path: Text file, optionally compressed (.gz, .bz2, .zst), or Parquet (.parquet).
+        form: Format of text files.
+        argument: Argument that names the file, for errors.
 
     Raises:
-        DataError: If there is no such file, or it is empty or damaged.
+        DataError: If the file is missing, empty or damaged.
     """
     if not path.is_file():
-        raise DataError(f"{argument}: expected a file, but {path} is none; correct the path")
+        raise DataError(f"{argument}: expected a file, got {path}; correct the path")
     if path.suffix in (".pkl", ".pickle"):
         raise DataError(
-            f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got {path}, and a pickle is a program; save it "
-            "as Parquet, or give the folder if it has RLMRec's form"
+            f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got the pickle {path}, which could run code; "
+            "save it as Parquet, or give the folder if it has RLMRec's layout"
         )
     if path.stat().st_size == 0:
-        raise DataError(f"{argument}: expected a table in {path}, but the file is empty; write it again")
+        raise DataError(f"{argument}: expected a table in {path}, got an empty file; write it again")
     if path.suffix == ".parquet":
-        with _explained(path, form):
+        with _errors_translated(path, form):
             names = tuple(pq.read_schema(path).names)
         return Table(path, names, ("",) * len(names), "", form)
-    separator = form.separator or _SEPARATORS.get(_ending(path), ",")
-    with _explained(path, form):
+    separator = form.separator or _SEPARATORS.get(_suffix(path), ",")
+    with _errors_translated(path, form):
         line = _first_line(path, form.encoding)
     if not line.strip():
-        raise DataError(f"{argument}: expected the names of the columns in line 1 of {path}, but it is empty; add them")
+        raise DataError(f"{argument}: expected column names in line 1 of {path}, got an empty line; add them")
     try:
         names = (
             tuple(line.split(separator)) if _is_recbole(path) else tuple(next(csv.reader([line], delimiter=separator)))
         )
     except csv.Error as error:
-        raise DataError(f"{argument}: expected the names of the columns in line 1 of {path}, but {error}") from error
+        raise DataError(f"{argument}: expected column names in line 1 of {path}, got: {error}") from error
     if not form.header:
         names = tuple(str(number) for number in range(1, len(names) + 1))
     parts = [name.strip().partition(":") if _is_recbole(path) else (name.strip(), "", "") for name in names]
     return Table(path, tuple(part[0] for part in parts), tuple(part[2] for part in parts), separator, form)
 
 
-def _unheard(_: float) -> None:
-    """Progress that nobody asked for."""
+def _ignore(_: float) -> None:
+    """Progress callback that does nothing."""
 
 
-def _ending(path: Path) -> str:
-    """Ending of the name, without that of a compressed file."""
+def _suffix(path: Path) -> str:
+    """Return the suffix of a file name, without that of the compression."""
     endings = path.suffixes
     return endings[-2] if len(endings) > 1 and endings[-1] in (".gz", ".bz2", ".zst") else path.suffix
 
 
 def _is_recbole(path: Path) -> bool:
-    return _ending(path) in (".inter", ".item", ".user")
+    return _suffix(path) in (".inter", ".item", ".user")
 
 
 def _decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
@@ -207,7 +208,7 @@ def _decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
 
 
 def _first_line(path: Path, encoding: str) -> str:
-    """First line without its end; what follows the mark of byte order, if there is one."""
+    """Return the first line without line end and byte order mark."""
     with pa.OSFile(str(path)) as raw:
         start = _decompressed(raw, path).read(1 << 20)
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().replace("_", "-").startswith("utf-16"):
@@ -220,38 +221,37 @@ def _first_line(path: Path, encoding: str) -> str:
 
 
 @contextmanager
-def _explained(path: Path, form: TableFormat) -> Iterator[None]:
-    """Tell what Arrow and the system say of a damaged file in the words of this package."""
+def _errors_translated(path: Path, form: TableFormat) -> Iterator[None]:
+    """Translate errors of Arrow and of the operating system for damaged files."""
     try:
         yield
     except UnicodeError as error:
         raise _not_encoded(path, form, "") from error
     except (pa.ArrowException, OSError, EOFError) as error:
-        told = " ".join(str(error).split())
-        row = re.search(r"Row #(\d+)", told)
+        reason = " ".join(str(error).split())
+        row = re.search(r"Row #(\d+)", reason)
         where = f", row {int(row[1]) - form.header}" if row else ""
-        if "invalid UTF8" in told:
+        if "invalid UTF8" in reason:
             raise _not_encoded(path, form, where) from error
-        if "straddling" in told or "block boundaries" in told or "larger than block size" in told:
+        if "straddling" in reason or "block boundaries" in reason or "larger than block size" in reason:
             raise DataError(
-                f"{path}: expected lines of at most {_LONGEST_LINE >> 20} MiB, but one is longer; check that lines end "
-                "and quotes close"
+                f"{path}: expected lines of at most {_MAX_LINE >> 20} MiB, got a longer one; check line ends and quotes"
             ) from error
-        fields = re.search(r"Expected (\d+) columns, got (\d+)", told)
+        fields = re.search(r"Expected (\d+) columns, got (\d+)", reason)
         if fields:
             raise DataError(
-                f"{path}{where}: expected {fields[1]} columns as in line 1, but came {fields[2]}; mend the row, and "
-                "quote values that hold the separator"
+                f"{path}{where}: expected {fields[1]} columns as in line 1, got {fields[2]}; correct the row, and "
+                "quote values that contain the separator"
             ) from error
         if path.suffix == ".parquet":
             raise DataError(
-                f"{path}: expected an intact Parquet file, but it is damaged ({told[:120]}); write or copy it again"
+                f"{path}: expected an intact Parquet file, got a damaged one ({reason[:120]}); write or copy it again"
             ) from error
-        raise DataError(f"{path}: expected a table as text, but {told[:200]}; write or copy it again") from error
+        raise DataError(f"{path}: expected a table as text, got: {reason[:200]}; write or copy it again") from error
 
 
 def _not_encoded(path: Path, form: TableFormat, where: str) -> DataError:
     return DataError(
-        f"{path}{where}: expected text in {form.encoding}, but there is a byte that is none; save the whole file as "
-        "UTF-8, or name its encoding, such as --encoding latin-1 or utf-16"
+        f"{path}{where}: expected text in {form.encoding}, got other bytes; save the whole file as "
+        "UTF-8, or give its encoding, such as --encoding latin-1 or utf-16"
     )

@@ -47,7 +47,7 @@ def data(world: World, tmp_path: Path) -> tuple[Path, list[str]]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "nosuch"], r"name must be one of ml-100k, but is 'nosuch'; .*face data import"),
+        (["data", "nosuch"], r"name: expected one of ml-100k, got 'nosuch'; .*face data import"),
         (["nosuch"], r"command: expected one of fit, .*, got 'nosuch'"),
         (["fit", "--config", "nosuch.yaml"], r"config: expected a file, but there is no \S*nosuch.yaml; correct"),
         (["fit"], r"fit.data.reader, fit.model: expected, but not given; name a file with --config"),
@@ -63,9 +63,9 @@ def test_commands_and_files_that_are_not_there(refused: Refused, arguments: list
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"\S*val_mat.pkl: expected a pickle file, but there is none; check"),
-        (b"\x80\x04\x95", r"\S*val_mat.pkl: expected an intact pickle, but it is damaged .*; copy it again"),
-        (pickle.dumps(datetime.date(2020, 1, 1)), r"\S*val_mat.pkl: .* the pickle asks for datetime.date, .*; save"),
+        (None, r"\S*val_mat.pkl: expected a pickle file, got no file; check"),
+        (b"\x80\x04\x95", r"\S*val_mat.pkl: expected an intact pickle, got a damaged one .*; copy it again"),
+        (pickle.dumps(datetime.date(2020, 1, 1)), r"\S*val_mat.pkl: .* got datetime.date, .*; save"),
     ],
 )
 def test_missing_truncated_and_foreign_data(
@@ -88,13 +88,13 @@ def test_truncated_matrix(world: World, refused: Refused, data: tuple[Path, list
 def test_stage_without_its_texts(chain: World, refused: Refused, data: tuple[Path, list[str]]) -> None:
     (data[0] / "items.jsonl").unlink()
     line = refused("fit", "--config", chain.config("stage2"), *data[1])
-    assert re.match(r"data.reader: RLMRecFolder gives no texts .*; use a reader that gives texts, or", line)
+    assert re.match(r"data.reader: expected texts .*, got none from RLMRecFolder; use a reader with texts, or", line)
 
 
 def test_vectors_of_other_entities(chain: World, refused: Refused, data: tuple[Path, list[str]]) -> None:
     (data[0] / "usr_emb_np.pkl").write_bytes(pickle.dumps(np.ones((3, 16), np.float32)))
     line = refused("fit", "--config", chain.config("stage2"), *data[1])
-    assert re.match(r"\S*usr_emb_np.pkl: expected 40 text vectors, .* came 3; take those of this data set", line)
+    assert re.match(r"\S*usr_emb_np.pkl: expected 40 text vectors, .* got 3; use those of this data set", line)
 
 
 def test_vectors_of_another_encoder(chain: World, refused: Refused, data: tuple[Path, list[str]]) -> None:

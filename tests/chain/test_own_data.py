@@ -33,7 +33,7 @@ def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(
     command = ["data", "import", tmp_path / "clicks.csv", "--user", "who", "--item", "what", "--separator", ";"]
     command += ["--item_metadata", tmp_path / "items.jsonl", "--item_key", "item_id", "--domain", "movie"]
     assert face(*command, "--core", "2", "--out", tmp_path / "mine") == 0
-    assert "items have no metadata: they get words from interactions" in capsys.readouterr().err
+    assert "items have no metadata: their words come from interactions" in capsys.readouterr().err
 
     contrasted: set[int] = set()
     encode = DescriptorEncoder.encode_tokens

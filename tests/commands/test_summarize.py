@@ -68,7 +68,7 @@ def test_templates_write_and_list_who_has_no_facts(
     shown = capsys.readouterr()
     assert "5 summaries of 6 entities" in shown.out
     assert "no summary of item d: no facts" in shown.err
-    assert "0 where the writer failed (run again to try these again), 1 of which nothing is known" in shown.err
+    assert "0 for which the writer failed (run again to retry), 1 without facts" in shown.err
     data = InteractionDataModule(RLMRecFolder(folder, "movie"), summaries=tmp_path / "out.jsonl")
     assert data.profiles.item_texts[0] == "Film 0, drama movie."
 
@@ -147,14 +147,14 @@ def test_a_server_that_gives_nothing_is_reported_in_one_line(
         (["--writer", "server", "--url", "x", "--model", "m"], "url: expected the address"),
         (
             ["--writer", "server", "--url", "http://x/v1", "--model", "m", "--api_key_env", "NO_SUCH"],
-            "NO_SUCH to hold a key",
+            "expected a key in the variable NO_SUCH",
         ),
         (["--writer", "local", "--model", "no/such-model"], "cannot be loaded"),
         (["--writer", "poet"], "writer"),
         (["--limit", "0"], "limit: expected at least 1"),
         (["--domain", "film"], "domain: expected one of"),
-        (["--out", "none/out.jsonl"], "out: expected a file in a folder that exists"),
-        (["--data.reader.init_args.root", "none"], "none is none"),
+        (["--out", "none/out.jsonl"], "out: expected a file in an existing folder"),
+        (["--data.reader.init_args.root", "none"], "tst_mat.pkl, got none"),
     ],
     ids=str,
 )

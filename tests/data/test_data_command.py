@@ -20,7 +20,7 @@ def test_says_where_what_and_on_which_terms(recbole_wheel, tmp_path, capsys):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigurationError, match="name must be one of ml-100k, but is 'ml-1m'"):
+    with pytest.raises(ConfigurationError, match="name: expected one of ml-100k, got 'ml-1m'"):
         main(["ml-1m"])
 
 

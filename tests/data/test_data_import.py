@@ -24,7 +24,7 @@ def test_prepared_folder_tells_everything(clicks, tmp_path, capsys):
     assert manifest["counts"]["num_users"] == data.num_users
     assert [step["step"] for step in manifest["steps"]][1:4] == [
         "rating >= 3",
-        "one of each pair, the earliest",
+        "duplicate pairs removed, earliest kept",
         "2-core",
     ]
     assert manifest["sources"][0]["file"] == "clicks.csv"
@@ -154,7 +154,7 @@ def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
     assert (out / "manifest.json").read_bytes() == before
     assert run(capsys, clicks, "--out", out, "--seed", 1, "--force")[0] == 0
     assert (out / "manifest.json").read_bytes() != before
-    assert "holds other things" in run(capsys, clicks, "--out", tmp_path, "--force")[2]
+    assert "with other contents" in run(capsys, clicks, "--out", tmp_path, "--force")[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
 
 
@@ -171,7 +171,7 @@ def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
     assert here.profiles.user_texts == there.profiles.user_texts
     assert here.profiles.user_texts[2] == "Likes quiet films."
     assert here.profiles.item_labels == there.profiles.item_labels
-    assert "leave --core out" in run(capsys, rlmrec_folder, "--out", tmp_path / "other", "--core", 3)[2]
+    assert "omit --core" in run(capsys, rlmrec_folder, "--out", tmp_path / "other", "--core", 3)[2]
 
 
 def test_many_blocks_are_one_file_and_progress_is_reported(tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_many_blocks_are_one_file_and_progress_is_reported(tmp_path, monkeypatch
     path = tmp_path / "c.csv"
     path.write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u, i in zip(users, items, strict=True)))
     whole = read_pairs([path], Columns())
-    monkeypatch.setattr("face_lightning.data.tables._LONGEST_LINE", 1 << 14)
+    monkeypatch.setattr("face_lightning.data.tables._MAX_LINE", 1 << 14)
     shares = []
     parts = read_pairs([path], Columns(), progress=shares.append)
     assert len(shares) > 10

@@ -19,12 +19,12 @@ def folder(tmp_path):
 def test_shows_counts_steps_and_degrees(folder, capsys):
     assert main(["data", "show", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "one of each pair, the earliest" in printed
-    assert "interactions of users: least 1, median 5, mean 5.0, most 9" in printed
+    assert "duplicate pairs removed, earliest kept" in printed
+    assert "interactions of users: min 1, median 5, mean 5.0, max 9" in printed
     bars = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if "█" in line}
     assert bars["4-7"] == ["█" * 40, "4"]
     assert bars["8-15"] == ["█" * 20, "2"]
-    assert "users with the most: [red]u8 (9), [red]u7 (8)" in printed
+    assert "users with the most interactions: [red]u8 (9), [red]u7 (8)" in printed
     assert "without text" in printed
     assert "9 users, 9 items" in printed
 
@@ -36,12 +36,12 @@ def test_bins_double_and_hold_everybody():
 
 def test_mistakes_in_one_line(folder, tmp_path, capsys):
     assert main(["data", "show", str(tmp_path)]) == 2
-    assert "make one with: face data import FILE" in capsys.readouterr().err
+    assert "create it with: face data import FILE" in capsys.readouterr().err
     assert main(["data", "show"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     (folder / "users.parquet").write_bytes(b"PAR1")
     assert main(["data", "show", str(folder)]) == 2
-    assert "its SHA-256 differs; import it again" in capsys.readouterr().err
+    assert "got another SHA-256; import the data again" in capsys.readouterr().err
 
 
 def test_picture_shows_the_degrees(folder, tmp_path, capsys):
@@ -61,5 +61,5 @@ def test_picture_shows_the_degrees(folder, tmp_path, capsys):
 def test_picture_needs_matplotlib(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["data", "show", str(folder), "--plot", str(tmp_path / "degrees.png")]) == 2
-    assert "install it with pip install matplotlib, or leave out --plot" in capsys.readouterr().err
+    assert "install it with pip install matplotlib, or omit --plot" in capsys.readouterr().err
     assert not (tmp_path / "degrees.png").exists()

@@ -55,7 +55,7 @@ def test_wheel_is_downloaded_but_not_installed(monkeypatch, offline, recbole_whe
     assert "download" in command
     assert "install" not in command
     assert {"--no-deps", "--only-binary", "recbole==1.2.1"} <= set(command)
-    assert "no: <urlopen error no route>" in capsys.readouterr().out
+    assert "failed: <urlopen error no route>" in capsys.readouterr().out
 
 
 def test_what_is_intact_is_left_alone_and_damage_is_fetched_again(offline, recbole_wheel, tmp_path, capsys):
@@ -68,7 +68,7 @@ def test_what_is_intact_is_left_alone_and_damage_is_fetched_again(offline, recbo
     (root / "users.tsv").write_text("damaged")
     with pytest.raises(DataError):
         fetch.fetch_movielens_100k(root)
-    assert "users.tsv: expected the file that was fetched" in capsys.readouterr().out
+    assert "users.tsv: expected the downloaded file" in capsys.readouterr().out
     assert fetch.fetch_movielens_100k(root, archive=recbole_wheel).fresh
     assert fetch.fetch_movielens_100k(root, archive=recbole_wheel, force=True).fresh
 
@@ -91,5 +91,5 @@ def test_other_content_than_published_is_refused(monkeypatch, offline, grouplens
         "run",
         lambda command, **options: shutil.copy(recbole_wheel, Path(command[command.index("--dest") + 1])),
     )
-    with pytest.raises(DataError, match=f"MD5 {fetch.GROUPLENS_MD5}, but .* SHA-256 {fetch.WHEEL_SHA256}, but"):
+    with pytest.raises(DataError, match=f"MD5 {fetch.GROUPLENS_MD5}, got .* SHA-256 {fetch.WHEEL_SHA256}, got"):
         fetch.fetch_movielens_100k(tmp_path / "root", quiet=True)

@@ -18,39 +18,43 @@ from tests.data.importing import HEADER, ROWS, csv_text, refused, run
 
 BAD = {
     "missing column": (csv_text(), ["--user", "viewer"], "user: expected a column 'viewer' in"),
-    "wrong delimiter": (csv_text(separator=";"), [], "separated by semicolon: add --separator ';'"),
+    "wrong delimiter": (csv_text(separator=";"), [], "separated by semicolon, add --separator ';'"),
     "rating": (
         csv_text([*ROWS, ("a", "b", "good", 3)]),
         ["--rating", "rating", "--min_rating", "3"],
-        "row 25 has 'good'",
+        "got 'good' in row 25",
     ),
-    "nan rating": (csv_text([("a", "b", "nan", 3)]), ["--rating", "rating", "--min_rating", "3"], "row 1 has 'nan'"),
-    "high rating": (csv_text(), ["--rating", "rating", "--min_rating", "9"], "the highest is 5; lower --min_rating"),
+    "nan rating": (csv_text([("a", "b", "nan", 3)]), ["--rating", "rating", "--min_rating", "3"], "got 'nan' in row 1"),
+    "high rating": (csv_text(), ["--rating", "rating", "--min_rating", "9"], "got at most 5; lower --min_rating"),
     "no rating": (csv_text(), ["--min_rating", "3"], "add --rating COLUMN"),
-    "nan id": (csv_text([*ROWS, ("NaN", "b", 1, 3)]), [], "row 25 has 'NaN'; give it one, or leave such rows out"),
+    "nan id": (csv_text([*ROWS, ("NaN", "b", 1, 3)]), [], "got 'NaN' in row 25; add the id, or drop such rows"),
     "no id": (csv_text([*ROWS, ("a", "", 1, 3)]), [], "item: expected an id in every row"),
-    "empty": ("", [], "the file is empty"),
-    "header only": (HEADER, [], "it has no rows"),
-    "blank": ("\n\n\n", [], "names of the columns in line 1"),
-    "core": (csv_text(), ["--core", "50"], "the largest core that leaves something is --core 2"),
-    "no time": (csv_text(), ["--split", "temporal"], "add --time COLUMN, or take --split random"),
-    "wrong time": (csv_text([("a", "b", 1, "noon")]), ["--split", "last", "--time", "timestamp"], "row 1 has 'noon'"),
+    "empty": ("", [], "got an empty file"),
+    "header only": (HEADER, [], "got no rows"),
+    "blank": ("\n\n\n", [], "column names in line 1"),
+    "core": (csv_text(), ["--core", "50"], "the largest core that is not empty is --core 2"),
+    "no time": (csv_text(), ["--split", "temporal"], "add --time COLUMN, or use --split random"),
+    "wrong time": (
+        csv_text([("a", "b", 1, "noon")]),
+        ["--split", "last", "--time", "timestamp"],
+        "got 'noon' in row 1",
+    ),
     "blank time": (
         csv_text([*ROWS, ("a", "b", 1, "")]),
         ["--split", "temporal", "--time", "timestamp"],
-        "row 25 has ''",
+        "got '' in row 25",
     ),
-    "ragged": (csv_text() + "a,b,1,2,3\n", [], "row 25: expected 4 columns as in line 1, but came 5"),
+    "ragged": (csv_text() + "a,b,1,2,3\n", [], "row 25: expected 4 columns as in line 1, got 5"),
     "encodings": (
         csv_text().encode() + "é,".encode() + "é,1,2\n".encode("latin-1"),
         [],
         "row 25: expected text in utf-8",
     ),
-    "utf-16": (csv_text().encode("utf-16"), [], "name its encoding, such as --encoding latin-1 or utf-16"),
+    "utf-16": (csv_text().encode("utf-16"), [], "give its encoding, such as --encoding latin-1 or utf-16"),
     "gigantic line": (b"x" * (1 << 21), [], "expected lines of at most 16 MiB"),
     "gigantic row": (HEADER + "a,b,1," + "9" * (40 << 20) + "\n", [], "expected lines of at most 16 MiB"),
     "gigantic id": (HEADER + "a" * 300 + ",b,1,2\n", [], "ids of at most 256 characters"),
-    "open quote": (csv_text() + 'a,b,1,"2\n', [], "expected an end to every quote"),
+    "open quote": (csv_text() + 'a,b,1,"2\n', [], "expected closed quotes"),
     "quote in id": (csv_text() + 'a,"b\nc",1,2\n', [], "expected ids without line breaks"),
     "doubled column": ("user_id,item_id,item_id\na,b,c\n", [], "expected one column 'item_id'"),
     "full users": ("user_id,item_id\na,x\na,y\n", ["--ratios", "1", "0", "0"], "all 2 items in training"),
@@ -97,8 +101,8 @@ def test_malicious_pickle_is_refused_and_not_run(name, rlmrec_folder, tmp_path, 
     monkeypatch.chdir(tmp_path)
     (rlmrec_folder / name).write_bytes(pickle.dumps(_Harm()))
     err = refused(capsys, tmp_path, rlmrec_folder)
-    assert "asks for posix.system, which was not loaded" in err
-    assert "a pickle is a program" in refused(capsys, tmp_path, rlmrec_folder / name)
+    assert "got posix.system, which was not loaded" in err
+    assert "which could run code" in refused(capsys, tmp_path, rlmrec_folder / name)
     assert not (tmp_path / "harmed").exists()
 
 
@@ -150,7 +154,7 @@ def test_damage_to_a_prepared_folder_is_reported(clicks, tmp_path, capsys):
                 (out / name).unlink()
             else:
                 (out / name).write_bytes(harm)
-            with pytest.raises(Exception, match=r"; (import|make)") as caught:
+            with pytest.raises(Exception, match=r"; (import|create)") as caught:
                 PreparedFolder(out).read()
             assert type(caught.value).__name__ == "DataError"
             (out / name).write_bytes(content)

@@ -70,7 +70,7 @@ def test_overlap_names_splits_number_and_cure(first, second):
     }
     parts[second] = parts[first]
     number = len(parts[first][0])
-    with pytest.raises(DataError, match=rf"{number} pairs are in both {first} and {second}.*overlap='drop'"):
+    with pytest.raises(DataError, match=rf"{number} pairs in both {first} and {second}.*overlap='drop'"):
         small(**parts)
 
 
@@ -87,10 +87,10 @@ def test_overlap_drop_removes_from_the_later_split_and_warns():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"user_ids": ["u0", "u0"]}, "user_ids must be unique, but 1 ids repeat, the first is 'u0'"),
-        ({"item_ids": ["a", "b"]}, "train must hold row and column numbers inside"),
-        ({"train": (np.array([0, -1]), np.array([0, 0]))}, "number the users and items from 0"),
-        ({"train": (np.array([], int), np.array([], int))}, "train has no interactions"),
+        ({"user_ids": ["u0", "u0"]}, "user_ids: expected unique ids, got 1 that repeat, the first is 'u0'"),
+        ({"item_ids": ["a", "b"]}, "expected row and column numbers of train within"),
+        ({"train": (np.array([0, -1]), np.array([0, 0]))}, "number users and items from 0"),
+        ({"train": (np.array([], int), np.array([], int))}, "expected at least one training interaction"),
     ],
 )
 def test_errors_say_what_is_wrong(changes, message):
@@ -100,9 +100,9 @@ def test_errors_say_what_is_wrong(changes, message):
 
 
 def test_shapes_and_id_counts_must_fit():
-    with pytest.raises(DataError, match=r"one shape \(users, items\), but came train \(1, 2\), valid \(2, 1\)"):
+    with pytest.raises(DataError, match=r"one shape \(users, items\), got train \(1, 2\), valid \(2, 1\)"):
         Interactions.from_matrices(matrix([[1, 0]]), matrix([[1], [0]]), matrix([[0, 1]]), name="x")
-    with pytest.raises(DataError, match=r"user_ids must hold one id per row of the matrices, 1, but has shape"):
+    with pytest.raises(DataError, match=r"user_ids: expected 1 ids, one per row or column of the matrices, got shape"):
         Interactions.from_matrices(matrix([[1, 0]]), matrix([[0, 0]]), matrix([[0, 1]]), name="x", user_ids=["a", "b"])
 
 
@@ -113,10 +113,10 @@ def test_constructor_refuses_what_is_not_canonical():
     double = csr_array(good.train, dtype=np.float64)
     for wrong, message in (
         (unsorted, "sorted"),
-        (double, "float32 ones"),
+        (double, "ones in float32"),
         (csr_matrix(good.train), "csr_array"),
     ):
-        with pytest.raises(DataError, match=f"train must .*{message}.*from_matrices"):
+        with pytest.raises(DataError, match=f"train: expected .*{message}.*from_matrices"):
             Interactions(**(fields | {"train": wrong}))
 
 

@@ -43,7 +43,7 @@ def test_texts_labels_and_what_is_missing(clicks, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "without text: 2 users, 4 items" in printed.out
     assert "4 of 7 items have no metadata" in printed.err
-    assert "1 of 4 rows of item_metadata are of no item that is left" in printed.err
+    assert "1 of 4 rows of item_metadata belong to no remaining item" in printed.err
     dataset = PreparedFolder(out).read()
     labels = dict(zip(dataset.interactions.item_ids.tolist(), dataset.profiles.item_labels, strict=True))
     assert (labels["0"], labels["9"]) == ("Alien", "9")
@@ -178,34 +178,34 @@ def test_users_metadata_tell_no_item_outside_training(clicks, tmp_path):
 
 BAD = {
     "duplicate": ("m.jsonl", [*ITEMS, {"item_id": "1"}], [], "'1' is in rows 2 and 5; remove one"),
-    "absent": ("m.jsonl", [{"item_id": "x"}], [], "got 'x'; name another field with --item_key"),
+    "absent": ("m.jsonl", [{"item_id": "x"}], [], "got 'x'; choose another field with --item_key"),
     "no key": ("m.jsonl", [{"id": 1, "title": "a"}], [], "expected a field 'item_id'"),
     "null id": ("m.jsonl", [*ITEMS, {"item_id": None}], [], "line 5, got 'None'"),
     "nan id": ("m.jsonl", [*ITEMS, {"item_id": float("nan")}], [], "line 5, got 'nan'"),
     "no field": ("m.jsonl", ITEMS, ["--item_fields", "title=name"], "expected a field 'name'"),
     "odd field": ("m.jsonl", ITEMS, ["--item_fields", "title"], "expected NAME=FIELD, such as title=movie_title"),
-    "array": ("m.json", b'[{"item_id": 1}]', [], "line 1 is no object"),
+    "array": ("m.json", b'[{"item_id": 1}]', [], "line 1 is not an object"),
     "cut": ("m.jsonl", b'{"item_id": 1}\n{"item_id"', [], "line 2: "),
     "encoding": (
         "m.jsonl",
         b'{"item_id": 1, "title": "\xe9"}\n',
         [],
-        "expected UTF-8 text with one JSON object a line",
+        "expected one JSON object per line",
     ),
-    "deep": ("m.jsonl", b"[" * 100000, [], "expected UTF-8 text"),
+    "deep": ("m.jsonl", b"[" * 100000, [], "expected one JSON object per line"),
     "gigantic line": ("m.jsonl", b'{"item_id": "' + b"x" * (17 << 20) + b'"}', [], "longer than 16 MiB"),
     "empty": ("m.jsonl", b"", [], "got no rows"),
     "empty table": ("m.csv", b"", [], "item_metadata: expected a table in"),
     "csv key": ("m.csv", b"id,title\n1,a\n", [], "expected a field 'item_id'"),
-    "csv nan": ("m.csv", b"item_id,title\n1,a\nnan,b\n", [], "row 2 has 'nan'"),
+    "csv nan": ("m.csv", b"item_id,title\n1,a\nnan,b\n", [], "got 'nan' in row 2"),
     "csv twice": ("m.csv", b"item_id,title\n1,a\n 1,b\n", [], "'1' is in rows 1 and 2"),
     "parquet": ("m.parquet", b"PAR1junk", [], "expected an intact Parquet file"),
-    "gzip": ("m.jsonl.gz", gzip.compress(b'{"item_id": 1}')[:-9], [], "expected UTF-8 text"),
+    "gzip": ("m.jsonl.gz", gzip.compress(b'{"item_id": 1}')[:-9], [], "expected one JSON object per line"),
     "none": (
         None,
         None,
         ["--item_metadata", "nowhere.jsonl"],
-        "item_metadata: expected a file, but nowhere.jsonl is none",
+        "item_metadata: expected a file, got nowhere.jsonl",
     ),
 }
 

@@ -77,15 +77,15 @@ def test_tables_survive_writing(grouplens_zip, tmp_path):
 
 def test_damage_is_found_and_cured_by_name(grouplens_zip, tmp_path):
     root = tmp_path / "root"
-    with pytest.raises(DataError, match=f"there is no manifest.json; .*face data ml-100k --root {root}$"):
+    with pytest.raises(DataError, match=f"got a folder without manifest.json; .*face data ml-100k --root {root}$"):
         read_tables(root)
     write_tables(parse_archive(grouplens_zip), root, "x")
     films = (root / "items.tsv").read_text(encoding="utf-8")
     (root / "items.tsv").write_text(films.replace("Toy Story", "Toy Stork"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"items\.tsv: expected the file that was fetched.*--force$"):
+    with pytest.raises(DataError, match=r"items\.tsv: expected the downloaded file.*--force$"):
         read_tables(root)
     (root / "items.tsv").unlink()
-    with pytest.raises(DataError, match=r"items\.tsv: .*missing.*--force$"):
+    with pytest.raises(DataError, match=r"items\.tsv: .*got no file.*--force$"):
         read_tables(root)
     (root / "manifest.json").write_text(json.dumps({"source": "x", "sha256": {}}))
     with pytest.raises(DataError, match=r"manifest\.json: expected a manifest.*--force$"):
@@ -93,16 +93,16 @@ def test_damage_is_found_and_cured_by_name(grouplens_zip, tmp_path):
 
 
 def test_archives_that_are_none(tmp_path):
-    with pytest.raises(DataError, match=r"x\.zip: expected MovieLens-100K, but the archive is damaged"):
+    with pytest.raises(DataError, match=r"x\.zip: expected MovieLens-100K, got a damaged archive"):
         parse_archive(tmp_path / "x.zip")
     (tmp_path / "x.zip").write_bytes(b"PK no")
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError, match="damaged archive"):
         parse_archive(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("other", "")
-    with pytest.raises(DataError, match="holds neither"):
+    with pytest.raises(DataError, match="got another file"):
         parse_archive(tmp_path / "x.zip")
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("ml-100k/u.data", "")
-    with pytest.raises(DataError, match=r"is damaged .*u\.item"):
+    with pytest.raises(DataError, match=r"damaged archive .*u\.item"):
         parse_archive(tmp_path / "x.zip")

@@ -43,34 +43,34 @@ def profiles(**changes):
 def test_what_fits_these_interactions_passes_and_fits_no_others(interactions, changes):
     fitting = profiles(**changes)
     fitting.check(interactions)
-    with pytest.raises(DataError, match="must hold 4"):
+    with pytest.raises(DataError, match="expected 4"):
         fitting.check(clicks("x", "y", "z", "w"))
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"user_vectors": np.zeros((3, 4), np.float32)}, "user_vectors must hold 2 text vectors, .* holds 3"),
-        ({"item_vectors": np.zeros((2, 4), np.float32)}, "item_vectors must hold 3 text vectors, .* holds 2"),
-        ({"user_texts": ("one",)}, "user_texts must hold 2 texts, one per user of small, but holds 1"),
-        ({"item_labels": ()}, "item_labels must hold 3 labels, .* holds 0"),
+        ({"user_vectors": np.zeros((3, 4), np.float32)}, "user_vectors: expected 2 text vectors, .* got 3"),
+        ({"item_vectors": np.zeros((2, 4), np.float32)}, "item_vectors: expected 3 text vectors, .* got 2"),
+        ({"user_texts": ("one",)}, "user_texts: expected 2 texts, one per user of small, got 1"),
+        ({"item_labels": ()}, "item_labels: expected 3 labels, .* got 0"),
     ],
 )
 def test_other_row_counts_are_one_clear_line(interactions, changes, expected):
-    with pytest.raises(DataError, match=f"^folder: {expected}; .* leave them out$"):
+    with pytest.raises(DataError, match=f"^folder: {expected}; .* omit them$"):
         profiles(**changes).check(interactions, source="folder")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"domain": "films"}, "domain must be one of movie, .* but is 'films'"),
-        ({"user_vectors": np.zeros((2, 4))}, "user_vectors must be a float32 matrix .* float64"),
-        ({"item_vectors": np.zeros(3, np.float32)}, r"item_vectors must be .* shape \(3,\)"),
-        ({"item_vectors": np.array([[0], [np.nan], [np.inf]], np.float32)}, "2 rows hold NaN .* row 1"),
+        ({"domain": "films"}, "domain: expected one of movie, .* got 'films'"),
+        ({"user_vectors": np.zeros((2, 4))}, "user_vectors: expected a float32 matrix .* float64"),
+        ({"item_vectors": np.zeros(3, np.float32)}, r"item_vectors: expected .* shape \(3,\)"),
+        ({"item_vectors": np.array([[0], [np.nan], [np.inf]], np.float32)}, "2 rows with NaN .* row 1"),
         (
             {"user_vectors": np.zeros((2, 4), np.float32), "item_vectors": np.zeros((3, 5), np.float32)},
-            "one width, but came 4 and 5",
+            "the same width, got 4 and 5",
         ),
     ],
 )

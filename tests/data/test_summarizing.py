@@ -80,7 +80,7 @@ def test_without_facts_the_readers_texts_describe_items():
     first, second, *_ = summary_requests(replace(data, profiles=plain))
     assert first.fields == {"title": "Tale", "profile": "A tale."}
     assert second.fields == {"profile": "A tale."}
-    with pytest.raises(DataError, match="no titles, tags or descriptions"):
+    with pytest.raises(DataError, match="expected titles, tags or descriptions"):
         summary_requests(Dataset(data.interactions))
 
 

@@ -1,4 +1,4 @@
-"""Files of interactions with named columns, as they lie around: CSV, TSV, Parquet, RecBole's atomic files."""
+"""Reader of tables of interactions: CSV, TSV, Parquet, RecBole's atomic files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,38 +18,38 @@ from face_lightning.errors import ConfigurationError
 class InteractionFile(Reader):
     """Reads a table of interactions, filters and splits it.
 
-    Text files may be compressed (.gz, .bz2, .zst). What is read, kept and split is the same whatever the
-    order of the rows. `face data import` does the same once and for all.
+    Text files may be compressed (.gz, .bz2, .zst). The result does not depend on row order. `face data import` does
+    the same once and stores the result.
 
     Args:
-        source: CSV, TSV, Parquet or RecBole's .inter file; with split "given", that of training.
-        user: Column of users' ids.
-        item: Column of items' ids.
+        source: CSV, TSV, Parquet or RecBole's .inter file; with split "given", the file of training.
+        user: Column of user ids.
+        item: Column of item ids.
         rating: Column of ratings; only needed with `min_rating`.
-        min_rating: Least rating that counts.
+        min_rating: Minimum rating of an interaction.
         time: Column of times: numbers, or dates such as 2024-01-31 12:00:00.
-        core: Least number of interactions of every user and item, iterated.
-        split: "random" per user, "global" at random, "temporal" for all at once, "last" of each user, or
-            "given" by the files `valid` and `test`.
+        core: Minimum number of interactions of every user and item (k-core).
+        split: "random" per user, "global" at random over all pairs, "temporal" over all pairs, "last" pairs of each
+            user, or "given" by the files `valid` and `test`.
         ratios: Relative sizes of train, valid and test.
-        last_n: How many pairs of a user go into valid and into test, for split "last".
+        last_n: Number of pairs of a user in valid, and in test, for split "last".
         seed: Seed of the random splits.
         valid: File of validation, for split "given".
         test: File of test, for split "given".
-        separator: What stands between columns; by the ending of the file where left out.
+        separator: Column separator; by the suffix of the file if omitted.
         encoding: Encoding of text files.
-        header: Whether the first line names the columns; else they are called 1, 2, ...
-        drop_missing: Leave out rows without an id, instead of refusing the file.
-        item_metadata: What is known of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; the
-            .item file beside an .inter file where left out.
-        user_metadata: Likewise of users (.user). It becomes part of users' texts, so leave out what tells test items.
-        item_key: Field of original ids in `item_metadata`; that of `item` where left out.
+        header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
+        drop_missing: Drop rows without an id instead of rejecting the file.
+        item_metadata: Metadata of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; the .item file
+            beside an .inter file if omitted.
+        user_metadata: Likewise of users (.user). It becomes part of users' texts and must not reveal test items.
+        item_key: Field of original ids in `item_metadata`; that of `item` if omitted.
         user_key: Likewise in `user_metadata`.
-        item_fields: What `item_metadata` calls a field, by the name that texts know, such as
+        item_fields: Names of fields in `item_metadata` by the names that templates use, such as
             `{title: movie_title, tags: class}`; see `MetadataFile`.
         user_fields: Likewise of `user_metadata`.
-        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
-        name: Name of the data set; that of the file where left out.
+        domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
+        name: Name of the data set; that of the file if omitted.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class InteractionFile(Reader):
     ) -> None:
         if (valid is not None, test is not None) != ((split == "given"),) * 2:
             raise ConfigurationError(
-                f"split: expected --valid FILE and --test FILE with split given and only then, got split {split}, "
+                f"split: expected --valid FILE and --test FILE with split given only, got split {split}, "
                 f"valid {valid}, test {test}; correct one of them"
             )
         if min_rating is not None and rating is None:
-            raise ConfigurationError("min_rating: expected a column of ratings, but none is named; add --rating COLUMN")
+            raise ConfigurationError("min_rating: expected a column of ratings, got none; add --rating COLUMN")
         if domain not in DOMAINS:
             raise ConfigurationError(f"domain: expected one of {', '.join(DOMAINS)}, got {domain!r}; choose one")
         self.paths = [Path(source), *(Path(path) for path in (valid, test) if path is not None)]
@@ -95,8 +95,8 @@ class InteractionFile(Reader):
         self.form = TableFormat(separator, encoding, header)
         self.drop_missing = drop_missing
         given = {
-            "user": (user_metadata or _beside(self.paths[0], "user"), user_key or user, user_fields),
-            "item": (item_metadata or _beside(self.paths[0], "item"), item_key or item, item_fields),
+            "user": (user_metadata or _find_recbole_file(self.paths[0], "user"), user_key or user, user_fields),
+            "item": (item_metadata or _find_recbole_file(self.paths[0], "item"), item_key or item, item_fields),
         }
         self.metadata = {
             kind: MetadataFile(Path(path), kind, key, fields or {}, TableFormat(separator, encoding))
@@ -107,18 +107,18 @@ class InteractionFile(Reader):
         self.name = name or self.paths[0].name.partition(".")[0] or "data"
 
     def read(self) -> Dataset:
-        """Read, filter, split and describe.
+        """Read, filter and split the data, and write texts.
 
         Raises:
-            DataError: If a file is missing or damaged, or a step leaves nothing.
+            DataError: If a file is missing or damaged, or no rows remain after a step.
         """
         return as_dataset(self.prepare())
 
     def prepare(self, progress: Progress | None = None) -> PreparedData:
-        """Read, filter and split, with a history of it.
+        """Read, filter and split the data, and record their history.
 
         Args:
-            progress: Told the share that is read.
+            progress: Called with the share that has been read.
 
         Raises:
             DataError: As `read` does.
@@ -136,30 +136,30 @@ class InteractionFile(Reader):
         for kind, file in self.metadata.items():
             records[kind], num_rows = read_metadata(file, sides[kind])
             history["sources"].append(describe_file(file.path))
-            history["notices"] += _joined(kind, records[kind], num_rows)
+            history["notices"] += _metadata_notices(kind, records[kind], num_rows)
         data = PreparedData(interactions, records.get("user"), records.get("item"), self.domain, history)
         history["without_text"] = missing_texts(as_dataset(data))
         return data
 
 
-def _beside(source: Path, kind: str) -> Path | None:
-    """RecBole's file of users or items beside one of interactions; None where there is none."""
+def _find_recbole_file(source: Path, kind: str) -> Path | None:
+    """Return RecBole's file of users or items beside a file of interactions; None if there is none."""
     if source.suffix != ".inter":
         return None
-    # A split of its own has one suffix more: name.train.inter lies beside name.item.
+    # A file of one split has another suffix: name.train.inter belongs to name.item.
     places = (source.with_suffix(f".{kind}"), source.with_suffix("").with_suffix(f".{kind}"))
     return next((path for path in places if path.is_file()), None)
 
 
-def _joined(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
-    """What a person should know of metadata."""
+def _metadata_notices(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
+    """Return warnings about entities without metadata, and metadata without entities."""
     known = sum(map(bool, records))
     found = []
     if known < len(records):
         found.append(
-            f"{len(records) - known:,} of {len(records):,} {kind}s have no metadata: they get words from interactions "
-            "alone, and stand out of the contrast with texts"
+            f"{len(records) - known:,} of {len(records):,} {kind}s have no metadata: their words come from "
+            "interactions alone, and they are excluded from the text losses"
         )
     if known < num_rows:
-        found.append(f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata are of no {kind} that is left")
+        found.append(f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata belong to no remaining {kind}")
     return found

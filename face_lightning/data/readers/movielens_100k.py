@@ -1,4 +1,4 @@
-"""MovieLens-100K, as `face data ml-100k` fetches it."""
+"""Reader of MovieLens-100K, which `face data ml-100k` downloads."""
 
 from pathlib import Path
 
@@ -17,18 +17,17 @@ from face_lightning.errors import ConfigurationError, DataError
 class MovieLens100K(Reader):
     """Reads the tables that `face data ml-100k` wrote, and writes texts from titles and genres.
 
-    Ratings of at least `min_rating` count as interactions; users and items with fewer than `core` of
-    them are removed in turn until none is left; the rest is split 3:1:1 per user at random.
+    Ratings of at least `min_rating` are interactions; the k-core with k = `core` is split 3:1:1 per user at random.
 
     Args:
         root: Folder that `face data ml-100k --root` wrote.
-        min_rating: Least rating, 1 to 5 stars, that counts.
-        core: Least number of interactions of every user and item.
+        min_rating: Minimum rating of an interaction, 1 to 5 stars.
+        core: Minimum number of interactions of every user and item.
         seed: Seed of the random split.
         given_split: Folder with `trn_mat.pkl`, `val_mat.pkl`, `tst_mat.pkl`, `user_ids.txt` and
-            `item_ids.txt` to take instead of filtering and splitting; the ids are MovieLens' own.
-        viewer_facts: Whether texts name age and occupation. Off, for these words leak into what is
-            said of films.
+            `item_ids.txt` to use instead of filtering and splitting; the ids are those of MovieLens.
+        viewer_facts: Whether texts mention age and occupation. Off by default, because these words leak into the
+            words of films.
 
     Reference: Harper and Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 2015.
     """
@@ -43,7 +42,7 @@ class MovieLens100K(Reader):
         viewer_facts: bool = False,
     ) -> None:
         if core < 1:
-            raise ConfigurationError(f"core must be at least 1, but is {core}; 1 keeps everything")
+            raise ConfigurationError(f"core: expected at least 1, got {core}; 1 keeps everything")
         self.root = Path(root)
         self.min_rating = min_rating
         self.core = core
@@ -52,7 +51,7 @@ class MovieLens100K(Reader):
         self.viewer_facts = viewer_facts
 
     def read(self) -> Dataset:
-        """Read, filter, split and describe.
+        """Read, filter and split the data, and write texts.
 
         Raises:
             DataError: If the tables are missing or damaged, or ids of the given split are unknown.
@@ -72,22 +71,22 @@ class MovieLens100K(Reader):
             ]
         except KeyError as error:
             raise DataError(
-                f"{self.given_split}: expected ids of MovieLens-100K in user_ids.txt and item_ids.txt, but "
-                f"{error} is none; give a split of this data set"
+                f"{self.given_split}: expected ids of MovieLens-100K in user_ids.txt and item_ids.txt, got "
+                f"{error}; give a split of this data set"
             ) from error
         profiles = write_profiles(interactions, records, "movie", facts)
         profiles.check(interactions, source=str(self.root))
         return Dataset(interactions, profiles)
 
     def _split(self, tables: MovieLensTables) -> Interactions:
-        """Filter and split the ratings; users and items stay in ascending order of ids."""
+        """Filter and split the ratings; users and items are sorted by id."""
         liked = tables.ratings[tables.ratings[:, 2] >= self.min_rating]
         _, users = renumber(liked[:, 0])
         _, items = renumber(liked[:, 1])
         liked = liked[k_core(users, items, self.core)]
         if not len(liked):
             raise DataError(
-                f"{self.root}: no rating is left with min_rating={self.min_rating} and core={self.core}; lower them"
+                f"min_rating, core: expected ratings, got none with {self.min_rating} and {self.core}; lower them"
             )
         user_ids, users = renumber(liked[:, 0])
         item_ids, items = renumber(liked[:, 1])
@@ -98,17 +97,17 @@ class MovieLens100K(Reader):
         )
 
     def _read_split(self, folder: Path) -> Interactions:
-        """Read the split of a folder, which must name its users and items."""
+        """Read the split of a folder, which must contain original ids."""
         missing = [name for name in ("user_ids.txt", "item_ids.txt") if not (folder / name).is_file()]
         if missing:
             raise DataError(
                 f"given_split: expected {' and '.join(missing)} in {folder}, to join it with MovieLens-100K, "
-                "but there is none; write the original ids, one a line"
+                "got no such file; write the original ids, one per line"
             )
         return read_split(folder, "ml-100k")
 
 
 def _age_group(age: int) -> str:
-    """Age in words that a text encoder knows."""
+    """Return an age group in words."""
     bounds = ((18, "teenager"), (30, "young adult"), (50, "adult"))
     return next((name for bound, name in bounds if age < bound), "older adult")

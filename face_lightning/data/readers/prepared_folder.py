@@ -1,4 +1,4 @@
-"""Prepared folders, as `face data import` writes them."""
+"""Reader of prepared folders, which `face data import` writes."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -9,7 +9,8 @@ from face_lightning.data.profiles import Dataset
 from face_lightning.data.readers.reader import Reader
 from face_lightning.data.readers.records import write_profiles
 
-_OF_ITEMS = ("favourites", "titles", "authors", "items", "text")  # fields of users that training items give
+# Fields of users that are derived from training items and must not come from metadata.
+_DERIVED = ("favourites", "titles", "authors", "items", "text")
 
 
 class PreparedFolder(Reader):
@@ -23,20 +24,21 @@ class PreparedFolder(Reader):
         self.root = Path(root)
 
     def read(self) -> Dataset:
-        """Read interactions and, where metadata came with them, texts.
+        """Read interactions and, if there is metadata, texts.
 
         Raises:
-            DataError: If a file is missing, or is not what was written.
+            DataError: If a file is missing or differs from what was written.
         """
         return as_dataset(read_prepared(self.root))
 
 
 def as_dataset(data: PreparedData) -> Dataset:
-    """Interactions with the texts that templates make of the records; none where there are no records.
+    """Combine interactions with template texts of the records; without records there are no texts.
 
-    Users' texts are made of their training items and of what is known of them. A field `text` is taken as it is.
+    Users' texts are written from their training items and their own metadata. A field `text` replaces the template's
+    text.
     """
-    users = None if data.user_records is None else [_without(record, _OF_ITEMS) for record in data.user_records]
+    users = None if data.user_records is None else [_without(record, _DERIVED) for record in data.user_records]
     items = data.item_records
     if users is None and items is None:
         return Dataset(data.interactions)
@@ -45,14 +47,14 @@ def as_dataset(data: PreparedData) -> Dataset:
     )
     profiles = replace(
         profiles,
-        user_texts=_written(data.user_records, profiles.user_texts),
-        item_texts=_written(items, profiles.item_texts),
+        user_texts=_override_texts(data.user_records, profiles.user_texts),
+        item_texts=_override_texts(items, profiles.item_texts),
     )
     return Dataset(data.interactions, profiles)
 
 
 def missing_texts(dataset: Dataset) -> dict[str, int]:
-    """How many users and items have no text at all."""
+    """Return the numbers of users and items without a text."""
     if dataset.profiles is None:
         return {"users": dataset.interactions.num_users, "items": dataset.interactions.num_items}
     texts = {"users": dataset.profiles.user_texts, "items": dataset.profiles.item_texts}
@@ -63,9 +65,9 @@ def _without(record: Record, names: Collection[str]) -> Record:
     return {name: value for name, value in record.items() if name not in names}
 
 
-def _written(records: Sequence[Record] | None, texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """Texts, with those that the records bring in their place."""
+def _override_texts(records: Sequence[Record] | None, texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Replace texts by the field `text` of records that have one."""
     if records is None:
         return texts
-    brought = (" ".join(str(record.get("text") or "").split()) for record in records)
-    return tuple(written or text for written, text in zip(brought, texts, strict=True))
+    given = (" ".join(str(record.get("text") or "").split()) for record in records)
+    return tuple(own or text for own, text in zip(given, texts, strict=True))

@@ -1,4 +1,4 @@
-"""What every reader of a data set is."""
+"""Base class of readers of data sets."""
 
 from abc import ABC, abstractmethod
 
@@ -6,12 +6,12 @@ from face_lightning.data.profiles import Dataset
 
 
 class Reader(ABC):
-    """Reads one data set. Arguments of `__init__` say where it lies and how it is filtered and split."""
+    """Reads one data set; the arguments of `__init__` define its files, filters and splits."""
 
     @abstractmethod
     def read(self) -> Dataset:
-        """Read interactions, and texts where there are any.
+        """Read interactions, and texts if there are any.
 
         Raises:
-            DataError: If files are missing or damaged, or do not fit together.
+            DataError: If files are missing, damaged or inconsistent.
         """

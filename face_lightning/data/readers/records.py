@@ -1,4 +1,4 @@
-"""Records about items from a JSONL file, and the texts that templates make of them."""
+"""Metadata of items from a JSONL file, and template texts written from it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ Record = Mapping[str, Any]
 # Fields of users that `gather_facts` takes from their training items; all others were given.
 DERIVED_USER_FIELDS = frozenset({"favourites", "titles", "city", "authors"})
 _TAG_FIELDS = ("tags", "genres", "categories")
-_NAMED_ITEMS = 4  # in a user's text by template
-_TYPICAL_ITEMS = 12  # told to a language model
+_NAMED_ITEMS = 4  # per template text of a user
+_TYPICAL_ITEMS = 12  # per prompt for a language model
 
 
 def read_records(path: Path, num_items: int) -> tuple[Record, ...]:
-    """One record per item from a file of JSON objects, one a line, `item_id` being the column number.
+    """Read one record per item from a file of JSON objects, one per line, with the column number as `item_id`.
 
     Args:
-        path: JSONL file; items it does not mention get an empty record.
+        path: JSONL file; items that are not in it get an empty record.
         num_items: Number of items I.
 
     Raises:
-        DataError: If the file is missing, or a line is no such object, or two are about one item.
+        DataError: If the file is missing, a line is malformed, or an item has two lines.
     """
     if not path.is_file():
-        raise DataError(f"{path}: expected a JSONL file about items, but there is none; check item_metadata")
+        raise DataError(f"{path}: expected a JSONL file of items, got no file; check item_metadata")
     records: list[Record] = [{} for _ in range(num_items)]
     lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
@@ -44,11 +44,11 @@ def read_records(path: Path, num_items: int) -> tuple[Record, ...]:
             if type(item) is not int or not 0 <= item < num_items:
                 raise ValueError(f"item_id is {item!r}")
             if records[item]:
-                raise ValueError(f"item_id {item} came before")
+                raise ValueError(f"item_id {item} is repeated")
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path}, line {number}: expected a JSON object with a new item_id below {num_items}, "
-                f"but {' '.join(str(error).split())}; mend the line"
+                f"got: {' '.join(str(error).split())}; correct the line"
             ) from error
         records[item] = record
     return tuple(records)
@@ -60,14 +60,14 @@ def write_profiles(
     domain: str,
     user_facts: Sequence[Record] | None = None,
 ) -> Profiles:
-    """Texts of items from their records, and of users from the records of their training items.
+    """Write texts of items from their records, and of users from the records of their training items.
 
     Args:
-        interactions: Only the training split is looked at.
-        records: One per item, with any of the fields that `TemplateWriter` knows for items, where
-            genres, tags and categories become one list.
-        domain: What the items are.
-        user_facts: Further fields of every user, such as the age; none where left out.
+        interactions: Interactions, of which only the training split is used.
+        records: One per item, with any of the fields of items in `TemplateWriter`; genres, tags and categories are
+            merged.
+        domain: Kind of items.
+        user_facts: Further fields of every user, such as the age; none if omitted.
     """
     writer = TemplateWriter(domain)
     facts = gather_facts(interactions, records, user_facts)
@@ -85,10 +85,10 @@ def write_profiles(
 def gather_facts(
     interactions: Interactions, records: Sequence[Record], user_facts: Sequence[Record] | None = None
 ) -> Facts:
-    """Fields of items from their records, and of users from the records of their training items.
+    """Collect fields of items from their records, and of users from the records of their training items.
 
     Args:
-        interactions: Only the training split is looked at.
+        interactions: Interactions, of which only the training split is used.
         records: One per item, see `write_profiles`.
         user_facts: Further fields of every user.
     """
@@ -114,7 +114,7 @@ def gather_facts(
 
 
 def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, object]:
-    """Fields of an item under the names that templates know."""
+    """Return the fields of an item under the names that templates use."""
     year = _text(record, "year") or _text(record, "release_date")[:4]
     profile = _text(record, "profile") or _text(record, "description")
     studio = _text(record, "developer").split(",")[0]
@@ -122,7 +122,7 @@ def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, objec
 
 
 def _tags(record: Record) -> list[str]:
-    """Tags, genres and categories in the order of the record, each once whatever its case."""
+    """Return tags, genres and categories in the order of the record, deduplicated regardless of case."""
     found: dict[str, str] = {}
     for field in _TAG_FIELDS:
         values = record.get(field)
@@ -134,6 +134,6 @@ def _tags(record: Record) -> list[str]:
 
 
 def _text(record: Record, field: str) -> str:
-    """Field as text with white space collapsed; "" where it is missing."""
+    """Return a field as text with white space collapsed; "" if it is missing."""
     value = record.get(field)
     return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())

@@ -1,4 +1,4 @@
-"""Folders in the layout of RLMRec, which users of FACE have too."""
+"""Reader of folders in the layout of RLMRec, which FACE uses as well."""
 
 import warnings
 from collections.abc import Mapping
@@ -19,22 +19,22 @@ from face_lightning.errors import DataError
 
 
 class RLMRecFolder(Reader):
-    """Reads `trn_mat.pkl`, `val_mat.pkl`, `tst_mat.pkl`, and the words that lie beside them.
+    """Reads `trn_mat.pkl`, `val_mat.pkl`, `tst_mat.pkl`, and the texts beside them.
 
-    Pickles may hold NumPy arrays, SciPy sparse matrices and plain values; nothing in them is run.
-    Written profiles come before texts that templates make of item metadata. Used where present:
+    Pickles may contain NumPy arrays, SciPy sparse matrices and plain values; no code in them is executed.
+    Profiles take precedence over template texts of item metadata. Optional files:
 
     - `usr_prf.pkl`, `itm_prf.pkl`: dict of row number to profile, or to a dict with "profile"
     - `usr_emb_np.pkl`, `itm_emb_np.pkl`: text vectors `(U, E)` and `(I, E)`
-    - `user_ids.txt`, `item_ids.txt`: original ids, one a line (row numbers where missing)
-    - `items.jsonl`: one JSON object a line, `item_id` being the column number; users' texts are made
-      of their training items alone
+    - `user_ids.txt`, `item_ids.txt`: original ids, one per line (row numbers if missing)
+    - `items.jsonl`: one JSON object per line, with the column number as `item_id`; users' texts are written from
+      their training items alone
 
     Args:
         root: Folder of the data set.
-        domain: What the items are: "movie", "game", "book", "restaurant" or "item".
-        item_metadata: JSONL file to take instead of `items.jsonl`.
-        name: Name of the data set; that of the folder where left out.
+        domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
+        item_metadata: JSONL file to use instead of `items.jsonl`.
+        name: Name of the data set; that of the folder if omitted.
 
     Reference: Ren et al., "Representation Learning with Large Language Models for Recommendation",
     WWW 2024.
@@ -56,7 +56,7 @@ class RLMRecFolder(Reader):
         """Read matrices, texts and vectors.
 
         Raises:
-            DataError: If a matrix is missing, or any file is damaged or does not fit the matrices.
+            DataError: If a matrix is missing, or a file is damaged or inconsistent with the matrices.
         """
         interactions = read_split(self.root, self.name)
         metadata = self.item_metadata or self.root / "items.jsonl"
@@ -80,10 +80,10 @@ class RLMRecFolder(Reader):
             item_vectors=sides["itm"][1],
         )
         profiles.check(interactions, source=str(self.root))
-        return Dataset(interactions, profiles if _says_something(profiles) else None)
+        return Dataset(interactions, profiles if _has_content(profiles) else None)
 
     def prepare(self) -> PreparedData:
-        """What `face data import` keeps: splits, ids, and records, in which a written profile is the `text`.
+        """Return the data for `face data import`: splits, ids, and records, in which a profile is the field `text`.
 
         Raises:
             DataError: As `read` does.
@@ -91,13 +91,15 @@ class RLMRecFolder(Reader):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             dataset = self.read()
-        told = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+        messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
         interactions, profiles = dataset.interactions, dataset.profiles
         metadata = self.item_metadata or self.root / "items.jsonl"
         user_records = item_records = None
         if profiles is not None:
             if profiles.user_vectors is not None or profiles.item_vectors is not None:
-                told.append("text vectors stay behind: texts are encoded anew; the reader RLMRecFolder takes them")
+                messages.append(
+                    "text vectors are not imported, texts will be encoded; the reader RLMRecFolder uses them"
+                )
             users = _read_texts(self.root / "usr_prf.pkl", interactions.num_users) or (None,) * interactions.num_users
             items = _read_texts(self.root / "itm_prf.pkl", interactions.num_items) or (None,) * interactions.num_items
             known = read_records(metadata, interactions.num_items) if metadata.is_file() else ({},) * len(items)
@@ -113,14 +115,14 @@ class RLMRecFolder(Reader):
         history = {
             "sources": [describe_file(path) for path in sorted({*self.root.glob("*.pkl"), metadata}) if path.is_file()],
             "steps": [_step(interactions)],
-            "notices": told + notices(interactions),
+            "notices": messages + notices(interactions),
             "without_text": missing_texts(dataset),
         }
         return PreparedData(interactions, user_records, item_records, self.domain, history)
 
 
 def _step(interactions: Interactions) -> dict[str, int | str]:
-    """The only step: reading the split as it is."""
+    """Return the only step, reading the given split."""
     num_pairs = sum(int(interactions.matrix(split).nnz) for split in SPLITS)
     return Step("read, split as given", num_pairs, interactions.num_users, interactions.num_items)._asdict()
 
@@ -128,13 +130,15 @@ def _step(interactions: Interactions) -> dict[str, int | str]:
 def read_split(root: Path, name: str) -> Interactions:
     """Read the three matrices of a folder and, where present, its original ids.
 
-    Pairs that are in two splits are removed from the later one, with a warning.
+    Pairs in two splits are removed from the later one, with a warning.
 
     Raises:
-        DataError: If a matrix is missing or damaged, or the ids do not fit.
+        DataError: If a matrix is missing or damaged, or the ids do not match the matrices.
     """
     if not root.is_dir():
-        raise DataError(f"root must be a folder with trn_mat.pkl, val_mat.pkl and tst_mat.pkl; {root} is none")
+        raise DataError(
+            f"root: expected a folder with trn_mat.pkl, val_mat.pkl and tst_mat.pkl, got {root}; correct the path"
+        )
     matrices = [read_matrix(root / f"{split}_mat.pkl") for split in ("trn", "val", "tst")]
     return Interactions.from_matrices(
         *matrices,
@@ -146,33 +150,31 @@ def read_split(root: Path, name: str) -> Interactions:
 
 
 def _read_ids(path: Path, count: int) -> list[str] | None:
-    """Original ids, one a line; None where there is no file."""
+    """Read original ids, one per line; None if there is no file."""
     if not path.is_file():
         return None
     ids = path.read_text(encoding="utf-8").splitlines()
     if len(ids) != count:
         raise DataError(
-            f"{path}: expected {count} ids, one a line in the order of the matrices, but came {len(ids)}; "
+            f"{path}: expected {count} ids, one per line in the order of the matrices, got {len(ids)}; "
             "write them again or remove the file"
         )
     return ids
 
 
 def _read_texts(path: Path, count: int) -> tuple[str | None, ...] | None:
-    """Written profiles by row number; None where there is no file."""
+    """Read profiles by row number; None if there is no file."""
     if not path.is_file():
         return None
     value = read_pickle(path)
     if not isinstance(value, Mapping):
-        raise DataError(
-            f"{path}: expected a dict of row number to profile, but it holds {type(value).__name__}; check the file"
-        )
+        raise DataError(f"{path}: expected a dict of row number to profile, got {type(value).__name__}; check the file")
     texts: list[str | None] = [None] * count
     for key, entry in value.items():
         text = entry.get("profile") if isinstance(entry, Mapping) else entry
         if type(key) is not int or not 0 <= key < count or not isinstance(text, str | None):
             raise DataError(
-                f"{path}: expected row numbers from 0 to {count - 1} with a profile as text, but came "
+                f"{path}: expected row numbers from 0 to {count - 1} with a profile as text, got "
                 f"{key!r} with {type(text).__name__}; the file belongs to another data set or is damaged"
             )
         texts[key] = " ".join((text or "").split()) or None
@@ -180,26 +182,26 @@ def _read_texts(path: Path, count: int) -> tuple[str | None, ...] | None:
 
 
 def _read_vectors(path: Path, count: int) -> np.ndarray | None:
-    """Text vectors `(count, E)` as float32; None where there is no file."""
+    """Read text vectors `(count, E)` as float32; None if there is no file."""
     if not path.is_file():
         return None
     value = read_pickle(path)
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "iuf":
-        raise DataError(f"{path}: expected a matrix of numbers, but it holds {type(value).__name__}; check the file")
+        raise DataError(f"{path}: expected a matrix of numbers, got {type(value).__name__}; check the file")
     if len(value) != count:
         raise DataError(
-            f"{path}: expected {count} text vectors, one per row or column of the matrices, but came "
-            f"{len(value)}; take those of this data set or remove the file"
+            f"{path}: expected {count} text vectors, one per row or column of the matrices, got "
+            f"{len(value)}; use those of this data set or remove the file"
         )
     return value.astype(np.float32)
 
 
 def _prefer(first: tuple[str | None, ...] | None, second: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """Text by text the first, or the second where there is none."""
+    """Return the first texts, with missing ones replaced by the second."""
     return second if first is None else tuple(one or other for one, other in zip(first, second, strict=True))
 
 
-def _says_something(profiles: Profiles) -> bool:
-    """Whether there is any text or vector at all."""
+def _has_content(profiles: Profiles) -> bool:
+    """Return whether there is any text or vector."""
     texts = any(profiles.user_texts) or any(profiles.item_texts)
     return texts or profiles.user_vectors is not None or profiles.item_vectors is not None

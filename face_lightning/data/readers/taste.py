@@ -1,6 +1,6 @@
-"""What the training items of a user say of the user: favourite tags and typical items.
+"""Favourite tags and typical items of users, from their training items.
 
-Test and validation items are never looked at, so that texts cannot tell what is to be predicted.
+Validation and test items are never used, so that texts cannot reveal them.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
-_SMOOTHING = 5.0  # training items' worth of the population's taste that is mixed into each user's
-_DISCOUNT = 0.7  # of every count: a tag seen once says little
-_CHUNK = 1 << 18  # pairs at once, which bounds memory whatever the number of interactions
+_SMOOTHING = 5.0  # weight of the population's taste in each user's, in training items
+_DISCOUNT = 0.7  # absolute discount of every count: a tag seen once is weak evidence
+_CHUNK = 1 << 18  # pairs per chunk, to bound memory
 
 
 class Taste(NamedTuple):
-    """Names of the favourite tags and numbers of the typical items of every user, best first."""
+    """Favourite tags and column numbers of typical items of every user, best first."""
 
     favourites: tuple[tuple[str, ...], ...]
     items: tuple[tuple[int, ...], ...]
@@ -28,19 +28,18 @@ def find_taste(
     num_favourites: int = 4,
     num_items: int = 4,
 ) -> Taste:
-    """Tags and items that set each user apart from the population.
+    """Find the tags and items that distinguish each user from the population.
 
     A tag scores `q log(q / p)` with `p` its share among all training pairs and `q` its share among
-    the user's, discounted and smoothed: what is frequent with the user and rarer elsewhere. An item
-    scores the sum over its tags divided by the root of their number, plus a little for being
-    unpopular.
+    the user's, discounted and smoothed, which favours tags that are frequent with the user and rare elsewhere.
+    An item scores the sum over its tags divided by the square root of their number, plus a small bonus for rarity.
 
     Args:
         train: Training pairs `(U, I)`.
         tags: Tags of every item, I sequences.
-        nameable: Which items may be chosen, because they have a title `(I,)` bool.
-        num_favourites: Most tags per user.
-        num_items: Most items per user.
+        nameable: Mask of the items with a title, which may be chosen `(I,)` bool.
+        num_favourites: Maximum number of tags per user.
+        num_items: Maximum number of items per user.
     """
     names, membership = _tag_matrix(tags, train.shape[1])
     scores = _tag_scores(train, membership)
@@ -61,12 +60,12 @@ def find_taste(
 
 
 def most_common(train: csr_array[Any], values: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """The `count` values that occur most among each user's training items; "" is no value.
+    """Return the most frequent values among each user's training items; "" is ignored.
 
     Args:
         train: Training pairs `(U, I)`.
-        values: One value of every item, I in all.
-        count: Most values per user; equally common ones come in alphabetical order.
+        values: Value of every item, I in all.
+        count: Maximum number of values per user; ties are in alphabetical order.
     """
     names, membership = _tag_matrix([[value] if value else [] for value in values], train.shape[1])
     counts = csr_array(train @ membership)
@@ -76,7 +75,7 @@ def most_common(train: csr_array[Any], values: Sequence[str], count: int) -> tup
 
 
 def _tag_matrix(tags: Sequence[Sequence[str]], num_items: int) -> tuple[list[str], csr_array[Any]]:
-    """Distinct tags, and which item has which as float64 ones `(I, T)`."""
+    """Return the distinct tags, and the binary matrix of items and tags `(I, T)` in float64."""
     names = sorted({tag for row in tags for tag in row})
     columns = {name: column for column, name in enumerate(names)}
     lists = [sorted({columns[tag] for tag in row}) for row in tags]
@@ -87,7 +86,7 @@ def _tag_matrix(tags: Sequence[Sequence[str]], num_items: int) -> tuple[list[str
 
 
 def _tag_scores(train: csr_array[Any], membership: csr_array[Any]) -> csr_array[Any]:
-    """Score of each tag with each user who has it more than the population does `(U, T)`."""
+    """Score the tags that a user has more than the population `(U, T)`."""
     counts = csr_array(train.astype(np.float64) @ membership)
     tagged = train @ (np.diff(membership.indptr) > 0).astype(np.float64)
     population = np.asarray(counts.sum(axis=0)).reshape(-1) / max(float(tagged.sum()), 1.0)
@@ -103,7 +102,7 @@ def _tag_scores(train: csr_array[Any], membership: csr_array[Any]) -> csr_array[
 def _best(
     rows: np.ndarray, columns: np.ndarray, scores: np.ndarray, num_rows: int, count: int
 ) -> tuple[tuple[int, ...], ...]:
-    """The `count` columns with the highest scores of every row; equal scores by column."""
+    """Return the `count` columns with the highest scores of every row; ties by column."""
     order = np.lexsort((columns, -scores, rows))
     lengths = np.bincount(rows, minlength=num_rows)
     ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

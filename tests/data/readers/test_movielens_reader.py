@@ -39,9 +39,9 @@ def test_seed_rating_and_core_matter(root):
     assert MovieLens100K(root, seed=1).read().interactions.fingerprint != reference.fingerprint
     assert MovieLens100K(root, core=1).read().interactions.num_users == 11
     assert MovieLens100K(root, min_rating=3).read().interactions.density == 99 / 100
-    with pytest.raises(DataError, match=r"no rating is left with min_rating=4\.0 and core=11; lower them"):
+    with pytest.raises(DataError, match=r"min_rating, core: expected ratings, got none with 4\.0 and 11; lower them"):
         MovieLens100K(root, core=11).read()
-    with pytest.raises(ConfigurationError, match="core must be at least 1, but is 0"):
+    with pytest.raises(ConfigurationError, match="core: expected at least 1, got 0"):
         MovieLens100K(root, core=0)
 
 
@@ -90,7 +90,7 @@ def test_given_split_is_joined_by_id(root, given):
 
 def test_given_split_without_or_with_foreign_ids(root, given):
     (given / "item_ids.txt").write_text("9\n2\n12\n")
-    with pytest.raises(DataError, match=r"expected ids of MovieLens-100K .* '12' is none"):
+    with pytest.raises(DataError, match=r"expected ids of MovieLens-100K .* got '12'"):
         MovieLens100K(root, given_split=given).read()
     (given / "item_ids.txt").unlink()
     with pytest.raises(DataError, match=r"given_split: expected item_ids\.txt in .*write the original ids"):
@@ -98,5 +98,5 @@ def test_given_split_without_or_with_foreign_ids(root, given):
 
 
 def test_missing_data_names_the_command(tmp_path):
-    with pytest.raises(DataError, match=f"fetch it with: face data ml-100k --root {tmp_path}$"):
+    with pytest.raises(DataError, match=f"download it with: face data ml-100k --root {tmp_path}$"):
         MovieLens100K(tmp_path).read()

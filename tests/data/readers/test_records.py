@@ -100,7 +100,7 @@ def test_records_by_item_and_blank_lines(tmp_path):
 def test_lines_that_are_no_record_are_named(tmp_path, line):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({"item_id": 0, "title": "a"}) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"items\.jsonl, line 2: expected .* item_id below 3, but .*; mend") as raised:
+    with pytest.raises(DataError, match=r"jsonl, line 2: expected .* item_id below 3, got: .*; correct") as raised:
         read_records(path, 3)
     assert "\n" not in str(raised.value)
 

@@ -59,7 +59,7 @@ def test_other_metadata_by_argument(rlmrec_folder, tmp_path):
 
 def test_pairs_in_two_splits_are_dropped_with_a_warning(rlmrec_folder):
     put(rlmrec_folder, "val_mat.pkl", coo_matrix(([1.0, 1.0], ([0, 0], [0, 2])), shape=(3, 4)))
-    with pytest.warns(UserWarning, match="tiny: 1 pairs of valid are in an earlier split"):
+    with pytest.warns(UserWarning, match="tiny: 1 pairs of valid are also in an earlier split"):
         interactions = RLMRecFolder(rlmrec_folder).read().interactions
     assert interactions.valid.toarray()[0].tolist() == [0, 0, 1, 0]
 
@@ -67,21 +67,21 @@ def test_pairs_in_two_splits_are_dropped_with_a_warning(rlmrec_folder):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("val_mat.pkl", None, r"val_mat\.pkl: expected a pickle file, but there is none"),
+        ("val_mat.pkl", None, r"val_mat\.pkl: expected a pickle file, got no file"),
         ("trn_mat.pkl", b"\x80\x04", r"trn_mat\.pkl: expected an intact pickle"),
         ("tst_mat.pkl", pickle.dumps(coo_matrix((2, 4))), r"one shape"),
-        ("usr_prf.pkl", pickle.dumps(["x"]), r"usr_prf\.pkl: expected a dict .* holds list"),
-        ("usr_prf.pkl", pickle.dumps({3: "x"}), r"usr_prf\.pkl: .* 0 to 2 .* came 3"),
-        ("itm_prf.pkl", pickle.dumps({0: {"profile": 7}}), r"itm_prf\.pkl: .* came 0 with int"),
+        ("usr_prf.pkl", pickle.dumps(["x"]), r"usr_prf\.pkl: expected a dict .* got list"),
+        ("usr_prf.pkl", pickle.dumps({3: "x"}), r"usr_prf\.pkl: .* 0 to 2 .* got 3"),
+        ("itm_prf.pkl", pickle.dumps({0: {"profile": 7}}), r"itm_prf\.pkl: .* got 0 with int"),
         (
             "usr_emb_np.pkl",
             pickle.dumps(np.ones((4, 2))),
-            r"usr_emb_np\.pkl: expected 3 text vectors, .* came 4",
+            r"usr_emb_np\.pkl: expected 3 text vectors, .* got 4",
         ),
         ("itm_emb_np.pkl", pickle.dumps(np.ones(4)), r"itm_emb_np\.pkl: expected a matrix of numbers"),
-        ("itm_emb_np.pkl", pickle.dumps(np.full((4, 2), np.nan)), r"item_vectors must be finite"),
-        ("user_ids.txt", b"a\nb\n", r"user_ids\.txt: expected 3 ids, .* came 2"),
-        ("item_ids.txt", b"a\na\nb\nc\n", r"item_ids must be unique"),
+        ("itm_emb_np.pkl", pickle.dumps(np.full((4, 2), np.nan)), r"item_vectors: expected finite numbers"),
+        ("user_ids.txt", b"a\nb\n", r"user_ids\.txt: expected 3 ids, .* got 2"),
+        ("item_ids.txt", b"a\na\nb\nc\n", r"item_ids: expected unique ids"),
     ],
 )
 def test_what_is_missing_damaged_or_does_not_fit_is_one_line(rlmrec_folder, name, content, message):
@@ -95,7 +95,7 @@ def test_what_is_missing_damaged_or_does_not_fit_is_one_line(rlmrec_folder, name
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(DataError, match=r"root must be a folder with trn_mat\.pkl"):
+    with pytest.raises(DataError, match=r"root: expected a folder with trn_mat\.pkl"):
         RLMRecFolder(tmp_path / "none").read()
 
 
