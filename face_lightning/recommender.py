@@ -15,6 +15,7 @@ from torch import Tensor
 from face_lightning.catalogue import Catalogue, RankedRows
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.fold_in import FoldIn
+from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
     Entities,
     Seen,
@@ -90,7 +91,7 @@ class Recommender:
             ConfigurationError: If there is no such device.
             DataError: If a file is damaged.
         """
-        run_dir = Path(run_dir)
+        run_dir = current_run(Path(run_dir))
         embeddings, trained_on = read_embeddings(run_dir)
         entities, (seen, seen_in) = read_entities(run_dir), read_interactions(run_dir)
         shape = len(entities.user_ids), len(entities.item_ids)

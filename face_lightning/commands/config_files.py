@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import get_loader
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.runs.folder import current_run
 
 BACKBONE = "model.init_args.backbone"
 _NAMES_BACKBONE = re.compile(r"--model(\.init_args)?\.backbone(=|$)")
@@ -87,7 +88,7 @@ def read_options(path: Path, above: Sequence[Path] = (), paths_are_files: bool =
 
 def run_backbone(source: Path) -> dict[str, Any] | None:
     """Backbone in the configuration of a run, given its folder or one of its checkpoints; None where there is none."""
-    path = (source if source.is_dir() else source.parent.parent) / "config.yaml"
+    path = (current_run(source) if source.is_dir() else source.parent.parent) / "config.yaml"
     backbone = _find(_load(path), BACKBONE) if path.is_file() else None
     return backbone if isinstance(backbone, dict) and "class_path" in backbone else None
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
+from face_lightning.runs.folder import current_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def read_words(run_dir: Path) -> pa.Table:
     Raises:
         DataError: If the folder has none.
     """
-    path = run_dir / "descriptors.parquet"
+    path = current_run(run_dir) / "descriptors.parquet"
     if not path.is_file():
         raise DataError(
             f"run: {run_dir} has no descriptors.parquet; name the folder of a finished mapping or alignment run"

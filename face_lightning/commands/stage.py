@@ -29,7 +29,7 @@ from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from face_lightning.runs.folder import RunFolder, finished, holds_run, unfinished
+from face_lightning.runs.folder import RunFolder, current_run, finished, holds_run, unfinished
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
@@ -126,7 +126,7 @@ class FaceCLI(LightningCLI):
         self._refuse_two_sources()
         path = str(config["ckpt_path"] or "best")
         if path in ("last", "best"):
-            path = str(self.run_dir / "checkpoints" / f"{path}.ckpt")
+            path = str(current_run(self.run_dir) / "checkpoints" / f"{path}.ckpt")
         module, _, name = config["model"]["class_path"].rpartition(".")
         self._trained_on = check_stage(Path(path), getattr(importlib.import_module(module), name).name)
         config["ckpt_path"] = path
@@ -330,7 +330,7 @@ class FaceCLI(LightningCLI):
         ranks = self.trainer.world_size
         names = [f"predictions-{rank}.parquet" for rank in range(ranks)] if ranks > 1 else ["predictions.parquet"]
         if self.trainer.is_global_zero:
-            for old in self.run_dir.glob("predictions*.parquet"):
+            for old in [*self.run_dir.glob("predictions.parquet"), *self.run_dir.glob("predictions-[0-9]*.parquet")]:
                 if old.name not in names:
                     old.unlink()
         path = self.run_dir / names[self.trainer.global_rank]

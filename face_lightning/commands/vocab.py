@@ -24,6 +24,7 @@ from face_lightning.text.vocabulary import (
     save_codebook,
 )
 
+_FILES = ("codebook.safetensors", "words.txt", "report.json")
 _STEPS = {
     "num_tokens": "tokens of the tokenizer",
     "num_whole_words": "whole words of the letters a-z, long enough",
@@ -52,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ConfigurationError(f"out: expected a folder, got the file {arguments.out}; give another name")
+    others = {path.name for path in arguments.out.iterdir()} - {*_FILES} if arguments.out.is_dir() else set()
+    if others:
+        raise ConfigurationError(
+            f"out: expected an empty folder or a vocabulary, but {arguments.out} holds {min(others)!r} as well; give "
+            "another --out"
+        )
     texts = [text for path in arguments.texts for text in read_texts(path)]
     least = arguments.min_count or max(10, len(texts) // 500)
     source = VocabularyFiles(arguments.model, arguments.cache_dir)

@@ -74,10 +74,23 @@ def check_target(out: Path, overwrite: bool) -> None:
         return
     if out.is_dir() and not any(out.iterdir()):
         return
-    if not (out / MANIFEST).is_file():
-        raise ConfigurationError(f"out: expected a new folder, got {out} with other contents; give another --out")
+    own = _own_files(out)
+    others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else []
+    if not own or others:
+        named = f", such as {others[0]}" if own else ""
+        raise ConfigurationError(
+            f"out: expected a new folder, got {out} with other contents{named}; give another --out"
+        )
     if not overwrite:
         raise ConfigurationError(f"out: expected a new folder, got {out} with prepared data; replace it with --force")
+
+
+def _own_files(out: Path) -> set[str]:
+    """Names of the files of a prepared folder, as its manifest lists them; none where the folder is another one."""
+    try:
+        return {MANIFEST, *read_manifest(out)["files"]}
+    except DataError:
+        return set()
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
 from face_lightning.recommender import Recommender, Side
+from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_mapper import keeps_mapper, read_mapper
 from face_lightning.runs.results import read_result
 
@@ -135,6 +136,7 @@ def _write_mapper(run_dir: Path, embedding_dim: int, out: Path) -> bool:
 
 def _facts(recommender: Recommender, run_dir: Path) -> dict[str, Any]:
     """What the model card says."""
+    run_dir = current_run(run_dir)
     result, environment = read_result(run_dir), json.loads((run_dir / "environment.json").read_text())
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     words = (config["model"]["init_args"].get("words") or {}).get("init_args") or {}

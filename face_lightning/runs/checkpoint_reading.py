@@ -1,6 +1,5 @@
 """Checkpoints read back: safely, checked, and in part where a stage starts from another."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.checkpoints import check_checkpoint_state
+from face_lightning.runs.checkpoints import check_checkpoint_state, check_checksums
+from face_lightning.runs.folder import current_run
 
 PARTS = ("backbone", "mapper")
 
@@ -48,10 +48,7 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
 
 def _read(path: Path) -> Any:  # noqa: ANN401
     """Result of torch.load, after checking the checksums, which it ignores."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise CheckpointError(f"wrong checksum of {damaged}")
+    check_checksums(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -76,7 +73,7 @@ def locate_checkpoint(source: Path) -> Path:
         CheckpointError: If there is none.
     """
     if source.is_dir():
-        best = source / "checkpoints" / "best.ckpt"
+        best = current_run(source) / "checkpoints" / "best.ckpt"
         if not best.is_file():
             raise CheckpointError(
                 f"init_from: {source} has no checkpoints/best.ckpt; finish that run first, or name another run"

@@ -1,6 +1,7 @@
 """Checkpoints of a run: written atomically, and valid wherever the run folder is moved to."""
 
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"checkpoint: {path} cannot be written ({_reason(error)}); the checkpoints written before are whole: "
                 "make room, then resume with --ckpt_path last"
             ) from error
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Read a checkpoint after verifying its checksums; see `TorchCheckpointIO.load_checkpoint`.
+
+        Raises:
+            CheckpointError: If it is damaged.
+        """
+        try:
+            check_checksums(Path(path))
+        except Exception as error:  # the reader of archives reports damaged headers in many ways
+            raise CheckpointError(
+                f"checkpoint: {path} is damaged ({error}); check the disk, then resume with --ckpt_path last"
+            ) from error
+        content: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
+        return content
+
+
+def check_checksums(path: Path) -> None:
+    """Refuse a checkpoint whose content is not what was written: torch.load ignores its checksums.
+
+    Raises:
+        CheckpointError: If a checksum is wrong.
+        BadZipFile: If it is no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"wrong checksum of {damaged}")
 
 
 def _keep(path: Path, name: Path) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from face_lightning.errors import ConfigurationError
 
+_CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/previous.ckpt")
+_REPLACED = ".replaced"
 _UNFINISHED = (".*.tmp", "checkpoints/.*.tmp")  # see `files.atomic_path`
 _RUN_FILES = (
     *_UNFINISHED,
-    "checkpoints/*.ckpt",
+    *_CHECKPOINTS,
     "events.out.tfevents.*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
-    *("test_users.parquet", "descriptors.parquet", "predictions*.parquet"),
+    *("test_users.parquet", "descriptors.parquet", "predictions.parquet", "predictions-[0-9]*.parquet"),
     "codebook.safetensors",
     *("entities.parquet", "interactions.safetensors", "embeddings.safetensors"),
 )
@@ -31,7 +33,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._old = path / ".replaced"
+        self._old = path / _REPLACED
         self._lock: int | None = None
         self._made = not path.exists()
 
@@ -39,8 +41,14 @@ class RunFolder:
         """Make the folder, lock it until this process ends, and repair what a crash left.
 
         Raises:
-            ConfigurationError: If another process is in it.
+            ConfigurationError: If another process is in it, or what a run keeps in it lies elsewhere, behind a link.
         """
+        for name in ("checkpoints", _REPLACED):
+            if (self.path / name).is_symlink():
+                raise ConfigurationError(
+                    f"run_dir: expected a folder of its own, but {self.path / name} is a link, and files behind it "
+                    "could be deleted; remove it, or make the run folder itself a link"
+                )
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY)  # the folder itself: no file that could be left behind
         try:
@@ -92,7 +100,13 @@ class RunFolder:
 
 def holds_run(path: Path) -> bool:
     """Whether the folder holds a checkpoint to resume from."""
-    return any(path.glob("checkpoints/*.ckpt"))
+    return any((path / name).is_file() for name in _CHECKPOINTS)
+
+
+def current_run(run_dir: Path) -> Path:
+    """Where the files of a run are: in its folder, or set aside there until its successor has saved something."""
+    old = run_dir / _REPLACED
+    return old if old.is_dir() and not holds_run(run_dir) else run_dir
 
 
 def finished(run_dir: Path, fingerprint: str) -> bool:

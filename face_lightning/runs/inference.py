@@ -22,6 +22,7 @@ from torch import Tensor
 
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.files import atomic_path
+from face_lightning.runs.folder import current_run
 from face_lightning.structures import Embeddings
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _read_tensors(run_dir: Path, name: str, fields: Sequence[str]) -> tuple[list
 
 
 def _present(run_dir: Path, name: str) -> Path:
-    path = run_dir / name
+    path = current_run(run_dir) / name
     if not path.is_file():
         raise CheckpointError(
             f"run: expected the folder of a finished run, but {run_dir} has no {name}; finish that run, or train it "

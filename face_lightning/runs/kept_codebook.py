@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from face_lightning.runs.folder import current_run
 from face_lightning.text.vocabulary import save_codebook
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def keep_codebook(stage: "DescribingStage", run_dir: Path) -> None:
 
 def find_codebook(source: Path) -> Path | None:
     """Vocabulary of the run that a run folder, or a checkpoint in its `checkpoints`, belongs to; None without one."""
-    folder = source if source.is_dir() else source.parent.parent
+    folder = current_run(source) if source.is_dir() else source.parent.parent
     path = folder / CODEBOOK
     return path if path.is_file() else None
 

@@ -8,12 +8,14 @@ import yaml
 from face_lightning.errors import CheckpointError
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.runs.checkpoint_reading import load_checkpoint
+from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_codebook import CODEBOOK
 from face_lightning.text.vocabulary import Codebook, load_codebook
 
 
 def keeps_mapper(run_dir: Path) -> bool:
     """Whether a finished run has a mapper and keeps its vocabulary."""
+    run_dir = current_run(run_dir)
     return (run_dir / "descriptors.parquet").is_file() and (run_dir / CODEBOOK).is_file()
 
 
@@ -27,6 +29,7 @@ def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codeboo
     Raises:
         CheckpointError: If the run has no mapper, or does not keep its vocabulary.
     """
+    run_dir = current_run(run_dir)
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "best.ckpt", "run")
     prefix = "mapper."
     state = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}

@@ -168,3 +168,14 @@ def test_a_full_disk_keeps_the_old_codebook(
     assert "(No space left on device); make room, or give another --out" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "model", "out"]
+
+
+def test_a_folder_with_other_things_is_refused(
+    build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "words.txt").write_text("mine")
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert build() == 2
+    assert "out: expected an empty folder or a vocabulary, but" in capsys.readouterr().err
+    assert (tmp_path / "out" / "words.txt").read_text() == "mine"

@@ -155,6 +155,14 @@ def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
     assert run(capsys, clicks, "--out", out, "--seed", 1, "--force")[0] == 0
     assert (out / "manifest.json").read_bytes() != before
     assert "with other contents" in run(capsys, clicks, "--out", tmp_path, "--force")[2]
+    (out / "thesis.txt").write_text("mine")
+    assert "with other contents, such as thesis.txt; give" in run(capsys, clicks, "--out", out, "--force")[2]
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "an extension of a browser"}')
+    assert "with other contents; give" in run(capsys, clicks, "--out", tmp_path / "web", "--force")[2]
+    assert (out / "thesis.txt").exists()
+    (tmp_path / "web" / "manifest.json").unlink()
+    (tmp_path / "web").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
 
 

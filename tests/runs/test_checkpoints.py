@@ -78,3 +78,13 @@ def test_state_of_another_model_checkpoint_stays_in_its_folder(tmp_path: Path) -
     for path in (f"{folder}/../thesis.ckpt", f"{folder}/thesis.txt", f"{folder}/sub/a.ckpt", "a.ckpt", None):
         with pytest.raises(CheckpointError, match="names checkpoints of its own folder"):
             check_checkpoint_state(state | {"best_model_path": path})
+
+
+def test_flipped_bits_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"value": torch.arange(5000)}, path)
+    content = bytearray(path.read_bytes())
+    content[20_000] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a.ckpt is damaged \(wrong checksum of .*\); check the disk"):
+        AtomicCheckpointIO().load_checkpoint(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.runs.folder import RunFolder, clear_run, finished, holds_run
+from face_lightning.runs.folder import RunFolder, clear_run, current_run, finished, holds_run
 
 
 def write(folder: Path, *names: str) -> None:
@@ -92,3 +92,38 @@ def test_finished_means_this_fingerprint(tmp_path: Path) -> None:
     assert not finished(tmp_path, "b")
     (tmp_path / "result.json").write_text('{"fing')
     assert not finished(tmp_path, "a")
+
+
+def test_files_of_the_users_own_stay(tmp_path: Path) -> None:
+    own = ("checkpoints/thesis.ckpt", "predictions-of-me.parquet")
+    write(tmp_path, *own, *OLD)
+    folder = RunFolder(tmp_path)
+    folder.lock()
+    folder.set_aside()
+    assert files(tmp_path) == {*own, *(f".replaced/{name}" for name in OLD)}
+    folder.discard()
+    clear_run(tmp_path)
+    assert files(tmp_path) == {*own}
+    assert not holds_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", ".replaced"])
+def test_links_within_a_run_folder_are_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "elsewhere", "best.ckpt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match=rf"but .*{name} is a link, and files behind it could be"):
+        RunFolder(tmp_path / "run").lock()
+    assert files(tmp_path / "elsewhere") == {"best.ckpt"}
+
+
+def test_a_run_set_aside_is_the_current_one_until_the_new_one_has_saved(tmp_path: Path) -> None:
+    write(tmp_path, *OLD)
+    folder = RunFolder(tmp_path)
+    folder.lock()
+    assert current_run(tmp_path) == tmp_path
+    folder.set_aside()
+    write(tmp_path, "config.yaml")
+    assert current_run(tmp_path) == tmp_path / ".replaced"
+    write(tmp_path, "checkpoints/last.ckpt")
+    assert current_run(tmp_path) == tmp_path
