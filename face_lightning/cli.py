@@ -10,6 +10,7 @@ from face_lightning import __version__
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.errors import ConfigurationError
 from face_lightning.mistakes import describe_mistake
+from face_lightning.plain_text import printable
 
 STAGE_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = {
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = describe_mistake(error)
         if debug or line is None:
             raise
-        print(f"face: error: {' '.join(line.split())}", file=sys.stderr)
+        print(f"face: error: {printable(' '.join(line.split()))}", file=sys.stderr)
         return 2
 
 

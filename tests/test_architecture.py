@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
 BOTTOM = {
     *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "mistakes", "progress"),
-    *("redaction", "seeds", "structures", "trust"),
+    *("plain_text", "redaction", "seeds", "structures", "trust"),
 }
 LIGHTNING = {"cli", "parallel", "commands", "progress", "runs", "stages"}
 BELOW = {  # what each part may import besides itself and the bottom

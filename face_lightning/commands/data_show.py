@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
 from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.data.prepared import PreparedData, read_prepared
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.plain_text import as_text
 
 _BAR = 40  # characters of the longest bar
 
@@ -75,7 +75,7 @@ def _degrees(interactions: Interactions, axis: int) -> np.ndarray:
 
 def _show_counts(console: Console, data: PreparedData) -> None:
     interactions = data.interactions
-    table = Table("", "", title=escape(interactions.name), show_header=False)
+    table = Table("", "", title=as_text(interactions.name), show_header=False)
     for name, value in interactions.summary().items():
         if name != "name":
             shown = f"{value:,}" if isinstance(value, int) else f"{value:.4%}" if isinstance(value, float) else value
@@ -90,11 +90,12 @@ def _show_steps(console: Console, history: Any) -> None:  # noqa: ANN401 JSON
     table = Table("step", "interactions", "users", "items")
     for step in history.get("steps", []):
         table.add_row(
-            escape(str(step["step"])), *(f"{step[f'num_{name}']:,}" for name in ("interactions", "users", "items"))
+            as_text(str(step["step"])),
+            *(f"{step[f'num_{name}']:,}" for name in ("interactions", "users", "items")),
         )
     console.print(table)
     for line in history.get("notices", []):
-        console.print(f"note: {escape(str(line))}", highlight=False, soft_wrap=True)
+        console.print(f"note: {as_text(str(line))}", highlight=False, soft_wrap=True)
 
 
 def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:
@@ -117,7 +118,7 @@ def _show_most(console: Console, interactions: Interactions, degrees: dict[str, 
     for kind, counts in degrees.items():
         top = np.argsort(-counts, kind="stable")[:5]
         listed = ", ".join(f"{ids[kind][one]} ({counts[one]:,})" for one in top)
-        console.print(f"\n{kind} with the most interactions: {escape(listed)}", highlight=False)
+        console.print(f"\n{kind} with the most interactions: {as_text(listed)}", highlight=False)
 
 
 def _draw(degrees: dict[str, np.ndarray], path: Path, name: str) -> None:

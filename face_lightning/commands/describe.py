@@ -14,6 +14,7 @@ from rich.table import Table
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
+from face_lightning.plain_text import as_text, escape_json
 from face_lightning.runs.folder import current_run
 
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [*select(words, "item", arguments.items), *select(words, "user", arguments.users)]
     if arguments.json:
         for row in rows:
-            print(json.dumps({key: row[key] for key in ("kind", "id", "label", "words")}, ensure_ascii=False))
+            line = json.dumps({key: row[key] for key in ("kind", "id", "label", "words")}, ensure_ascii=False)
+            print(escape_json(line))
     else:
         Console().print(word_table(rows))
     return 0
@@ -105,5 +107,5 @@ def word_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table("", "id", "name or text", "words", show_lines=True)
     for row in rows:
         label = row["text"] or "" if row["label"] == row["id"] else row["label"]
-        table.add_row(row["kind"], row["id"], label, " ".join(row["words"]))
+        table.add_row(row["kind"], *map(as_text, (row["id"], label, " ".join(row["words"]))))
     return table

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError
+from face_lightning.plain_text import as_text
 from face_lightning.ranking_files import RankingWriter, check_out, read_histories, read_ids
 from face_lightning.recommender import Recommender, TopK
 
@@ -131,10 +131,15 @@ def ranking_table(recommender: Recommender, top: TopK, kind: str, found: str = "
         described = recommender.describe(**{f"{found}s": ids[:count]}) if has_words else []
         for place in range(count):
             name = labels[known[ids[place]]].as_py()
-            row = [escape(query) if place == 0 else "", escape(ids[place]), escape(name), f"{scores[place]:.3f}"]
-            table.add_row(*row, *([" ".join(described[place].words[:6])] if has_words else []))
+            row = [
+                as_text(query) if place == 0 else "",
+                as_text(ids[place]),
+                as_text(name),
+                f"{scores[place]:.3f}",
+            ]
+            table.add_row(*row, *([as_text(" ".join(described[place].words[:6]))] if has_words else []))
         if not count:
-            table.add_row(escape(query), "", "nothing is left to recommend", "")
+            table.add_row(as_text(query), "", "nothing is left to recommend", "")
         table.add_section()
     return table
 

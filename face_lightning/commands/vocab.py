@@ -13,6 +13,7 @@ from rich.table import Table
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import temporary_path
+from face_lightning.plain_text import as_text
 from face_lightning.text.coverage import coverage, near_duplicates
 from face_lightning.text.lexicon import frequent_words
 from face_lightning.text.models import VocabularyFiles
@@ -88,7 +89,7 @@ def show(contents: dict[str, Any], console: Console) -> None:
         contents: Contents of report.json.
         console: Console to print to.
     """
-    table = Table(f"{contents['model']}: {contents['family']}, token_dim {contents['token_dim']}", "words")
+    table = Table(f"{as_text(contents['model'])}: {contents['family']}, token_dim {contents['token_dim']}", "words")
     for name, meaning in _STEPS.items():
         sign = "-" if name in ("num_blocked", "num_inflected", "num_unreachable") and contents[name] else ""
         table.add_row(meaning, f"{sign}{contents[name]:,}")

@@ -32,6 +32,26 @@ def test_table_names_entities_and_their_words(run: Path, capsys: pytest.CaptureF
     assert len(lines) == 3
 
 
+def test_data_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "kind": "item",
+        "id": "[red]1",
+        "label": "\x1b]8;;http://evil\x07[bold]x[/bold]\u202e",
+        "words": [],
+        "text": None,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "descriptors.parquet")
+    assert main(["--run", str(tmp_path), "--items", "[red]1"]) == 0
+    shown = capsys.readouterr().out
+    assert "[red]1" in shown
+    assert "[bold]x[/bold]" in shown
+    assert not {*"\x1b\x07\u202e"} & {*shown}
+    assert main(["--run", str(tmp_path), "--items", "[red]1", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["label"] == row["label"]
+    assert not {*"\x1b\x07\u202e"} & {*shown}
+
+
 def test_json_is_one_object_a_line_in_the_order_asked_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", str(run), "--users", "1", "--items", "50", "1", "--json"]) == 0
     shown = capsys.readouterr().out
