@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench results pictures audit locks clean
+.PHONY: demo test test-slow lint gpu-check bench results pictures audit locks clean
 
 demo: $(READY)
 	$(BIN)/face demo
@@ -19,6 +19,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Whether all that runs on a GPU is right, and how fast; on a machine without a GPU tiny sizes on the CPU. Where there is
+# no network: python benchmarks/gpu_check.py --wheels FOLDER, with the Python that has torch.
+gpu-check: $(READY)
+	$(BIN)/python benchmarks/gpu_check.py
 
 # The chain and its control on MovieLens-100K over three seeds; writes records, and the tables made from them.
 bench: $(READY)

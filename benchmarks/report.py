@@ -24,7 +24,7 @@ Where = Mapping[str, object]  # a field's value, or a tuple of the values that i
 # Two measurements with the same values here are the same case, measured again.
 CASE = (
     *("benchmark", "part", "dataset", "backbone", "model", "embedding_dim", "run", "stage", "variant", "seed"),
-    *("batch_size", "num_queries", "num_codes", "dim", "split", "metrics.interactions"),
+    *("batch_size", "num_queries", "num_codes", "dim", "split", "metrics.interactions", "case", "device", "card"),
 )
 
 

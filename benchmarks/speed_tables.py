@@ -60,6 +60,28 @@ SPEED: dict[str, Table] = {
         ],
         command="python -m benchmarks.token_search",
     ),
+    "gpu": Table(
+        sources=[{"benchmark": "gpu_check", "part": ("epochs", "token-search", "ranking", "serving", "capacity")}],
+        labels=["case"],
+        by=["case"],
+        columns=[
+            Column("GPU, seconds", mean("seconds", ",.4f"), {"device": "cuda"}),
+            Column("the same machine's CPU, seconds", mean("seconds", ",.4f"), {"device": "cpu"}),
+            Column("GPU, peak MiB", mean("peak_mib", ",.0f"), {"device": "cuda"}),
+        ],
+        command="make gpu-check",
+    ),
+    "gpu-profiles": Table(
+        sources=[{"benchmark": "gpu_check", "part": "profiles", "device": "cuda"}],
+        labels=["case"],
+        by=["case"],
+        columns=[
+            Column("a step, seconds", mean("seconds", ".4f")),
+            Column("busy, seconds", mean("busy_seconds", ".4f")),
+            Column("waits for the GPU", mean("cuda_waits", ".0f")),
+        ],
+        command="make gpu-check",
+    ),
     "import": Table(
         sources=[{"benchmark": "import_speed"}],
         labels=["rows", "split"],

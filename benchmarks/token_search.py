@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,13 @@ def seconds(run: Callable[[], object], device: torch.device, least: int, budget:
     return statistics.median(times)
 
 
-def peak(number_format: torch.dtype, device: torch.device) -> float:
+PEAK_SIZES = ((2048, 2048, 2048), (4096, 1024, 4096), (1024, 256, 16384), (4096, 4096, 4096))
+
+
+def peak(number_format: torch.dtype, device: torch.device, sizes: Sequence[tuple[int, int, int]] = PEAK_SIZES) -> float:
     """Most floating-point operations a second that a matrix product reaches, over some sizes."""
     best = 0.0
-    for rows, inner, columns in ((2048, 2048, 2048), (4096, 1024, 4096), (1024, 256, 16384), (4096, 4096, 4096)):
+    for rows, inner, columns in sizes:
         left = torch.randn(rows, inner, device=device).to(number_format)
         right = torch.randn(columns, inner, device=device).to(number_format)
         (lambda a=left, b=right: a @ b.T)()

@@ -42,7 +42,7 @@ from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.metrics import ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
-from face_lightning.stages import PretrainingStage
+from face_lightning.stages import PretrainingStage, Stage
 from face_lightning.structures import Embeddings, TrainingBatch
 
 L2_WEIGHT = 0.01
@@ -65,7 +65,7 @@ def build(
     return stage.train(), stage.backbone
 
 
-def total_loss(stage: PretrainingStage, batch: TrainingBatch) -> Tensor:
+def total_loss(stage: Stage, batch: TrainingBatch) -> Tensor:
     """What `training_step` returns, without its logging."""
     return torch.stack([stage.loss_weights.get(name, 1.0) * loss for name, loss in stage.losses(batch).items()]).sum()
 
