@@ -11,6 +11,14 @@ from face_lightning.redaction import secret_paths
 from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 
 LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
+_FOLDERS = (
+    "save_dir",
+    "dirpath",
+    "log_dir",
+    "root_dir",
+    "offload_folder",
+    "nvme_path",
+)  # that parts of a trainer write to
 _FIXED = {  # a run is found again by these
     "filename": ("best",),
     "save_top_k": (1,),
@@ -89,6 +97,28 @@ def check_arguments(config: Mapping[str, Any]) -> None:
             f"{path}: expected no secret in a configuration, which is copied into the run's folder; leave it out and "
             "set the environment variable that the service reads"
         )
+
+
+def check_folders(config: Mapping[str, Any]) -> None:
+    """Refuse loggers, profilers, callbacks and plugins that write outside the run folder.
+
+    Args:
+        config: Configuration of a command.
+
+    Raises:
+        ConfigurationError: If there is one.
+    """
+    run_dir = Path(config["run_dir"]).resolve()
+    for section in ("logger", "profiler", "callbacks", "plugins", "strategy"):
+        for spec in as_list(config["trainer"].get(section)):
+            arguments = {} if isinstance(spec, str | bool) else spec.get("init_args") or {}
+            for name in _FOLDERS:
+                folder = arguments.get(name)
+                if isinstance(folder, str | Path) and not Path(folder).resolve().is_relative_to(run_dir):
+                    raise ConfigurationError(
+                        f"trainer.{section}.{name}: expected a folder within run_dir ({run_dir}), got {folder}; "
+                        "leave it out, or add --allow-code if you trust this configuration"
+                    )
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401

@@ -20,6 +20,7 @@ from face_lightning.commands.arguments import (
     add_run_arguments,
     as_list,
     check_arguments,
+    check_folders,
 )
 from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
 from face_lightning.data.datamodule import InteractionDataModule
@@ -43,7 +44,7 @@ from face_lightning.runs.outputs import (
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage
-from face_lightning.trust import policy_of
+from face_lightning.trust import FLAG, policy_of
 
 _ALLOW_OTHER_DATA = "--allow-other-data"
 _WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
@@ -55,6 +56,7 @@ class FaceCLI(LightningCLI):
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
         with policy_of(args) as given:
             self._given = [argument for argument in given if argument != _ALLOW_OTHER_DATA]
+            self._allow_code = FLAG in args
             self._allow_other_data = _ALLOW_OTHER_DATA in given
             super().__init__(
                 Stage,
@@ -110,6 +112,8 @@ class FaceCLI(LightningCLI):
             return
         config = self.config[self.subcommand]
         check_arguments(config)
+        if not self._allow_code:
+            check_folders(config)
         if self.subcommand == "fit" and config["ckpt_path"] is None:
             if config["init_from"] is not None:
                 locate_checkpoint(Path(config["init_from"]))

@@ -119,7 +119,7 @@ def test_another_configuration_does_not_go_on_with_a_run_that_was_cut(
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
 def test_checkpoint_from_the_middle_of_an_epoch(chain: World, tmp_path: Path, stage: str) -> None:
-    steps = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path}"]
+    steps = ["--allow-code", "--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path}"]
     steps += ["--trainer.callbacks.filename={step}", "--trainer.callbacks.every_n_train_steps=2"]
     steps += ["--trainer.callbacks.save_top_k=-1"]
     assert fit(chain.config(stage), "--run_dir", tmp_path / "whole", *steps) == 0

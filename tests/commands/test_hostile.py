@@ -97,6 +97,22 @@ VALUES: list[tuple[str, str, str]] = [
         "model.init_args.token_gradient=hard",
         r"model.token_gradient: expected .*, got hard; correct the value",
     ),
+    # Folders that it might want to write to.
+    (
+        "stage1",
+        "trainer.logger+={class_path: CSVLogger, init_args: {save_dir: ..}}",
+        r"trainer.logger.save_dir: expected a folder within run_dir \(.*\), got ..; leave it out, or add --allow-code",
+    ),
+    (
+        "stage1",
+        "trainer.callbacks+={class_path: ModelCheckpoint, init_args: {dirpath: /etc}}",
+        r"trainer.callbacks.dirpath: expected a folder within run_dir \(.*\), got /etc; leave it out, or",
+    ),
+    (
+        "stage1",
+        "trainer.profiler={class_path: SimpleProfiler, init_args: {dirpath: s3://evil}}",
+        r"trainer.profiler.dirpath: expected a folder within run_dir \(.*\), got s3:/+evil; leave it",
+    ),
     # Code that a configuration from a stranger might want to run.
     ("stage1", "trainer.callbacks+=tests.chain.tiny.Killer", "trainer.callbacks: " + UNTRUSTED.format("tests.*Killer")),
     ("stage1", "trainer.callbacks+=os.system", "trainer.callbacks: " + UNTRUSTED.format("os.system")),
