@@ -173,6 +173,24 @@ TABLES: dict[str, Table] = {
     "retrieval-steam-lightgcn": retrieval("steam-vt", "LightGCN"),
     "retrieval-steam-gmf": retrieval("steam-vt", "GMF"),
     "retrieval-ml-100k": retrieval("ml-100k", "GMF"),
+    "heldout-words": Table(
+        sources=[{"benchmark": "heldout_words", "dataset": MOVIELENS, "backbone": "GMF"}],
+        labels=["hidden texts, picked out of 10 by"],
+        rows={
+            "learnt words": {"variant": "learnt"},
+            "their target words": {"variant": "targets"},
+            "as many words for the prediction of kernel ridge regression": {"variant": "words of kernel ridge"},
+            "prediction of kernel ridge regression": {"variant": "kernel ridge"},
+            "prediction of ridge regression": {"variant": "ridge regression"},
+            "mean text of the 20 nearest": {"variant": "20 nearest"},
+            "learnt words, of seen texts": {"variant": "learnt, text seen"},
+        },
+        columns=[
+            Column("items, %", percent("words/heldout_items@10")),
+            Column("users, %", percent("words/heldout_users@10")),
+        ],
+        command="python -m benchmarks.heldout_words RUN_DIR",
+    ),
     "grounding": Table(
         sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
         labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],
