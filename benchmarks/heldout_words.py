@@ -37,7 +37,7 @@ Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]  # of known embeddings, t
 
 
 def ridge(known: Tensor, values: Tensor, queries: Tensor, penalty: float = 1.0) -> Tensor:
-    """Linear ridge regression between unit embeddings and centred texts."""
+    """Linear ridge regression between unit embeddings and centered texts."""
     points = F.normalize(known, dim=1).double()
     weights = torch.linalg.solve(
         points.T @ points + penalty * torch.eye(points.shape[1]).double(), points.T @ values.double()
@@ -60,7 +60,7 @@ PREDICTORS: dict[str, Predictor] = {
 
 
 def predict(space: WordSpace, held_out: EntityTexts, embeddings: Tensor, predictor: Predictor) -> Tensor:
-    """Predicted centred text vectors `(U + I, E)` of held-out entities, each kind from its own; zeros of others."""
+    """Predicted centered text vectors `(U + I, E)` of held-out entities, each kind from its own; zeros of others."""
     predicted = torch.zeros_like(space.texts.vectors)
     ids = torch.arange(len(predicted))
     for of_kind in (ids < space.texts.num_users, ids >= space.texts.num_users):
@@ -72,7 +72,7 @@ def predict(space: WordSpace, held_out: EntityTexts, embeddings: Tensor, predict
 
 
 def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, limit: int) -> dict[str, float]:
-    """How often centred vectors pick their entity's text, centred by the texts that were seen."""
+    """How often centered vectors pick their entity's text, centered by the texts that were seen."""
     found = {}
     for kind, members in retrieval_members(held_out, limit).items():
         if len(members) >= 10:
@@ -91,8 +91,8 @@ def measure(run_dir: Path, extra: Sequence[str]) -> dict[str, dict[str, float]]:
     if profiles is None:
         raise SystemExit(f"{run_dir}: expected a run with held-out texts; train it with --data.held_out_texts 0.2")
     space, limit = stage.space, stage.words.retrieval_limit
-    centred = space.descriptors.centers is not None
-    held_out = collect_texts(profiles, text_vectors(stage.words.encoder, profiles), "cpu", centred)
+    centered = space.descriptors.centers is not None
+    held_out = collect_texts(profiles, text_vectors(stage.words.encoder, profiles), "cpu", centered)
     stage.eval()
     with torch.no_grad():
         embeddings = torch.cat(list(stage.backbone(stage.graph)))

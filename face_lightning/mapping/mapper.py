@@ -50,7 +50,7 @@ class TokenMapper(nn.Module):
         Four defaults differ from the paper, whose plain form (`normalize_input=False, whiten_input=False,
         normalize_codebook=False, similarity="l2"`) collapses to a handful of words:
         embeddings are normalised (layer norm without parameters), whitened with the statistics that `fit_input`
-        measured, and reconstructed in that space; token embeddings are centred, whitened to `concept_dim` dimensions
+        measured, and reconstructed in that space; token embeddings are centered, whitened to `concept_dim` dimensions
         and scaled to unit length; search is by cosine. A wide hidden layer before the projection holds what is learnt
         of each entity, the transformers' own have 512 instead of 2048 units, and there is no dropout.
         Evaluation is in float32.
@@ -69,7 +69,7 @@ class TokenMapper(nn.Module):
         shared_projection: Whether all slots share one projection (an ablation).
         normalize_input: Whether embeddings are layer-normalised.
         whiten_input: Whether they are whitened then, and normalised again; see `InputWhitening`.
-        normalize_codebook: Whether token embeddings are centred, whitened and brought to unit length.
+        normalize_codebook: Whether token embeddings are centered, whitened and brought to unit length.
         similarity: "cosine" or "l2".
         gradient: "straight_through" or "rotation".
         search: Backend of the token search.

@@ -49,9 +49,9 @@ def tokens_with_gradient(
     hard = token_embeddings[tokens]
     codes = codes.detach()
     if method in ("linear", "projected"):
-        centred = token_embeddings - token_embeddings.mean(0)
+        centered = token_embeddings - token_embeddings.mean(0)
         ridge = 1e-4 * torch.eye(codes.shape[1], device=codes.device)
-        back = torch.linalg.solve(codes.T @ codes + ridge, codes.T @ centred)
+        back = torch.linalg.solve(codes.T @ codes + ridge, codes.T @ centered)
         soft = concepts @ back
         if method == "projected":
             hard = codes[tokens] @ back + token_embeddings.mean(0)

@@ -32,19 +32,19 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
         raise ConfigurationError(
             f"dim: expected 1 to {limit} for a table of shape {shape}, got {dim}; take a smaller one"
         )
-    centred = token_embeddings.double() - token_embeddings.double().mean(0)
-    variances, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+    centered = token_embeddings.double() - token_embeddings.double().mean(0)
+    variances, directions = torch.linalg.eigh(centered.T @ centered / len(centered))
     variances, directions = variances.flip(0)[:dim], directions.flip(1)[:, :dim]
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     directions = directions * torch.sign(largest)
     # Directions in which nothing varies hold rounding errors only: they stay zero.
     varied = variances > variances[0] * 1e-12
     scales = torch.where(varied, variances.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
-    return F.normalize(centred @ (directions * scales), dim=1).float()
+    return F.normalize(centered @ (directions * scales), dim=1).float()
 
 
 class InputWhitening(nn.Module):
-    """Centres embeddings and scales their principal directions to equal variance, as measured once.
+    """Centers embeddings and scales their principal directions to equal variance, as measured once.
 
     Embeddings of graph backbones lie near a common mean and vary along a few directions; what
     distinguishes entities lies in the others, too faint for a mapper to read. `y = (x - mean) C^(-1/2)` with

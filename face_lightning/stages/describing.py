@@ -139,7 +139,7 @@ class DescribingStage(Stage):
         return self.mapper.describe(self.tiles(embeddings))
 
     def expected_word_vectors(self, embeddings: Embeddings, num_near: int) -> Tensor:
-        """What the slots of all entities expect to say, centred unit vectors `(U + I, E)`; a collective operation.
+        """What the slots of all entities expect to say, centered unit vectors `(U + I, E)`; a collective operation.
 
         Args:
             embeddings: Of all users and items.

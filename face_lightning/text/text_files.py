@@ -39,7 +39,7 @@ def read_texts(path: Path) -> list[str | None]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f'texts: expected a JSON object with the field "text" in {path}, line {number}, got {error!s:.80}; '
-                "mend the line"
+                "correct the line"
             ) from error
         texts.append(text)
     return texts

@@ -1,4 +1,4 @@
-"""Centred unit vectors: differences show where all vectors point nearly the same way."""
+"""Centerd unit vectors: differences show where all vectors point nearly the same way."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -17,7 +17,7 @@ class DescriptorEncoder:
         token_embeddings: Raw input embeddings of the vocabulary, `(V, T)`.
         templates: Prompts of users and of items, with `{words}`.
         num_users: U.
-        sentence_length: Words of a random sentence that centres are measured on; vectors are not centred if None.
+        sentence_length: Words of a random sentence that centers are measured on; vectors are not centered if None.
     """
 
     def __init__(

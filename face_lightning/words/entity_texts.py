@@ -49,18 +49,18 @@ class EntityTexts:
     classes: Tensor
 
 
-def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.device | str, centred: bool) -> EntityTexts:
+def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.device | str, centered: bool) -> EntityTexts:
     """Texts of all entities with their vectors on a device.
 
     Args:
         profiles: Texts and labels.
         vectors: What `text_vectors` gave for them.
         device: Where tensors go.
-        centred: Whether vectors are centred, users apart from items.
+        centered: Whether vectors are centered, users apart from items.
     """
     num_users = len(profiles.user_texts)
     present = ~vectors.isnan().any(1)
-    if centred:
+    if centered:
         vectors = torch.cat([center(kind) for kind in vectors.split([num_users, len(vectors) - num_users])])
     vectors = vectors.nan_to_num().to(device)
     return EntityTexts(

@@ -27,14 +27,14 @@ def predict_targets(space: WordSpace, embeddings: Tensor, ridge: float, pool: in
     """
     texts, words, num_words = space.texts, space.word_vectors.vectors, space.targets.tokens.shape[1]
     vectors = texts.vectors.masked_fill(~texts.present.unsqueeze(1), torch.nan)
-    centred = torch.cat([center(kind) for kind in vectors.split([texts.num_users, len(vectors) - texts.num_users])])
+    centered = torch.cat([center(kind) for kind in vectors.split([texts.num_users, len(vectors) - texts.num_users])])
     ids = torch.arange(len(vectors), device=vectors.device)
     is_item = ids >= texts.num_users
     predicted = []
     for of_kind, sources in ((~is_item, ids >= 0), (is_item, is_item)):
         known, missing = (sources & texts.present).nonzero().squeeze(1), (of_kind & ~texts.present).nonzero().squeeze(1)
         if len(known) and len(missing):
-            vectors = kernel_ridge(embeddings[known], centred[known], embeddings[missing], ridge)
+            vectors = kernel_ridge(embeddings[known], centered[known], embeddings[missing], ridge)
             predicted.append(
                 pursue(F.normalize(vectors, dim=1), words, num_words, min(_POOL_FACTOR * pool, len(words)))
             )

@@ -29,8 +29,8 @@ class WordSettings:
         retrieval_limit: Maximum number of users, and of items, in the retrieval test.
         codebook: Codebook that `face vocab build` or an earlier run wrote; one is built from the arguments above if
             null.
-        centre: Whether sentence vectors are centred by kind (texts of users, of items, sentences of words); null
-            centres where vectors of texts are anisotropic, their mean similarity being above 0.7, as those of a model
+        center: Whether sentence vectors are centered by kind (texts of users, of items, sentences of words); null
+            centers where vectors of texts are anisotropic, their mean similarity being above 0.7, as those of a model
             that was never trained to distinguish sentences.
 
     Raises:
@@ -52,7 +52,7 @@ class WordSettings:
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
         codebook: Path | None = None,
-        centre: bool | None = None,
+        center: bool | None = None,
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
         check_range("target_pool", target_pool, least=num_targets, usual="32")
@@ -69,7 +69,7 @@ class WordSettings:
         self.anchoring_negatives = anchoring_negatives
         self.retrieval_limit = retrieval_limit
         self.codebook = codebook
-        self.centre = centre
+        self.center = center
 
     def read_codebook(self, extra_words: Callable[[], Sequence[str]] | None = None) -> tuple[Codebook, CodebookReport]:
         """The codebook that `codebook` names, or a new one, and how it was made.

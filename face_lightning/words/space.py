@@ -54,9 +54,9 @@ def build_word_space(
     of_words = word_vectors(encoder, codebook)
     # Users apart from items: texts of a kind share a sentence pattern.
     targets = [lexical_targets(kind, of_words, settings.num_targets, settings.target_pool) for kind in kinds]
-    centred = any(map(is_anisotropic, kinds)) if settings.centre is None else settings.centre
+    centered = any(map(is_anisotropic, kinds)) if settings.center is None else settings.center
     return WordSpace(
-        texts=collect_texts(profiles, vectors, device, centred),
+        texts=collect_texts(profiles, vectors, device, centered),
         targets=LexicalTargets(*(torch.cat(parts).to(device) for parts in zip(*targets, strict=True))),
         word_vectors=WordVectors(codebook.words, of_words.to(device), settings.anchoring_temperature),
         descriptors=DescriptorEncoder(
@@ -64,6 +64,6 @@ def build_word_space(
             codebook.token_embeddings.to(device),
             [template.replace("{domain}", profiles.domain) for template in settings.prompts],
             num_users,
-            settings.num_targets if centred else None,
+            settings.num_targets if centered else None,
         ),
     )

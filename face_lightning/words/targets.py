@@ -14,12 +14,12 @@ def lexical_targets(
 ) -> tuple[Tensor, Tensor]:
     """Find the words that together say what each text says, as a distribution over words.
 
-    Texts and words are centred, each by its own mean, and brought to unit length. Among the `pool` words
+    Texts and words are centered, each by its own mean, and brought to unit length. Among the `pool` words
     nearest to a text those are chosen one by one whose sum with the words before lies nearest to it:
 
     `w_n = argmax_w cos(w_1 + ... + w_{n-1} + w, text)`
 
-    Centring is what keeps a few general words from being near to every text.
+    Centering is what keeps a few general words from being near to every text.
 
     Args:
         text_vectors: Sentence vectors of N texts, `(N, E)`; rows of missing texts are NaN.
@@ -56,7 +56,7 @@ def lexical_targets(
 
 
 def pursue(vectors: Tensor, word_vectors: Tensor, top_k: int, pool: int) -> Tensor:
-    """The words of `lexical_targets` for vectors `(N, E)` that are centred already, as the words are, `(N, K)`."""
+    """The words of `lexical_targets` for vectors `(N, E)` that are centered already, as the words are, `(N, K)`."""
     step = max(1, _TILE // max(len(word_vectors), pool * word_vectors.shape[1]))
     return torch.cat([_pursue(tile, word_vectors, top_k, pool) for tile in vectors.split(step)])
 

@@ -10,7 +10,7 @@ from face_lightning.words.centering import center
 
 
 class WordVectors:
-    """Vectors of all words of the vocabulary, each encoded as a sentence of its own and centred.
+    """Vectors of all words of the vocabulary, each encoded as a sentence of its own and centered.
 
     Args:
         words: V words.
@@ -24,7 +24,7 @@ class WordVectors:
         self.temperature = temperature
 
     def means(self, descriptors: Tensor) -> Tensor:
-        """Mean vector of the words of each entity `(N, E)`, centred over entities and of unit length.
+        """Mean vector of the words of each entity `(N, E)`, centered over entities and of unit length.
 
         Args:
             descriptors: `(N, S)`.

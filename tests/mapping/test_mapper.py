@@ -64,8 +64,8 @@ def test_some_of_a_batch_are_quantized_as_they_are_among_all() -> None:
 
 def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
     embeddings = torch.randn(3, 10, generator=torch.Generator().manual_seed(0)) * 7 + 2
-    centred = embeddings - embeddings.mean(1, keepdim=True)
-    normal = centred / centred.square().mean(1, keepdim=True).sqrt()
+    centered = embeddings - embeddings.mean(1, keepdim=True)
+    normal = centered / centered.square().mean(1, keepdim=True).sqrt()
     mapped = small().eval()(embeddings.requires_grad_())
     torch.testing.assert_close(mapped.target, normal, rtol=1e-4, atol=1e-4)
     assert not mapped.target.requires_grad, "the backbone is not to flee to where it is easily reconstructed"

@@ -51,7 +51,7 @@ def test_a_gradient_reaches_the_concepts_and_not_the_codes(method) -> None:
     assert codes.grad is None
 
 
-def test_linear_gradient_is_that_of_the_best_fit_from_codes_to_centred_tokens() -> None:
+def test_linear_gradient_is_that_of_the_best_fit_from_codes_to_centered_tokens() -> None:
     world = World()
     concepts = world.concepts.requires_grad_()
     words = tokens_with_gradient(concepts, world.best[..., 0], world.codes, world.table, "linear")

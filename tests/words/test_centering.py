@@ -1,4 +1,4 @@
-"""Centred vectors, and when they are wanted."""
+"""Centerd vectors, and when they are wanted."""
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +17,10 @@ def test_mean_similarity_decides_what_is_anisotropic() -> None:
     assert not is_anisotropic(torch.cat([near[:1], missing]))
 
 
-def test_vectors_are_centred_on_the_mean_of_those_present() -> None:
+def test_vectors_are_centered_on_the_mean_of_those_present() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8], [torch.nan, torch.nan]])
     expected = F.normalize(vectors[:2] - torch.tensor([0.8, 0.4]), dim=1)
-    centred = center(vectors)
-    assert torch.allclose(centred[:2], expected)
-    assert bool(centred[2].isnan().all())
+    centered = center(vectors)
+    assert torch.allclose(centered[:2], expected)
+    assert bool(centered[2].isnan().all())
     assert bool(center(vectors[2:]).isnan().all())

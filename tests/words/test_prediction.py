@@ -56,10 +56,10 @@ def test_entities_without_text_get_the_words_of_what_their_embeddings_predict() 
     predicted = predict_targets(given, embeddings, 0.3, 8)
     users, items = present.clone(), present.clone()
     users[12:], items[:12] = False, False
-    centred = torch.zeros(30, 6)
-    centred[users], centred[items] = center(vectors[users]), center(vectors[items])
+    centered = torch.zeros(30, 6)
+    centered[users], centered[items] = center(vectors[users]), center(vectors[items])
     wanted = [
-        kernel_ridge(embeddings[sources], centred[sources], embeddings[missing], 0.3)
+        kernel_ridge(embeddings[sources], centered[sources], embeddings[missing], 0.3)
         for sources, missing in ((present, [2]), (items, [15, 20]))
     ]
     words = given.word_vectors.vectors

