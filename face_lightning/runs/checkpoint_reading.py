@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.checkpoints import check_checkpoint_state, check_checksums
+from face_lightning.runs.checkpoint_checks import check_checkpoint_state, check_checksums
 from face_lightning.runs.folder import current_run
 
 PARTS = ("backbone", "mapper")

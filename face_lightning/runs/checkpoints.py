@@ -1,8 +1,6 @@
 """Checkpoints of a run: written atomically, and valid wherever the run folder is moved to."""
 
 import os
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from face_lightning.errors import CheckpointError, ConfigurationError
 from face_lightning.files import atomic_path
 from face_lightning.progress import is_whole_epoch, validates
+from face_lightning.runs.checkpoint_checks import PATHS, check_checkpoint_state, check_checksums
 
-BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
-_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -64,19 +62,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
         content: dict[str, Any] = super().load_checkpoint(path, *args, **kwargs)
         return content
-
-
-def check_checksums(path: Path) -> None:
-    """Refuse a checkpoint whose content is not what was written: torch.load ignores its checksums.
-
-    Raises:
-        CheckpointError: If a checksum is wrong.
-        BadZipFile: If it is no archive.
-    """
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise CheckpointError(f"wrong checksum of {damaged}")
 
 
 def _keep(path: Path, name: Path) -> None:
@@ -132,39 +117,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     @staticmethod
     def _files(state: dict[str, Any]) -> list[str]:
-        return [*(state[key] for key in _PATHS), *state["best_k_models"]]
-
-
-def check_checkpoint_state(state: Mapping[str, Any]) -> None:
-    """Refuse a state of a ModelCheckpoint that names files which it did not write itself.
-
-    The callback deletes the file that a better one replaces, so that a crafted state could delete any file. The state
-    of `RunCheckpoint` (`dirpath` ".") names best.ckpt alone; that of another ModelCheckpoint names checkpoints directly
-    in its own folder, and is restored by a callback with the same folder only.
-
-    Args:
-        state: State of any callback; those without the keys of a ModelCheckpoint pass.
-
-    Raises:
-        CheckpointError: If it names other files.
-    """
-    if not (isinstance(state, Mapping) and state.keys() & {*_PATHS, "best_k_models"}):
-        return
-    models, folder = state.get("best_k_models", {}), state.get("dirpath")
-    paths = [state.get(key, "") for key in _PATHS] + list(models if isinstance(models, Mapping) else [models])
-    for path in paths:
-        if path == "" or (isinstance(path, str) and _is_own_file(path, folder)):
-            continue
-        raise CheckpointError(
-            f"ckpt_path: expected a state that names checkpoints of its own folder, got {path!r:.99}, a file that "
-            "resuming could delete; use a checkpoint that you trust, or --init_from, which reads weights alone"
-        )
-
-
-def _is_own_file(path: str, folder: Any) -> bool:  # noqa: ANN401 from a checkpoint
-    if folder == ".":
-        return path == BEST
-    return isinstance(folder, str) and Path(path).parent == Path(folder) and path.endswith(".ckpt")
+        return [*(state[key] for key in PATHS), *state["best_k_models"]]
 
 
 class RunEarlyStopping(EarlyStopping):
@@ -191,4 +144,4 @@ class RunEarlyStopping(EarlyStopping):
 def _rename(state: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """`state` of a ModelCheckpoint with its files renamed."""
     models = {names[path]: score for path, score in state["best_k_models"].items()}
-    return state | {key: names[state[key]] for key in _PATHS} | {"best_k_models": models}
+    return state | {key: names[state[key]] for key in PATHS} | {"best_k_models": models}

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint, check_checkpoint_state
+from face_lightning.runs.checkpoint_checks import check_checkpoint_state
+from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
 
 
 def test_checkpoint_is_written_and_read(tmp_path: Path) -> None:
