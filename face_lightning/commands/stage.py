@@ -305,13 +305,7 @@ class FaceCLI(LightningCLI):
         write_embeddings(self.run_dir, embeddings, interactions.fingerprint)
         write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
         if descriptors is not None:
-            write_descriptors(
-                self.model.space,
-                descriptors,
-                interactions.user_ids,
-                interactions.item_ids,
-                self.run_dir / "descriptors.parquet",
-            )
+            write_descriptors(self.model.space, descriptors, interactions, self.run_dir / "descriptors.parquet")
         score = checkpoint.best_model_score
         result = {
             "stage": self.model.name,
@@ -339,8 +333,7 @@ class FaceCLI(LightningCLI):
                     old.unlink()
         path = self.run_dir / names[self.trainer.global_rank]
         interactions = self.datamodule.interactions
-        ids = interactions.user_ids, interactions.item_ids
-        count = write_predictions(self.trainer.predict_loop.predictions, interactions.train, *ids, path)
+        count = write_predictions(self.trainer.predict_loop.predictions, interactions.train, interactions, path)
         print(f"{path}: items for {count:,} users (with scores, filters and other formats: face recommend)")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -43,20 +43,31 @@ def descriptors_of(stage: Any) -> Tensor:  # noqa: ANN401 any stage with words
     return descriptors
 
 
-def write_descriptors(space: WordSpace, descriptors: Tensor, user_ids: Any, item_ids: Any, path: Path) -> None:  # noqa: ANN401
+class EntityIds(Protocol):
+    """Original ids of users `(U,)` and items `(I,)` as strings, such as those of `Interactions`."""
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        """Original ids of users."""
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        """Original ids of items."""
+
+
+def write_descriptors(space: WordSpace, descriptors: Tensor, ids: EntityIds, path: Path) -> None:
     """Write `kind`, original `id`, `label`, `words` (see `WordVectors.sorted_words`) and `text` of all as Parquet.
 
     Args:
         space: Texts of the entities and vectors of the words.
         descriptors: `(U + I, S)`.
-        user_ids: Original ids of users `(U,)`, strings.
-        item_ids: Original ids of items `(I,)`, strings.
+        ids: Original ids of users and items.
         path: File to write.
     """
     table = pa.table(
         {
-            "kind": pa.array(["user"] * len(user_ids) + ["item"] * len(item_ids)).dictionary_encode(),
-            "id": pa.array([*user_ids.tolist(), *item_ids.tolist()], pa.string()),
+            "kind": pa.array(["user"] * len(ids.user_ids) + ["item"] * len(ids.item_ids)).dictionary_encode(),
+            "id": pa.array([*ids.user_ids.tolist(), *ids.item_ids.tolist()], pa.string()),
             "label": pa.array(space.texts.labels, pa.string()),
             "words": pa.array(space.word_vectors.sorted_words(descriptors)),
             "text": pa.array(space.texts.texts, pa.string()),
@@ -69,8 +80,7 @@ def write_descriptors(space: WordSpace, descriptors: Tensor, user_ids: Any, item
 def write_predictions(
     batches: Sequence[tuple[Tensor, Tensor]],
     seen: csr_array[Any],
-    user_ids: Any,  # noqa: ANN401
-    item_ids: Any,  # noqa: ANN401
+    ids: EntityIds,
     path: Path,
 ) -> int:
     """Write `user_id` and `item_ids`, the user's best unseen items, best first, as Parquet.
@@ -78,8 +88,7 @@ def write_predictions(
     Args:
         batches: What `Stage.predict_step` gave; who has seen almost everything gets fewer items.
         seen: What users have seen `(U, I)`.
-        user_ids: Original ids of users `(U,)`, strings.
-        item_ids: Original ids of items `(I,)`, strings.
+        ids: Original ids of users and items.
         path: File to write.
 
     Returns:
@@ -88,10 +97,10 @@ def write_predictions(
     users, items = (torch.cat(parts).cpu().numpy() for parts in zip(*batches, strict=True))
     unseen = np.asarray(seen[np.repeat(users, items.shape[1]), items.reshape(-1)] == 0).reshape(items.shape)
     ends = np.concatenate([[0], unseen.sum(axis=1).cumsum()])
-    flat = pa.array(item_ids[items[unseen]].tolist(), pa.string())
+    flat = pa.array(ids.item_ids[items[unseen]].tolist(), pa.string())
     table = pa.table(
         {
-            "user_id": pa.array(user_ids[users].tolist(), pa.string()),
+            "user_id": pa.array(ids.user_ids[users].tolist(), pa.string()),
             "item_ids": pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat),
         }
     )

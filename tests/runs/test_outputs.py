@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,8 +15,9 @@ def test_predictions_leave_out_what_a_user_has_seen(tmp_path: Path) -> None:
         (torch.tensor([0, 2]), torch.tensor([[2, 1, 0], [0, 1, 2]])),  # seen items fill up the end
         (torch.tensor([1]), torch.tensor([[0, 1, 2]])),
     ]
+    ids = SimpleNamespace(user_ids=np.array(["a", "b", "c"]), item_ids=np.array(["x", "y", "z"]))
     path = tmp_path / "predictions.parquet"
-    assert write_predictions(batches, seen, np.array(["a", "b", "c"]), np.array(["x", "y", "z"]), path) == 3
+    assert write_predictions(batches, seen, ids, path) == 3
     assert pq.read_table(path).to_pylist() == [
         {"user_id": "a", "item_ids": ["z", "y"]},
         {"user_id": "c", "item_ids": ["x"]},
