@@ -53,8 +53,8 @@ def als(dataset: str, data: Path, runs: Path, seed: int, dim: int, more: list[st
     command += ["--model.init_args.backbone.init_args.embedding_dim", str(dim)]
     stage_command.main([*command, "--trainer.enable_progress_bar", "false", *more])
     result = json.loads((run_dir / "result.json").read_text())
-    told = {"dataset": dataset, "embedding_dim": dim, "variant": "als", "seed": seed, "best": result["best"]}
-    append_new("baselines", {**of_run(result), **told})
+    more_fields = {"dataset": dataset, "model": "least squares", "embedding_dim": dim, "variant": "als", "seed": seed}
+    append_new("baselines", {**of_run(result), **more_fields, "best": result["best"]})
 
 
 def implicit(dataset: str, data: Path, seed: int, dim: int) -> None:
@@ -75,7 +75,8 @@ def implicit(dataset: str, data: Path, seed: int, dim: int) -> None:
         found[prefix] = evaluate(ranker, loader, module.num_items, prefix, (5, 10, 20)).metrics
     setting = {"alpha": alpha, "regularization": regularization, "iterations": ITERATIONS}
     identity = ["implicit", dataset, seed, dim, setting]
-    line = {"dataset": dataset, "backbone": "implicit", "stage": "baseline", "variant": setting, "seed": seed}
+    line = {"dataset": dataset, "backbone": "GMF", "model": "iALS of implicit"}
+    line |= {"stage": "baseline", "variant": setting, "seed": seed}
     line |= {"embedding_dim": dim, "metrics": found["test/"], "seconds": round(seconds, 1), "peak_mib": peak_mib()}
     line |= {"best": {"monitor": "val/recall@20", "score": found["val/"]["val/recall@20"]}}
     append_new("baselines", {**line, "fingerprint": hashlib.sha256(json.dumps(identity).encode()).hexdigest()})
