@@ -5,6 +5,7 @@ measurements of one case the newest counts. Text between the markers is overwrit
 """
 
 import argparse
+import json
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -94,9 +95,9 @@ def newest(sources: Sequence[Where], prefer: Where) -> list[Record]:
     found: list[Record] = []
     for source in sources:
         found += [record for record in read(str(source["benchmark"])) if matches(record, source)]
-    cases: dict[tuple[object, ...], Record] = {}
+    cases: dict[str, Record] = {}
     for record in sorted(found, key=lambda record: matches(record, prefer)):
-        cases[tuple(value(record, path) for path in CASE)] = record
+        cases[json.dumps([value(record, path) for path in CASE])] = record
     return list(cases.values())
 
 
