@@ -12,6 +12,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.sparse import csr_matrix
@@ -75,7 +76,7 @@ def implicit(dataset: str, data: Path, seed: int, dim: int) -> None:
         found[prefix] = evaluate(ranker, loader, module.num_items, prefix, (5, 10, 20)).metrics
     setting = {"alpha": alpha, "regularization": regularization, "iterations": ITERATIONS}
     identity = ["implicit", dataset, seed, dim, setting]
-    line = {"dataset": dataset, "backbone": "GMF", "model": "iALS of implicit"}
+    line: dict[str, Any] = {"dataset": dataset, "backbone": "GMF", "model": "iALS of implicit"}
     line |= {"stage": "baseline", "variant": setting, "seed": seed}
     line |= {"embedding_dim": dim, "metrics": found["test/"], "seconds": round(seconds, 1), "peak_mib": peak_mib()}
     line |= {"best": {"monitor": "val/recall@20", "score": found["val/"]["val/recall@20"]}}
