@@ -41,8 +41,9 @@ class RankingMetric(Metric):
         """
         counted = num_relevant > 0
         values = self.per_user(hits[counted, : self.top_k], num_relevant[counted])
-        self.total += (values * _RESOLUTION).round().long().sum()
-        self.num_users += counted.sum()
+        # Not in place: a validation before the fit leaves inference tensors, which must not be changed.
+        self.total = self.total + (values * _RESOLUTION).round().long().sum()
+        self.num_users = self.num_users + counted.sum()
 
     def compute(self) -> Tensor:
         """Mean over users, a float64 scalar; 0 where no user had a relevant item."""

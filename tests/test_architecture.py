@@ -37,7 +37,7 @@ BELOW = {  # what each part may import besides itself and the bottom
         *("backbones", "parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
         *("row_solver", "schedules", "text", "words"),
     },
-    "runs": {"mapping", "stages", "text", "words"},
+    "runs": {"fold_in", "mapping", "stages", "text", "words"},
     "recommender": {"catalogue", "fold_in", "mapping", "runs", "text"},
     "ranking_files": {"catalogue"},
     "exports": {"mapping", "recommender", "runs"},

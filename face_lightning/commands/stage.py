@@ -248,7 +248,7 @@ class FaceCLI(LightningCLI):
             self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
             check_range("data.entities_per_step", self.datamodule.entities_per_step, least=1, usual="256")
         if self.option("init_from") is not None and self.option("ckpt_path") is None:
-            started = init_from(self.model, Path(self.option("init_from")))
+            started = init_from(self.model, Path(self.option("init_from")), self.datamodule.interactions)
             self.model.warm_start()
             if self.trainer.is_global_zero:
                 print(started)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from face_lightning.errors import CheckpointError
 from face_lightning.runs.checkpoint_checks import check_checkpoint_state, check_checksums
 from face_lightning.runs.folder import current_run
+from face_lightning.runs.row_transfer import TABLE, TrainingData, transfer_rows
 
 PARTS = ("backbone", "mapper")
 
@@ -110,12 +111,15 @@ def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
     return identity
 
 
-def init_from(module: nn.Module, source: Path) -> str:
+def init_from(module: nn.Module, source: Path, data: TrainingData | None = None) -> str:
     """Copy the parts that `module` shares with an earlier stage: `backbone`, and `mapper` if both have one.
+
+    Rows of a run on other data are taken over by original id: see `transfer_rows`.
 
     Args:
         module: Stage to start.
         source: Run folder or checkpoint.
+        data: What the stage is trained on; taken to be what the run was trained on if None.
 
     Returns:
         A line that says what was copied.
@@ -124,8 +128,14 @@ def init_from(module: nn.Module, source: Path) -> str:
         CheckpointError: If nothing matches, or a part differs in its parameters or their shapes.
     """
     path = locate_checkpoint(source)
-    state: Mapping[str, Tensor] = load_checkpoint(path, "init_from")["state_dict"]
+    checkpoint = load_checkpoint(path, "init_from")
+    state: dict[str, Tensor] = checkpoint["state_dict"]
     own = module.state_dict()
+    transferred = ""
+    trained_on = checkpoint.get("data")
+    other = data is not None and trained_on is not None and trained_on["fingerprint"] != data.fingerprint
+    if data is not None and other and TABLE in state and TABLE in own:
+        state[TABLE], transferred = transfer_rows(own[TABLE], state[TABLE], path.parent.parent, data)
     copied = []
     for part in PARTS:
         theirs = {key: value for key, value in state.items() if key.startswith(part + ".")}
@@ -139,7 +149,7 @@ def init_from(module: nn.Module, source: Path) -> str:
         raise CheckpointError(
             f"init_from: {path} has none of the parts {', '.join(PARTS)} that this stage holds; give an earlier stage"
         )
-    return f"started from {path}: {', '.join(copied)}"
+    return f"started from {path}: {', '.join(copied)}{transferred}"
 
 
 def _check_part(part: str, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], path: Path) -> None:

@@ -1,10 +1,11 @@
 """What all stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
 
+import inspect
 import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -16,7 +17,7 @@ from torch.optim import Adam, Optimizer
 from face_lightning.backbones import Backbone
 from face_lightning.distributed import largest
 from face_lightning.epoch_means import EpochMeans
-from face_lightning.errors import ConfigurationError, TrainingError, check_range
+from face_lightning.errors import CheckpointError, ConfigurationError, TrainingError, check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
@@ -115,6 +116,22 @@ class Stage(L.LightningModule, ABC):
         """Scale the backbone's tables, which an earlier stage has given."""
         for table in self.backbone.initial_embeddings() or ():
             table.mul_(self.warm_start_scale)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
+        """See `LightningModule.load_from_checkpoint`; what a checkpoint does not hold has to be given.
+
+        Raises:
+            CheckpointError: If `backbone` is not given.
+        """
+        if "backbone" not in kwargs:
+            raise CheckpointError(
+                "load_from_checkpoint: expected backbone=, such as partial(GMF, embedding_dim=64), and other objects "
+                "that the stage was built with (mapper, words), since checkpoints hold plain values alone; give them, "
+                "or rank with Recommender.load(run_dir)"
+            )
+        stage: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        return stage
 
     def configure_model(self) -> None:
         """Keep this process's part of the tables alone, where the strategy shares them."""
@@ -336,7 +353,11 @@ class Stage(L.LightningModule, ABC):
             checkpoint["data"] = self.trainer.datamodule.identity()  # type: ignore[attr-defined]
         checkpoint["epoch_means"] = self.epoch_means.state_dict()
         if "hyper_parameters" in checkpoint:
-            checkpoint["hyper_parameters"] = plain_values(checkpoint["hyper_parameters"])
+            kept = plain_values(checkpoint["hyper_parameters"])
+            given = {name for name, value in checkpoint["hyper_parameters"].items() if value is None}
+            checkpoint["hyper_parameters"] = {
+                name: value for name, value in kept.items() if value is not None or name in given
+            }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other data, and restore the sums of an epoch that was interrupted."""
@@ -347,3 +368,7 @@ class Stage(L.LightningModule, ABC):
     def _has_data(self) -> bool:
         """Whether a Trainer with a data module of this package runs the stage."""
         return self._trainer is not None and hasattr(getattr(self._trainer, "datamodule", None), "check_identity")
+
+
+# The command line reads the default optimizer from the lambda's source; pickle finds it by its qualified name.
+setattr(Stage, "<lambda>", inspect.signature(Stage).parameters["optimizer"].default)

@@ -1,5 +1,6 @@
 """A run knows its data: what it keeps of them, and what happens when others are configured."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import torch
 import yaml
 
 from face_lightning.backbones import LightGCN
+from face_lightning.data.pickles import read_matrix
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.graph import build_graph
+from face_lightning.recommender import Recommender
 from face_lightning.runs.inference import read_embeddings, read_entities, read_interactions
 from tests.chain.tiny import NUM_ITEMS, NUM_USERS, QUIET, World, checkpoint, face, fit
 
@@ -103,3 +106,34 @@ def test_predictions_of_an_earlier_number_of_processes_go(chain: World, tmp_path
     (left,) = run.glob("predictions*")
     assert left.name == "predictions.parquet"
     assert left.read_bytes() != b"old"
+
+
+def grown(folder: Path, target: Path) -> None:
+    """The data with users in another order, item 0 gone, and a new user who likes what the first one does."""
+    target.mkdir()
+    users = [*range(NUM_USERS - 1, -1, -1), 0]
+    for name in ("trn", "val", "tst"):
+        matrix = read_matrix(folder / f"{name}_mat.pkl").tocsr()[users][:, 1:]
+        (target / f"{name}_mat.pkl").write_bytes(pickle.dumps(matrix.tocoo()))
+    (target / "user_ids.txt").write_text("".join(f"u{user}\n" for user in [*users[:-1], "-new"]))
+    (target / "item_ids.txt").write_text("".join(f"i{item}\n" for item in range(1, NUM_ITEMS)))
+
+
+def test_a_stage_on_grown_data_starts_from_rows_of_the_same_ids(
+    chain: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown(chain.root / "data", tmp_path / "grown")
+    still = ["--model.init_args.optimizer.init_args.lr", "1e-30", "--trainer.max_epochs", "1"]
+    arguments = [*still, "--data.reader.init_args.root", str(tmp_path / "grown"), "--run_dir", str(tmp_path / "run")]
+    assert fit(chain.config("control"), *arguments) == 0
+    assert (
+        "users: 40 of 41 by id, 1 of the new ones from their interactions; items: 29 of 29" in capsys.readouterr().out
+    )
+    before = checkpoint(chain.run("stage1"), "best")["state_dict"]["backbone.tables.weight"]
+    after = checkpoint(tmp_path / "run")["state_dict"]["backbone.tables.weight"]
+    assert torch.equal(after[:NUM_USERS], before[:NUM_USERS].flip(0))
+    assert torch.equal(after[NUM_USERS + 1 :], before[NUM_USERS + 1 :])
+    first = RLMRecFolder(tmp_path / "grown").read().interactions
+    liked = first.item_ids[first.train[[NUM_USERS]].indices].tolist()
+    expected = Recommender.load(chain.run("stage1")).embed_history([liked])[0]
+    torch.testing.assert_close(after[NUM_USERS], expected)

@@ -1,0 +1,115 @@
+"""What Lightning's users expect of any LightningModule, outside of the command line."""
+
+import pickle
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from face_lightning.backbones import GMF
+from face_lightning.data.datamodule import InteractionDataModule
+from face_lightning.data.readers import RLMRecFolder
+from face_lightning.errors import CheckpointError, DataError
+from face_lightning.stages import AlignmentStage, MappingStage, PretrainingStage
+from tests.chain.tiny import write_data
+
+BACKBONE = partial(GMF, embedding_dim=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("world") / "data"
+    write_data(path)
+    return path
+
+
+@pytest.fixture
+def data(folder: Path) -> InteractionDataModule:
+    return InteractionDataModule(RLMRecFolder(folder), batch_size=64)
+
+
+def new_stage(data: InteractionDataModule) -> PretrainingStage:
+    return PretrainingStage(BACKBONE, data.num_users, data.num_items)
+
+
+def new_trainer(**options: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    return L.Trainer(max_epochs=1, enable_checkpointing=False, **quiet, **options)
+
+
+@pytest.fixture
+def trained(data: InteractionDataModule, tmp_path: Path) -> tuple[PretrainingStage, Path]:
+    stage, trainer, path = new_stage(data), new_trainer(), tmp_path / "own.ckpt"
+    trainer.fit(stage, data)
+    trainer.save_checkpoint(path)
+    return stage, path
+
+
+def test_validate_then_fit_then_test(data: InteractionDataModule) -> None:
+    stage, trainer = new_stage(data), new_trainer()
+    (before,) = trainer.validate(stage, data, verbose=False)
+    trainer.fit(stage, data)
+    (after,) = trainer.validate(stage, data, verbose=False)
+    (tested,) = trainer.test(stage, data, verbose=False)
+    assert before != after
+    assert before.keys() == after.keys()
+    assert tested["test/recall@20"] > 0
+
+
+def test_a_checkpoint_of_an_own_trainer_loads_with_weights_only(trained: tuple[PretrainingStage, Path]) -> None:
+    stage, path = trained
+    content = torch.load(path, weights_only=True)
+    assert content["hyper_parameters"]["num_users"] == 40
+    assert "backbone" not in content["hyper_parameters"], "objects are not kept, rather than kept as None"
+    assert torch.equal(content["state_dict"]["backbone.tables.weight"], stage.backbone.tables.weight)
+
+
+def test_load_from_checkpoint_takes_the_backbone(trained: tuple[PretrainingStage, Path]) -> None:
+    stage, path = trained
+    loaded = PretrainingStage.load_from_checkpoint(path, backbone=BACKBONE)
+    assert torch.equal(loaded.backbone.tables.weight, stage.backbone.tables.weight)
+    assert loaded.top_k == stage.top_k
+
+
+@pytest.mark.parametrize("stage", [PretrainingStage, MappingStage, AlignmentStage])
+def test_load_from_checkpoint_says_what_it_needs(trained: tuple[PretrainingStage, Path], stage: type[Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"load_from_checkpoint: expected backbone=.* or rank with Recommender"):
+        stage.load_from_checkpoint(trained[1])
+
+
+def test_an_own_trainer_refuses_a_checkpoint_of_other_data(
+    trained: tuple[PretrainingStage, Path], tmp_path: Path, folder: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in folder.iterdir():
+        name = {"val_mat.pkl": "tst_mat.pkl", "tst_mat.pkl": "val_mat.pkl"}.get(path.name, path.name)
+        (other / name).write_bytes(path.read_bytes())
+    data = InteractionDataModule(RLMRecFolder(other), batch_size=64)
+    with pytest.raises(DataError, match="ckpt_path: trained on data "):
+        new_trainer().test(new_stage(data), data, ckpt_path=trained[1], weights_only=True, verbose=False)
+    data.allow_other_data = True
+    new_trainer().test(new_stage(data), data, ckpt_path=trained[1], weights_only=True, verbose=False)
+
+
+def test_stages_can_be_pickled(data: InteractionDataModule) -> None:
+    stage = new_stage(data)
+    copy = pickle.loads(pickle.dumps(stage))  # noqa: S301 our own
+    assert torch.equal(copy.backbone.tables.weight, stage.backbone.tables.weight)
+    new_trainer().fit(copy, data)
+    assert not torch.equal(copy.backbone.tables.weight, stage.backbone.tables.weight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook"])
+def test_processes_may_be_spawned_or_forked(data: InteractionDataModule, strategy: str) -> None:
+    """ddp_spawn pickles everything; ddp_notebook forks, as notebooks must."""
+    stage = new_stage(data)
+    before = stage.backbone.tables.weight.detach().clone()
+    trainer = new_trainer(strategy=strategy, devices=2)
+    trainer.fit(stage, data)
+    assert not torch.equal(stage.backbone.tables.weight, before)
+    assert trainer.callback_metrics["train/loss"] > 0
