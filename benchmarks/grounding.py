@@ -52,7 +52,8 @@ def vectors_of(stage: DescribingStage, num_near: int) -> dict[str, Tensor]:
 def folder_with(vectors: Tensor, num_users: int, data: Path, folder: Path) -> Path:
     """A folder of RLMRec's form with the matrices of `data` and these vectors."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl", "items.jsonl"):
+    ids = [name for name in ("user_ids.txt", "item_ids.txt") if (data / name).is_file()]
+    for name in ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl", "items.jsonl", *ids):
         (folder / name).write_bytes((data / name).read_bytes())
     for name, rows in (("usr_emb_np.pkl", vectors[:num_users]), ("itm_emb_np.pkl", vectors[num_users:])):
         (folder / name).write_bytes(pickle.dumps(rows.numpy()))

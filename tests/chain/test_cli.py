@@ -195,7 +195,7 @@ print([name for name in ("transformers.modeling_utils", "sentence_transformers",
 def test_only_results_and_mistakes_are_told_and_stage1_needs_no_encoder(world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SESSION, world.config("stage1"), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
-    assert done.stderr == "face: error: batch_size: expected at least 1, got 0; leave it out for the default\n"
+    assert done.stderr == "face: error: batch_size: expected at least 1, got 0; omit it for the default\n"
     assert done.returncode == 0
     told = r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
     assert re.fullmatch(told, done.stdout)

@@ -37,7 +37,7 @@ def test_sigterm_saves_and_leaves_with_143_and_keeps_others_out(chain: World, tm
     errors = other.communicate(timeout=240)[1]
     assert other.returncode == 2
     assert errors == (
-        f"face: error: run_dir: expected a folder of its own, but another process is training in {run}; wait for it, "
+        f"face: error: run_dir: expected an unused folder, but another process is training in {run}; wait for it, "
         "or give another --run_dir\n"
     )
     child.send_signal(signal.SIGTERM)
