@@ -36,6 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: If ids are unknown, or a file has another form.
         CheckpointError: If the run is not finished.
     """
+    arguments = _parser().parse_args(argv)
+    if arguments.out is not None:
+        check_out(arguments.out)
+    allow, deny = (
+        None if values is None else read_ids(name, values)
+        for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
+    )
+    recommender = Recommender.load(arguments.run, arguments.device)
+    candidates = recommender.candidates(allow, deny, arguments.unknown)
+    recommend = _recommend_users if arguments.history is None else _recommend_histories
+    recommend(recommender, arguments, allow, deny, candidates)
+    return 0
+
+
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="face recommend", description="Recommend items to known users, or to new ones by their history."
     )
@@ -57,37 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--allow", nargs="+", metavar="ID", help="items to choose from, or a file of them")
     parser.add_argument("--deny", nargs="+", metavar="ID", help="items to leave out, or a file of them")
     add_ranking_arguments(parser)
-    arguments = parser.parse_args(argv)
-    if arguments.out is not None:
-        check_out(arguments.out)
-    allow, deny = (
-        None if values is None else read_ids(name, values)
-        for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
-    )
-    recommender = Recommender.load(arguments.run, arguments.device)
-    candidates = recommender.candidates(allow, deny, arguments.unknown)
-    if arguments.history is not None:
-        _recommend_histories(recommender, arguments, allow, deny, candidates)
-        return 0
-    users = None if arguments.users is None else read_ids("users", arguments.users)
-    seen = None if arguments.filter_seen == "none" else arguments.filter_seen
-    if arguments.out is None:
-        if users is None or len(users) > MOST_SHOWN:
-            raise too_many("users", len(recommender.entities.user_ids) if users is None else len(users))
-        top = recommender.recommend(
-            users, arguments.top_k, filter_seen=seen, allow=allow, deny=deny, unknown=arguments.unknown
-        )
-        Console().print(ranking_table(recommender, top, "user"))
-        return 0
-    entities = recommender.entities
-    rows = np.arange(len(entities.user_ids)) if users is None else recommender.user_rows(users, arguments.unknown)
-    with progress_bar() as progress, RankingWriter(arguments.out, "user_id", "item_id") as writer:
-        task = progress.add_task("users", total=len(rows))
-        for tile in recommender.rank(rows, arguments.top_k, seen, candidates):
-            writer.write(tile, entities.user_ids, entities.item_ids)
-            progress.advance(task, len(tile.queries))
-    print(f"{arguments.out}: items for {writer.num_queries:,} users")
-    return 0
+    return parser
 
 
 def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,6 +127,34 @@ def ranking_table(recommender: Recommender, top: TopK, kind: str, found: str = "
             table.add_row(as_text(query), "", "nothing is left to recommend", "")
         table.add_section()
     return table
+
+
+def _recommend_users(
+    recommender: Recommender,
+    arguments: argparse.Namespace,
+    allow: list[str] | None,
+    deny: list[str] | None,
+    candidates: np.ndarray | None,
+) -> None:
+    """Show or write recommendations for known users, tile by tile."""
+    users = None if arguments.users is None else read_ids("users", arguments.users)
+    seen = None if arguments.filter_seen == "none" else arguments.filter_seen
+    if arguments.out is None:
+        if users is None or len(users) > MOST_SHOWN:
+            raise too_many("users", len(recommender.entities.user_ids) if users is None else len(users))
+        top = recommender.recommend(
+            users, arguments.top_k, filter_seen=seen, allow=allow, deny=deny, unknown=arguments.unknown
+        )
+        Console().print(ranking_table(recommender, top, "user"))
+        return
+    entities = recommender.entities
+    rows = np.arange(len(entities.user_ids)) if users is None else recommender.user_rows(users, arguments.unknown)
+    with progress_bar() as progress, RankingWriter(arguments.out, "user_id", "item_id") as writer:
+        task = progress.add_task("users", total=len(rows))
+        for tile in recommender.rank(rows, arguments.top_k, seen, candidates):
+            writer.write(tile, entities.user_ids, entities.item_ids)
+            progress.advance(task, len(tile.queries))
+    print(f"{arguments.out}: items for {writer.num_queries:,} users")
 
 
 def _recommend_histories(
