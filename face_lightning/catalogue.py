@@ -38,7 +38,12 @@ class Catalogue:
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
-        self._subset: tuple[np.ndarray | None, InnerProductSearch] | None = None  # that was searched last
+        self._whole: InnerProductSearch | None = None
+        self._subset: tuple[np.ndarray, InnerProductSearch] | None = None  # that was searched last
+
+    def prepare(self) -> None:
+        """Build the search among all rows now."""
+        self._search(None)
 
     def candidates(self, allow: np.ndarray | None, deny: np.ndarray | None) -> np.ndarray | None:
         """Rows to rank among, ascending; None for all.
@@ -124,12 +129,10 @@ class Catalogue:
 
     def _search(self, candidates: np.ndarray | None) -> InnerProductSearch:
         """The search among candidates; the last one is kept, as requests often share theirs."""
+        if candidates is None:
+            self._whole = whole = self._whole or InnerProductSearch(self.table)
+            return whole
         kept = self._subset
-        if kept is None or not _same(kept[0], candidates):
-            chosen = self.table if candidates is None else self.table[self._tensor(candidates)]
-            self._subset = kept = candidates, InnerProductSearch(chosen)
+        if kept is None or not np.array_equal(kept[0], candidates):
+            self._subset = kept = candidates, InnerProductSearch(self.table[self._tensor(candidates)])
         return kept[1]
-
-
-def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    return one is other if one is None or other is None else np.array_equal(one, other)

@@ -19,6 +19,7 @@ COMMANDS = {
     "baselines": "fit and test popularity, ItemKNN and EASE on the data of a configuration",
     "recommend": "recommend items to known users, or to new ones by their history",
     "similar": "find items or users that are alike",
+    "serve": "serve a run by HTTP",
     "export": "write a run's vectors, ids, words and index in formats of other tools",
     "data": "fetch a data set, import your own, or show one",
     "ablate": "run a set of variants over seeds and compare them user by user",

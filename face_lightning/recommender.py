@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from face_lightning.mapping.mapper import TokenMapper
     from face_lightning.text.vocabulary import Codebook
 
-Ids = Sequence[str] | Sequence[int] | np.ndarray
+Ids = Sequence[str | int] | np.ndarray
 Unknown = Literal["error", "skip"]
 Side = Literal["users", "items"]
 
@@ -106,6 +106,16 @@ class Recommender:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(f"device: expected cpu or one of this machine, got {device} ({reason})") from error
         return cls(embeddings, entities, seen, run_dir)
+
+    def warm_up(self) -> None:
+        """Build now what is otherwise built on first use: search, fold-in, words and the mapper."""
+        self._catalogue.prepare()
+        self._directions_of_items.prepare()
+        _ = self._fold_in, self.entities.user_rows, self.entities.item_rows
+        if self.has_words:
+            _ = self._words
+            if self.run_dir is not None and (self.run_dir / "codebook.safetensors").is_file():
+                _ = self._mapper
 
     def embeddings(self) -> Embeddings:
         """Final embeddings of users `(U, D)` and items `(I, D)`, not to be changed."""

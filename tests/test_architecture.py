@@ -10,7 +10,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "face_lightning"
 BOTTOM = {
-    *("allocator", "distributed", "errors", "files", "hardware", "hyperparameters", "imports", "mistakes", "progress"),
+    *(
+        "__version__",
+        "allocator",
+        "distributed",
+        "errors",
+        "files",
+        "hardware",
+        "hyperparameters",
+        "imports",
+        "mistakes",
+        "progress",
+    ),
     *("plain_text", "redaction", "seeds", "structures", "trust"),
 }
 LIGHTNING = {"cli", "parallel", "commands", "progress", "runs", "stages"}
@@ -40,6 +51,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "runs": {"fold_in", "mapping", "stages", "text", "words"},
     "recommender": {"catalogue", "fold_in", "mapping", "runs", "text"},
     "ranking_files": {"catalogue"},
+    "serving": {"recommender", "runs"},
     "exports": {"mapping", "recommender", "runs"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

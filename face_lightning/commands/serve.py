@@ -1,0 +1,74 @@
+"""`face serve`: a finished run as an HTTP service."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from face_lightning.commands import CommandParser
+from face_lightning.errors import check_range
+from face_lightning.imports import import_optional
+from face_lightning.recommender import Recommender
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve a run until the process is stopped.
+
+    Args:
+        argv: Arguments after `face serve`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        CheckpointError: If the run is not finished.
+        ConfigurationError: If an argument is out of range.
+        MissingDependencyError: If FastAPI, uvicorn or prometheus-client is not installed.
+    """
+    parser = CommandParser(
+        prog="face serve",
+        description="Serve a run by HTTP: recommendations, similar entities and words; /docs shows how. Requests must "
+        "carry the bearer token in the environment variable FACE_SERVE_TOKEN if it is set. A new run in the folder, or "
+        "behind the link, replaces the old one without dropping requests.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run, or a symbolic link to one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="port (default 8000)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="worker processes, which share memory-mapped tables (default 1)"
+    )
+    parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
+    parser.add_argument("--max_bytes", type=int, default=2**20, help="largest body of a request (default 1 MiB)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds to receive a request, and to answer it (default 30)"
+    )
+    parser.add_argument(
+        "--max_connections", type=int, default=512, help="connections per worker, 503 beyond them (default 512)"
+    )
+    parser.add_argument(
+        "--watch_seconds", type=float, default=5.0, help="seconds between checks for a new run, 0 for none (default 5)"
+    )
+    arguments = parser.parse_args(argv)
+    check_range("port", arguments.port, least=1, most=65535, usual="8000")
+    for name in ("workers", "max_bytes", "max_connections"):
+        check_range(name, getattr(arguments, name), least=1, usual=str(parser.get_default(name)))
+    check_range("timeout", arguments.timeout, above=0, usual="30")
+    check_range("watch_seconds", arguments.watch_seconds, least=0, usual="5")
+    for module in ("fastapi", "prometheus_client"):
+        import_optional(module, extra="serve", purpose="face serve")
+    uvicorn = import_optional("uvicorn", extra="serve", purpose="face serve")
+    Recommender.load(arguments.run, arguments.device)  # fails here, not in every worker
+    from face_lightning.serving.app import Settings
+
+    Settings(
+        str(arguments.run), arguments.device, arguments.max_bytes, arguments.timeout, arguments.watch_seconds
+    ).to_environment()
+    uvicorn.run(
+        "face_lightning.serving.app:create_app",
+        factory=True,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        limit_concurrency=arguments.max_connections,
+        access_log=False,
+        server_header=False,
+    )
+    return 0

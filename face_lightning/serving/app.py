@@ -1,0 +1,203 @@
+"""The HTTP application: recommendations, similar entities and words of a run."""
+
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from face_lightning import __version__
+from face_lightning.errors import FaceError
+from face_lightning.recommender import Description, TopK
+from face_lightning.serving.limits import Limits
+from face_lightning.serving.live import LiveRecommender, watch
+from face_lightning.serving.messages import (
+    DescribeHistoryRequest,
+    DescribeRequest,
+    Health,
+    HistoryRequest,
+    Ranking,
+    Rankings,
+    RecommendRequest,
+    Reloaded,
+    SimilarRequest,
+    WordLists,
+    Words,
+)
+
+TOKEN = "FACE_SERVE_TOKEN"
+_PREFIX = "FACE_SERVE_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a server; workers read them from environment variables.
+
+    Attributes:
+        run: Folder of a finished run, or a symbolic link to one.
+        device: Where to rank.
+        max_bytes: Largest body of a request.
+        timeout: Seconds to receive a request, and to answer it.
+        watch_seconds: Seconds between checks for a new run; 0 for none.
+    """
+
+    run: str
+    device: str = "cpu"
+    max_bytes: int = 2**20
+    timeout: float = 30.0
+    watch_seconds: float = 5.0
+
+    def to_environment(self) -> None:
+        """Pass the settings to worker processes."""
+        for name, value in asdict(self).items():
+            os.environ[_PREFIX + name.upper()] = str(value)
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Settings passed by `to_environment`."""
+        found = {name: os.environ[_PREFIX + name.upper()] for name in cls.__dataclass_fields__}
+        return cls(
+            found["run"],
+            found["device"],
+            int(found["max_bytes"]),
+            float(found["timeout"]),
+            float(found["watch_seconds"]),
+        )
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Load the run and build the application.
+
+    Args:
+        settings: If None, those of the environment variables.
+
+    Raises:
+        FaceError: If the run cannot be loaded.
+    """
+    settings = settings or Settings.from_environment()
+    live = LiveRecommender(Path(settings.run), settings.device)
+    stop = threading.Event()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        watcher = threading.Thread(target=watch, args=(live, settings.watch_seconds, stop), daemon=True)
+        if settings.watch_seconds:
+            watcher.start()
+        yield
+        stop.set()
+
+    app = FastAPI(title="face_lightning", version=__version__, lifespan=lifespan)
+    app.state.live = live
+    registry = CollectorRegistry()
+    Gauge("face_reloads", "Runs loaded since the start.", registry=registry).set_function(lambda: live.num_reloads)
+    _add_routes(app, live)
+    _add_operations(app, live, registry)
+
+    @app.exception_handler(FaceError)
+    async def mistake(request: Request, error: FaceError) -> JSONResponse:
+        del request
+        return _refusal(400, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        """Name the fields at fault. FastAPI would echo the request, which may be large or contain NaN."""
+        del request
+        reasons = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()[:5]]
+        return _refusal(422, "; ".join(reasons))
+
+    paths = frozenset(str(getattr(route, "path", "")) for route in app.routes)
+    app.add_middleware(
+        Limits,
+        registry=registry,
+        paths=paths,
+        token=os.environ.get(TOKEN) or None,
+        max_bytes=settings.max_bytes,
+        timeout=settings.timeout,
+    )
+    return app
+
+
+def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
+    """Routes for clients. Each answer comes from one Recommender, also while another is loaded."""
+
+    @app.post("/recommend")
+    def recommend(request: RecommendRequest) -> Rankings:
+        """Best items of known users."""
+        return _rankings(live.current.recommend(**dict(request)))
+
+    @app.post("/recommend/history")
+    def recommend_history(request: HistoryRequest) -> Rankings:
+        """Best items of new users, given their histories."""
+        return _rankings(live.current.recommend_history(**dict(request)))
+
+    @app.post("/similar/items")
+    def similar_items(request: SimilarRequest) -> Rankings:
+        """Similar items."""
+        return _rankings(live.current.similar_items(request.ids, request.k, unknown=request.unknown))
+
+    @app.post("/similar/users")
+    def similar_users(request: SimilarRequest) -> Rankings:
+        """Similar users."""
+        return _rankings(live.current.similar_users(request.ids, request.k, unknown=request.unknown))
+
+    @app.post("/describe")
+    def describe(request: DescribeRequest) -> WordLists:
+        """Words of users and items."""
+        return _words(live.current.describe(users=request.users, items=request.items))
+
+    @app.post("/describe/history")
+    def describe_history(request: DescribeHistoryRequest) -> WordLists:
+        """Words of new users, given their histories."""
+        return _words(live.current.describe_history(request.histories, request.unknown))
+
+
+def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegistry) -> None:
+    """Routes for operators."""
+
+    @app.get("/health")
+    def health() -> Health:
+        """The run that is served; "stale" if a newer one could not be loaded."""
+        recommender = live.current
+        users, items = map(len, recommender.embeddings())
+        return Health(
+            status="ok" if live.error is None else "stale",
+            fingerprint=recommender.entities.fingerprint,
+            users=users,
+            items=items,
+            reloads=live.num_reloads,
+            error=live.error,
+        )
+
+    @app.post("/reload")
+    def reload() -> Reloaded:
+        """Reload the run in this worker; the others check for a new run every `watch_seconds`."""
+        return Reloaded(reloaded=live.reload(force=True), error=live.error)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        """Counters and latencies of this worker, for Prometheus."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _refusal(status: int, reason: str) -> JSONResponse:
+    text = reason.encode("utf-8", "backslashreplace").decode()  # lone surrogates, which JSON can escape, are no UTF-8
+    return JSONResponse({"detail": f"{text:.1000}"}, status_code=status)
+
+
+def _rankings(top: TopK) -> Rankings:
+    counts = np.isfinite(top.scores).sum(axis=1) if top.scores.size else np.zeros(len(top.query_ids), int)
+    rows: Any = zip(top.query_ids.tolist(), top.ids.tolist(), top.scores.tolist(), counts.tolist(), strict=True)
+    return Rankings(results=[Ranking(id=query, ids=ids[:n], scores=scores[:n]) for query, ids, scores, n in rows])
+
+
+def _words(descriptions: list[Description]) -> WordLists:
+    return WordLists(results=[Words(**one._asdict()) for one in descriptions])

@@ -1,0 +1,226 @@
+"""The service over real sockets."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from face_lightning.recommender import Recommender
+from face_lightning.runs.inference import write_embeddings
+from face_lightning.structures import Embeddings
+from tests.serving.client import Client
+from tests.test_recommender import ITEMS, USERS, write_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def client(run: Path, start: Callable[..., Client]) -> Client:
+    return start(run, watch_seconds=0, max_bytes=20_000)
+
+
+def test_answers_are_those_of_the_recommender(run: Path, client: Client) -> None:
+    recommender = Recommender.load(run)
+    status, found = client.ask("POST", "/recommend", {"users": ["ann", 7], "k": 3, "filter_seen": "train"})
+    top = recommender.recommend(["ann", 7], 3, filter_seen="train")
+    assert status == 200
+    assert [row["id"] for row in found["results"]] == ["ann", "7"]
+    assert [row["ids"] for row in found["results"]] == top.ids.tolist()
+    assert [row["scores"] for row in found["results"]] == top.scores.tolist()
+    _, found = client.ask("POST", "/recommend/history", {"histories": {"eve": [10, "20"]}, "k": 2, "deny": ["30"]})
+    assert found["results"][0]["ids"] == recommender.recommend_history([[10, 20]], 2, deny=["30"]).ids[0].tolist()
+    _, found = client.ask("POST", "/similar/items", {"ids": ["10"], "k": 2})
+    assert found["results"][0]["ids"] == ["20", "30"]
+    _, found = client.ask("POST", "/similar/users", {"ids": ["ann"], "k": 1})
+    assert found["results"][0]["ids"] == ["7"]
+    _, found = client.ask("POST", "/describe", {"users": ["bob"], "items": [50]})
+    assert [row["words"] for row in found["results"]] == [["wbob"], ["w50"]]
+
+
+def test_users_who_have_seen_everything_get_a_shorter_list(client: Client) -> None:
+    _, found = client.ask("POST", "/recommend", {"users": ["ann"], "k": 5})
+    assert found["results"][0]["ids"] == ["40", "50"]
+    _, found = client.ask("POST", "/recommend", {"users": ["eve"], "unknown": "skip"})
+    assert found == {"results": []}
+
+
+def test_health_metrics_and_documentation(client: Client) -> None:
+    status, health = client.ask("GET", "/health")
+    assert (status, health["status"], health["users"], health["items"]) == (200, "ok", 3, 5)
+    assert health["fingerprint"] == "f" * 64
+    client.ask("POST", "/recommend", {"users": ["ann"]})
+    client.ask("POST", "/recommend", {"users": []})
+    client.ask("GET", "/" + "x" * 50)
+    _, metrics = client.ask("GET", "/metrics")
+    assert 'face_requests_total{path="/recommend",status="200"} 1.0' in metrics
+    assert 'face_requests_total{path="/recommend",status="422"} 1.0' in metrics
+    assert 'face_requests_total{path="other",status="404"} 1.0' in metrics
+    assert 'face_request_seconds_count{path="/recommend"} 2.0' in metrics
+    _, described = client.ask("GET", "/openapi.json")
+    assert {"/recommend", "/recommend/history", "/similar/items", "/describe", "/health"} <= described["paths"].keys()
+    assert client.ask("GET", "/docs")[0] == 200
+
+
+HOSTILE: list[tuple[str, Any, int]] = [
+    ("/recommend", b"", 422),
+    ("/recommend", b"{", 422),
+    ("/recommend", b"\xff\xfe", 422),
+    ("/recommend", b"null", 422),
+    ("/recommend", b"[" * 10_000, 400),
+    ("/recommend", [], 422),
+    ("/recommend", {}, 422),
+    ("/recommend", {"users": []}, 422),
+    ("/recommend", {"users": "ann"}, 422),
+    ("/recommend", {"users": {"ann": 1}}, 422),
+    ("/recommend", {"users": [None]}, 422),
+    ("/recommend", {"users": [True]}, 422),
+    ("/recommend", {"users": [1.5]}, 422),
+    ("/recommend", {"users": [[]]}, 422),
+    ("/recommend", {"users": [""]}, 422),
+    ("/recommend", {"users": ["a" * 257]}, 422),
+    ("/recommend", {"users": ["ann"] * 1001}, 422),
+    ("/recommend", {"users": ["nobody"]}, 400),
+    ("/recommend", {"users": ["\x00"]}, 400),
+    ("/recommend", {"users": ["\uff41\uff4e\uff4e"]}, 400),
+    ("/recommend", {"users": ["Zoë\u202e💥"]}, 400),
+    ("/recommend", b'{"users": ["\\ud800"]}', 422),
+    ("/recommend", {"users": ["../../etc/passwd"]}, 400),
+    ("/recommend", {"users": [-1]}, 400),
+    ("/recommend", b'{"users": [' + b"9" * 3000 + b"]}", 400),
+    ("/recommend", {"users": ["ann"], "k": 0}, 422),
+    ("/recommend", {"users": ["ann"], "k": -1}, 422),
+    ("/recommend", {"users": ["ann"], "k": 10**9}, 422),
+    ("/recommend", {"users": ["ann"], "k": "3"}, 422),
+    ("/recommend", {"users": ["ann"], "k": 1.5}, 422),
+    ("/recommend", b'{"users": ["ann"], "k": NaN}', 422),
+    ("/recommend", b'{"users": ["ann"], "k": Infinity}', 422),
+    ("/recommend", {"users": ["ann"], "k": None}, 422),
+    ("/recommend", {"users": ["ann"], "filter_seen": "test"}, 422),
+    ("/recommend", {"users": ["ann"], "filter_seen": 1}, 422),
+    ("/recommend", {"users": ["ann"], "allow": "10"}, 422),
+    ("/recommend", {"users": ["ann"], "allow": ["nothing"]}, 400),
+    ("/recommend", {"users": ["ann"], "deny": [None]}, 422),
+    ("/recommend", {"users": ["ann"], "deny": ["nothing"]}, 400),
+    ("/recommend", {"users": ["ann"], "unknown": "ignore"}, 422),
+    ("/recommend", {"users": ["ann"], "more": 1}, 422),
+    ("/recommend", {"users": ["ann"], "__class__": "x"}, 422),
+    ("/recommend", b" " * 30_000, 413),
+    ("/recommend/history", {"histories": {}}, 422),
+    ("/recommend/history", {"histories": []}, 422),
+    ("/recommend/history", {"histories": {"a": []}}, 400),
+    ("/recommend/history", {"histories": {"a": ["nothing"]}}, 400),
+    ("/recommend/history", {"histories": {"a": "10"}}, 422),
+    ("/recommend/history", {"histories": {"a": [["10"]]}}, 422),
+    ("/recommend/history", {"histories": {"a": ["10"]}, "filter_seen": "all"}, 422),
+    ("/similar/items", {"ids": []}, 422),
+    ("/similar/items", {"ids": ["ann"]}, 400),
+    ("/similar/items", {"items": ["10"]}, 422),
+    ("/similar/users", {"ids": ["10"]}, 400),
+    ("/describe", {"users": ["10"]}, 400),
+    ("/describe", {"items": [{}]}, 422),
+    ("/describe/history", {"histories": {"a": ["10"]}}, 400),
+    ("/nothing", {}, 404),
+    ("/recommend/", {}, 307),
+    ("/health", {}, 405),
+    ("/%2e%2e/recommend", {}, 404),
+]
+
+
+def test_hostile_requests_get_a_clear_refusal_and_leave_the_server_whole(client: Client) -> None:
+    assert len(HOSTILE) >= 60
+    for path, body, expected in HOSTILE:
+        status, answer = client.ask("POST", path, body)
+        assert status == expected, (path, body, answer)
+        assert expected == 307 or answer["detail"], (path, body)
+        assert "Traceback" not in json.dumps(answer)
+    assert client.ask("POST", "/recommend", {"users": ["ann"], "k": 1})[0] == 200
+    assert client.ask("GET", "/health")[1]["status"] == "ok"
+
+
+def test_bodies_of_no_announced_size_are_cut_off(client: Client) -> None:
+    chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
+    head = b"POST /recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b" 413 " in client.send(head + 6 * chunk).split(b"\r\n")[0]
+
+
+def test_slow_clients_are_not_waited_for(run: Path, start: Callable[..., Client]) -> None:
+    client = start(run, timeout=0.3)
+    answer = client.send(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert b" 408 " in answer.split(b"\r\n")[0]
+    assert client.ask("GET", "/health")[0] == 200
+
+
+def test_a_token_is_asked_for_where_one_is_set(
+    run: Path, start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACE_SERVE_TOKEN", "secret")
+    client = start(run)
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}, {"Authorization": "Bearer é"}):
+        assert client.ask("POST", "/recommend", {"users": ["ann"]}, headers)[0] == 401
+    assert client.ask("GET", "/metrics")[0] == 401
+    assert client.ask("GET", "/health")[0] == 200
+    assert client.ask("POST", "/recommend", {"users": ["ann"]}, {"Authorization": "Bearer secret"})[0] == 200
+
+
+def test_a_new_run_is_taken_up_and_no_request_is_lost(tmp_path: Path, start: Callable[..., Client]) -> None:
+    first, second = write_run(tmp_path / "one"), write_run(tmp_path / "two", "e" * 64)
+    write_embeddings(second, Embeddings(USERS, ITEMS.flip(0)), "e" * 64)
+    link = tmp_path / "current"
+    link.symlink_to(first)
+    client = start(link, watch_seconds=0.02)
+    answers: list[tuple[int, list[str]]] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            status, found = client.ask("POST", "/recommend", {"users": ["ann"], "k": 5, "filter_seen": None})
+            answers.append((status, found["results"][0]["ids"] if status == 200 else found))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for target in (second, first, second):
+        before = client.ask("GET", "/health")[1]["reloads"]
+        (tmp_path / "next").symlink_to(target)
+        (tmp_path / "next").replace(link)
+        while client.ask("GET", "/health")[1]["reloads"] == before:
+            pass
+    done.set()
+    for thread in threads:
+        thread.join()
+    known = ["10", "20", "30", "40", "50"]
+    assert {status for status, _ in answers} == {200}
+    assert {tuple(ids) for _, ids in answers} == {tuple(known), tuple(known[::-1])}
+    assert client.ask("GET", "/health")[1]["fingerprint"] == "e" * 64
+
+
+def test_a_damaged_run_leaves_the_old_one_in_place(run: Path, client: Client) -> None:
+    path = run / "embeddings.safetensors"
+    content = path.read_bytes()
+    path.with_name("new").write_bytes(content[:50])
+    path.with_name("new").replace(path)
+    status, answer = client.ask("POST", "/reload", {})
+    assert (status, answer["reloaded"]) == (200, False)
+    health = client.ask("GET", "/health")[1]
+    assert health["status"] == "stale"
+    assert "embeddings.safetensors is damaged" in health["error"]
+    assert client.ask("POST", "/recommend", {"users": ["ann"], "k": 1})[1]["results"][0]["ids"] == ["40"]
+    path.with_name("new").write_bytes(content)
+    path.with_name("new").replace(path)
+    assert client.ask("POST", "/reload", {})[1] == {"reloaded": True, "error": None}
+    assert client.ask("GET", "/health")[1]["status"] == "ok"
+
+
+def test_a_run_overwritten_in_its_folder_is_found(run: Path, client: Client) -> None:
+    write_embeddings(run, Embeddings(USERS, torch.zeros_like(ITEMS)), "f" * 64)
+    live = client.app.state.live
+    assert live.reload() is True
+    assert live.reload() is False
+    assert client.ask("POST", "/similar/items", {"ids": ["10"], "k": 1})[1]["results"][0]["scores"] == [0.0]
