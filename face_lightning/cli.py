@@ -20,6 +20,7 @@ COMMANDS = {
     "recommend": "recommend items to known users, or to new ones by their history",
     "similar": "find items or users that are alike",
     "serve": "serve a run by HTTP",
+    "report": "write a finished run as one HTML file, compared with others",
     "export": "write a run's vectors, ids, words and index in formats of other tools",
     "data": "fetch a data set, import your own, or show one",
     "ablate": "run a set of variants over seeds and compare them user by user",

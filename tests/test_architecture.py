@@ -53,6 +53,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "ranking_files": {"catalogue"},
     "serving": {"recommender", "runs"},
     "exports": {"mapping", "recommender", "runs"},
+    "reports": {"recommender", "runs", "significance", "text"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,0 +1,43 @@
+"""`face report`: a finished run as one HTML file, with its numbers as CSV beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from face_lightning.commands import CommandParser
+from face_lightning.reports.document import write_report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the report of a run.
+
+    Args:
+        argv: Arguments after `face report`; those of the process where left out.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        CheckpointError: If a run is not finished.
+        ConfigurationError: If runs cannot be compared, or there is no folder for the file.
+        MissingDependencyError: If matplotlib is not installed.
+    """
+    parser = CommandParser(
+        prog="face report",
+        description="Write a finished run as one HTML file that opens without a network: test metrics with intervals "
+        "and paired tests, who gains, the health and samples of the words, curves of all stages, cost, configuration.",
+    )
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="DIR",
+        help="finished runs of the same data to compare it with; if left out, the stages that it was started from",
+    )
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="file to write (default report.html)")
+    arguments = parser.parse_args(argv)
+    files = write_report(arguments.run, arguments.compare, arguments.out)
+    print(f"{files[0]}: report; {len(files) - 1} tables as CSV in {files[-1].parent}")
+    return 0

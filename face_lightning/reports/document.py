@@ -1,0 +1,298 @@
+"""The report of a run: what it holds, the HTML file, and its numbers as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from face_lightning.errors import ConfigurationError, FaceError
+from face_lightning.files import write_atomically
+from face_lightning.plain_text import printable
+from face_lightning.recommender import Recommender
+from face_lightning.reports.charts import Charts
+from face_lightning.reports.gains import (
+    by_activity,
+    by_popularity,
+    check_comparable,
+    estimate,
+    paired_tests,
+)
+from face_lightning.reports.run_record import RunRecord, ancestors, read_runs
+from face_lightning.reports.word_samples import count_words, draw_samples, shared_sets
+from face_lightning.runs.folder import current_run
+from face_lightning.runs.kept_codebook import CODEBOOK
+from face_lightning.text.vocabulary import load_codebook
+
+KINDS = ("item", "user")
+_MOST_USED = 40
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for a formula
+
+
+@dataclass
+class Report:
+    """What a report shows, and the tables of its CSV files by name, each with its header first."""
+
+    facts: dict[str, Any]
+    tables: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
+
+
+def write_report(run_dir: Path, compared: Sequence[Path], out: Path) -> list[Path]:
+    """Write the report of a run as one HTML file, and its numbers into the folder `{stem}_csv` beside it.
+
+    Args:
+        run_dir: Folder of a finished run.
+        compared: Folders of finished runs of the same data to compare it with; if empty, those that it was started
+            from.
+        out: HTML file to write.
+
+    Returns:
+        All files.
+
+    Raises:
+        CheckpointError: If a run is not finished.
+        ConfigurationError: If the runs cannot be compared, or there is no folder for the file.
+        DataError: If a file is damaged.
+        MissingDependencyError: If matplotlib is not installed.
+    """
+    if out.suffix.lower() not in (".html", ".htm") or not out.absolute().parent.is_dir():
+        raise ConfigurationError(
+            f"out: expected a file such as report.html in a folder that exists, got {out}; make the folder"
+        )
+    report = build_report(run_dir, compared)
+    pages = Environment(
+        loader=PackageLoader("face_lightning.reports", "."),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_cell,
+    )
+    pages.filters |= {"number": number, "lines": _lines}
+    page = pages.get_template("report.html.j2").render(report.facts)
+    folder = out.with_name(f"{out.stem}_csv")
+    folder.mkdir(exist_ok=True)
+    for name, rows in report.tables.items():
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerows([_safe(value) for value in row] for row in rows)
+        write_atomically(folder / f"{name}.csv", file.getvalue())
+    write_atomically(out, page)
+    return [out, *(folder / f"{name}.csv" for name in report.tables)]
+
+
+def build_report(run_dir: Path, compared: Sequence[Path]) -> Report:
+    """Collect everything that the report of a run shows; arguments and errors are those of `write_report`."""
+    (alone,) = read_runs([run_dir])
+    before = ancestors(alone)
+    folders = list(dict.fromkeys([run_dir, *(compared or before)]))
+    run, *others = read_runs(folders)
+    check_comparable(run, others)
+    stages = [*(read_runs([folder, run_dir])[0] for folder in before), run]
+    charts = Charts()
+    report = Report({"run": run, "others": others, "stages": stages, "metric": run.test_metrics and _largest(run)})
+    _add_configuration(report, run, others)
+    _add_metrics(report, run, others, charts)
+    _add_curves(report, stages, charts)
+    _add_words(report, run, stages, charts)
+    _add_groups(report, run, others, charts)
+    report.facts["costs"] = [
+        [stage.name, stage.result["epochs"], stage.result["seconds"], stage.result["peak_mib"]] for stage in stages
+    ]
+    report.tables["costs"] = [["run", "epochs", "seconds", "peak_mib"], *report.facts["costs"]]
+    return report
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for people: an en dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "\N{EN DASH}"
+    if float(value).is_integer() and abs(value) >= 1:
+        return f"{value:,.0f}"
+    return f"{value:,.{1 if abs(value) >= 100 else digits}f}"
+
+
+def _largest(run: RunRecord) -> str:
+    """Recall at the largest k, the metric of tests and groups."""
+    return [metric for metric in run.test_metrics if metric.startswith("test/recall")][-1]
+
+
+def _add_configuration(report: Report, run: RunRecord, others: Sequence[RunRecord]) -> None:
+    flat = dict(_flatten(run.config))
+    differences = []
+    for other in others:
+        theirs = dict(_flatten(other.config))
+        if theirs:
+            keys = [key for key in sorted({*flat, *theirs}) if flat.get(key) != theirs.get(key)]
+            differences += [[other.name, key, flat.get(key), theirs.get(key)] for key in keys]
+    report.facts |= {
+        "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
+        "data": run.environment.get("data", {}),
+        "environment": run.environment,
+        "differences": differences,
+    }
+    report.tables["configuration"] = [["option", "value"], *([key, value] for key, value in flat.items())]
+    report.tables["differences"] = [["compared with", "option", "this run", "the other"], *differences]
+
+
+def _flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flatten(item, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, value
+
+
+def _add_metrics(report: Report, run: RunRecord, others: Sequence[RunRecord], charts: Charts) -> None:
+    metrics, runs = run.test_metrics, [run, *others]
+    estimates = {one.name: {metric: estimate(one.user_metrics[metric]) for metric in metrics} for one in runs}
+    report.facts["metrics"] = {
+        one.name: [(one.metrics[metric], estimates[one.name][metric].half_width) for metric in metrics] for one in runs
+    }
+    report.facts["metric_names"] = metrics
+    report.tables["metrics"] = [
+        ["run", "metric", "value", "half width of the 95 % interval"],
+        *([one.name, key, one.metrics[key], estimates[one.name][key].half_width] for one in runs for key in metrics),
+    ]
+    largest = _largest(run)
+    shown = [largest, largest.replace("recall", "ndcg")]
+    report.facts["tests"] = paired_tests(run, others, [metric for metric in shown if metric in metrics])
+    report.tables["tests"] = [
+        ["compared with", "metric", "difference", "half width of the 95 % interval", "t", "p", "p (Holm)"],
+        *([one.other, one.metric, *one.difference, *one[3:]] for one in report.facts["tests"]),
+    ]
+    chosen = {name: found[largest] for name, found in estimates.items()}
+    report.facts["metric_chart"] = charts.intervals(chosen, largest)
+
+
+def _add_curves(report: Report, stages: Sequence[RunRecord], charts: Charts) -> None:
+    """Loss, validation metrics and health of the words over epochs, for each stage."""
+    panels: tuple[tuple[str, tuple[str, ...]], ...] = (
+        ("loss", ("train/loss",)),
+        ("validation", ()),
+        ("perplexity of words", ("codebook/perplexity", "codebook/items_perplexity")),
+        ("share of new words", ("codebook/churn",)),
+    )
+    drawn, rows = [], []
+    for stage in stages:
+        names = [key for line in stage.history for key in line if key not in ("epoch", "step", "seconds")]
+        for key in dict.fromkeys(names):
+            rows += [[stage.name, line["epoch"], key, line[key]] for line in stage.history if line.get(key) is not None]
+        found = []
+        for title, keys in panels:
+            wanted = _last_validation(names) if title == "validation" else keys
+            lines = {key.partition("/")[2]: _points(stage, key) for key in wanted if _points(stage, key)[0]}
+            if lines:
+                found.append(charts.curves(lines, title))
+        drawn.append((stage.name, stage.result["stage"], found))
+    report.facts["curves"] = drawn
+    report.tables["curves"] = [["run", "epoch", "metric", "value"], *rows]
+
+
+def _points(stage: RunRecord, key: str) -> tuple[list[float], list[float]]:
+    """Epochs with a value, and these values."""
+    lines = [line for line in stage.history if line.get(key) is not None]
+    return [line["epoch"] for line in lines], [line[key] for line in lines]
+
+
+def _last_validation(names: Sequence[str]) -> list[str]:
+    """Validation metrics at the largest k."""
+    found = sorted({key for key in names if key.startswith("val/")}, key=lambda key: int(key.rpartition("@")[2]))
+    largest = found[-1].rpartition("@")[2] if found else ""
+    return [key for key in found if key.endswith(f"@{largest}")]
+
+
+def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], charts: Charts) -> None:
+    """Health of the words, how well they pick their entity, the most used ones, and samples."""
+    folder = current_run(run.folder)
+    report.facts |= {"health": [], "health_names": [], "most_used": {}, "shared": {}, "samples": {}, "word_chart": ""}
+    with_words = [stage for stage in stages if "codebook/perplexity" in stage.metrics]
+    keys = dict.fromkeys(key for stage in with_words for key in stage.metrics)
+    names = [key for key in keys if key.startswith(("codebook/", "words/"))]
+    report.facts["health_names"] = [stage.name for stage in with_words]
+    report.facts["health"] = [[key, *(stage.metrics.get(key) for stage in with_words)] for key in names]
+    report.tables["words"] = [["metric", *(stage.name for stage in with_words)], *report.facts["health"]]
+    if not (folder / "descriptors.parquet").is_file():
+        return
+    descriptors = pq.read_table(folder / "descriptors.parquet")
+    codebook = load_codebook(folder / CODEBOOK)[0] if (folder / CODEBOOK).is_file() else None
+    counts = {kind: count_words(descriptors, kind) for kind in KINDS}
+    report.facts["most_used"] = {kind: found[:_MOST_USED] for kind, found in counts.items()}
+    report.facts["shared"] = {kind: shared_sets(descriptors, kind) for kind in KINDS}
+    report.facts["samples"] = {kind: draw_samples(descriptors, kind, codebook) for kind in KINDS}
+    report.facts["word_chart"] = charts.word_use(
+        {f"{kind}s": [found.share for found in counts[kind]] for kind in KINDS if counts[kind]}
+    )
+    report.tables["word_use"] = [
+        ["kind", "word", "count", "share"],
+        *([kind, *found] for kind in KINDS for found in counts[kind]),
+    ]
+    report.tables["samples"] = [
+        ["sample", "kind", "id", "label", "text", "words", "margin"],
+        *(
+            [name, *one[:4], " ".join(one.words), one.margin]
+            for found in report.facts["samples"].values()
+            for name, samples in found.items()
+            for one in samples
+        ),
+    ]
+
+
+def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], charts: Charts) -> None:
+    """Who gains, where the runs keep what is needed to rank."""
+    metric, top_k = _largest(run), int(_largest(run).rpartition("@")[2])
+    recommenders = {}
+    for one in (run, *others):
+        try:
+            recommenders[one.name] = Recommender.load(one.folder)
+        except FaceError:
+            continue  # such as a baseline, which keeps no embeddings
+    groups: dict[str, tuple[list[Any], str]] = {}
+    own = recommenders.get(run.name)
+    if own is not None:
+        fingerprint = own.entities.fingerprint
+        recommenders = {name: one for name, one in recommenders.items() if one.entities.fingerprint == fingerprint}
+        for name, found, ylabel in (
+            ("training interactions of the user", by_activity(run, others, own, metric), f"gain in recall@{top_k}"),
+            (
+                "training interactions of the item",
+                by_popularity(run, others, recommenders, top_k),
+                f"gain in hits among {top_k}",
+            ),
+        ):
+            drawn = charts.gains(found, name, ylabel) if found and found[0].gains else ""
+            groups[name] = found, drawn
+    report.facts["groups"] = groups
+    report.tables["groups"] = [
+        ["by", "range", "size", "value", "compared with", "gain", "half width of the 95 % interval"],
+        *(
+            [name, group.label, group.size, group.value, other, *gain]
+            for name, (found, _) in groups.items()
+            for group in found
+            for other, gain in (group.gains or {"": ("", "")}).items()
+        ),
+    ]
+
+
+def _cell(value: Any) -> Any:  # noqa: ANN401
+    """Text of data without controls or marks of the writing direction."""
+    return printable(value) if type(value) is str else value
+
+
+def _lines(text: str) -> Markup:
+    """Text of several lines, each without controls."""
+    return Markup("\n").join(printable(line) for line in text.splitlines())
+
+
+def _safe(value: Any) -> Any:  # noqa: ANN401
+    """A value of a CSV file that spreadsheets do not run."""
+    if isinstance(value, str):
+        text = printable(value)
+        return f"'{text}" if text.startswith(_FORMULA) else text
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
