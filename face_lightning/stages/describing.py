@@ -62,7 +62,7 @@ class DescribingStage(Stage):
             check_range("reconstructed_per_step", reconstructed_per_step, least=1, usual="64")
         self.reconstructed_per_step = reconstructed_per_step
         self.words = words()
-        self.codebook, self.codebook_report = self.words.read_codebook(extra_words)
+        self.codebook, self.codebook_report = self.words.vocabulary.read(extra_words)
         self.mapper = mapper(self.codebook.token_embeddings, self.backbone.embedding_dim)
         self._predicted_targets: Tensor | None = None  # of entities without a text
         self.word_monitor = WordMonitor(len(self.codebook.words), self.mapper.num_descriptors, self.backbone.num_users)

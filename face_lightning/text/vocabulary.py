@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +72,46 @@ class CodebookReport:
     num_unreachable: int
     num_words: int
     sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VocabularySettings:
+    """Where a stage's codebook comes from.
+
+    Attributes:
+        encoder: Encoder that defines the tokens.
+        num_frequent: See `build_codebook`.
+        word_list: See `build_codebook`.
+        blocklist: File of words that are never descriptors; "default" is the package's, None blocks none.
+        path: Codebook to read; one is built from the other settings if None.
+    """
+
+    encoder: SentenceEncoder
+    num_frequent: int = 20_000
+    word_list: Path | None = None
+    blocklist: str | None = "default"
+    path: Path | None = None
+
+    def read(self, extra_words: Callable[[], Sequence[str]] | None = None) -> tuple[Codebook, CodebookReport]:
+        """The codebook at `path`, or a new one, and how it was made.
+
+        Args:
+            extra_words: Called for a new one; words of the catalogue's own texts to admit into it.
+
+        Raises:
+            DataError: If there is no codebook at `path`, or one of another model than the encoder's.
+            MissingDependencyError: If the open word lists are needed and not installed.
+        """
+        if self.path is not None:
+            return load_codebook(self.path, self.encoder)
+        own_list = self.blocklist not in ("default", None)
+        return build_codebook(
+            self.encoder,
+            num_frequent=self.num_frequent,
+            word_list=self.word_list,
+            block=Path(str(self.blocklist)) if own_list else "default" if self.blocklist else None,
+            extra_words=() if extra_words is None else extra_words(),
+        )
 
 
 def build_codebook(

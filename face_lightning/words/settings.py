@@ -1,12 +1,11 @@
 """Settings of words: vocabulary, text encoder, prompts, targets."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from face_lightning.errors import check_range
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.sentence_encoder import SentenceEncoder
-from face_lightning.text.vocabulary import Codebook, CodebookReport, build_codebook, load_codebook
+from face_lightning.text.vocabulary import VocabularySettings
 
 
 class WordSettings:
@@ -58,9 +57,7 @@ class WordSettings:
         check_range("target_pool", target_pool, least=num_targets, usual="32")
         check_range("missing_ridge", missing_ridge, least=0, usual="0.3")
         self.encoder: SentenceEncoder = encoder or TextEncoder()
-        self.num_frequent = num_frequent
-        self.word_list = word_list
-        self.blocklist = blocklist
+        self.vocabulary = VocabularySettings(self.encoder, num_frequent, word_list, blocklist, codebook)
         self.prompts = user_prompt, item_prompt
         self.num_targets = num_targets
         self.target_pool = target_pool
@@ -68,26 +65,4 @@ class WordSettings:
         self.anchoring_temperature = anchoring_temperature
         self.anchoring_negatives = anchoring_negatives
         self.retrieval_limit = retrieval_limit
-        self.codebook = codebook
         self.center = center
-
-    def read_codebook(self, extra_words: Callable[[], Sequence[str]] | None = None) -> tuple[Codebook, CodebookReport]:
-        """The codebook that `codebook` names, or a new one, and how it was made.
-
-        Args:
-            extra_words: Called for a new one; words of the catalogue's own texts to admit into it.
-
-        Raises:
-            DataError: If `codebook` is missing or of another model than the encoder's.
-            MissingDependencyError: If the open word lists are needed and not installed.
-        """
-        if self.codebook is not None:
-            return load_codebook(self.codebook, self.encoder)
-        given = self.blocklist not in ("default", None)
-        return build_codebook(
-            self.encoder,
-            num_frequent=self.num_frequent,
-            word_list=self.word_list,
-            block=Path(str(self.blocklist)) if given else "default" if self.blocklist else None,
-            extra_words=() if extra_words is None else extra_words(),
-        )

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from face_lightning.runs.kept_codebook import CODEBOOK, find_codebook
-from face_lightning.words import settings
+from face_lightning.text import vocabulary
 from tests.chain.tiny import QUIET, World, face, fit, result
 
 
@@ -30,7 +30,7 @@ def test_later_stages_and_commands_need_no_word_list(
 
     options = ["--run_dir", tmp_path, "--trainer.max_epochs", "2"]
     with monkeypatch.context() as patch:
-        patch.setattr(settings, "build_codebook", build)
+        patch.setattr(vocabulary, "build_codebook", build)
         assert fit(chain.config("stage3"), *options, "--trainer.max_epochs", "1") == 0
         assert fit(chain.config("stage3"), *options, "--ckpt_path", "last") == 0
         assert face("test", "--config", chain.config("stage3"), "--run_dir", tmp_path, *QUIET) == 0

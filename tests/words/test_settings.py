@@ -17,7 +17,7 @@ def test_a_given_codebook_is_used_as_it_was_built(tmp_path: Path) -> None:
     words.write_text("dragon\ncastle\nmagic\n", encoding="utf-8")
     save_codebook(tmp_path / "codebook.safetensors", *build_codebook(encoder, word_list=words))
     settings = WordSettings(encoder, codebook=tmp_path)
-    assert set(settings.read_codebook(lambda: ["robot"])[0].words) == {"dragon", "castle", "magic"}
+    assert set(settings.vocabulary.read(lambda: ["robot"])[0].words) == {"dragon", "castle", "magic"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_sentence_vectors_are_centered_by_kind(center: bool | None, tmp_path: Pa
         domain="game",
     )
     settings = WordSettings(encoder, word_list=words, num_targets=2, target_pool=2, center=center)
-    codebook, _ = settings.read_codebook()
+    codebook, _ = settings.vocabulary.read()
     space = build_word_space(settings, codebook, profiles)
     plain = torch.cat([encoder.encode(profiles.user_texts), encoder.encode(profiles.item_texts)])
     ids, descriptors = torch.tensor([0, 2, 3, 4]), torch.tensor([[0, 1], [1, 2], [2, 3], [3, 4]])
