@@ -71,6 +71,21 @@ SPEED: dict[str, Table] = {
         ],
         command="make gpu-check",
     ),
+    "gpu-demo": Table(
+        sources=[{"benchmark": "gpu_check", "part": "demo"}],
+        labels=["run"],
+        by=["case"],
+        columns=[
+            Column(f"{title}, {device}", mean(key, digits), {"device": where})
+            for title, key, digits in (
+                ("Recall@20", "test/recall@20", ".4f"),
+                ("NDCG@20", "test/ndcg@20", ".4f"),
+                ("seconds", "seconds", ".1f"),
+            )
+            for device, where in (("GPU", "cuda"), ("CPU", "cpu"))
+        ],
+        command="make gpu-check",
+    ),
     "gpu-profiles": Table(
         sources=[{"benchmark": "gpu_check", "part": "profiles", "device": "cuda"}],
         labels=["case"],

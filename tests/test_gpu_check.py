@@ -81,3 +81,24 @@ def test_without_a_gpu_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch, tmp_
     assert main(["--only", *gpu_check.TIMINGS]) == 0
     assert [(names, device, reduced) for names, device, _, reduced in calls] == [(list(gpu_check.TIMINGS), "cpu", True)]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_has_the_recorded_cpu_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_check, "run", lambda name, command, limit: Part(name, "passed"))
+    assert gpu_check.demo(60).state == "skipped"
+    metrics = {"test/recall@20": 0.3, "test/ndcg@20": 0.2, "last_epoch": {}}
+    for folder in ("data/ml-100k", "runs/gpu-check/stage1", "benchmarks/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "runs/gpu-check/stage1/result.json").write_text(json.dumps({"seconds": 2.0, "metrics": metrics}))
+    recorded = [
+        {"case": "stage1", "seconds": seconds, "metrics": metrics, "machine": f"2 cores, Xeon, {gpus}"}
+        for seconds, gpus in ((30.0, "no GPU"), (20.0, "no GPU"), (1.0, "H100"))
+    ]
+    lines = "".join(json.dumps(line) + "\n" for line in recorded)
+    (tmp_path / "benchmarks/results/demo.jsonl").write_text(lines)
+    found = [(record["device"], record["metrics"]["seconds"]) for record in gpu_check.demo(60).records]
+    assert found == [("cuda", 2.0), ("cpu", 20.0)]
+    assert "Recall@20 0.3000" in capsys.readouterr().out
