@@ -9,8 +9,9 @@ READY := $(VENV)/.installed
 demo: $(READY)
 	$(BIN)/face demo
 
+# On all processors; the tests of one file run in one process and share their fixtures.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Settings for all tests: two threads, no hub, and property tests that try the same examples every time."""
+"""Settings for all tests: few threads, no hub, and property tests that try the same examples every time."""
 
 import json
 import os
@@ -13,7 +13,8 @@ from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Runs in processes of their own are compared bit for bit with runs in this one: both use as many threads.
-torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "2")))
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", THREADS)))
 settings.register_profile("face", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.load_profile("face")
 
