@@ -1,9 +1,9 @@
 """A finished run as an object: recommendations, similar entities, words and embeddings by original ids."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.answers import Description, Ids, Side, Steered, TopK, Unknown, collect, rows_of
 from face_lightning.catalogue import Catalogue, RankedRows
-from face_lightning.errors import CheckpointError, ConfigurationError, DataError
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
 from face_lightning.fold_in import FoldIn
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
@@ -25,38 +26,16 @@ from face_lightning.runs.inference import (
     read_entities,
     read_interactions,
 )
+from face_lightning.steering import WordSteering
 from face_lightning.structures import Embeddings
 
 if TYPE_CHECKING:
     from face_lightning.mapping.mapper import TokenMapper
+    from face_lightning.runs.kept_meanings import Meanings
     from face_lightning.text.vocabulary import Codebook
 
-Ids = Sequence[str | int] | np.ndarray
-Unknown = Literal["error", "skip"]
-Side = Literal["users", "items"]
 
-
-class TopK(NamedTuple):
-    """Best items of each user, or entities similar to each entity, best first.
-
-    Attributes:
-        query_ids: Original ids of those asked about, `(B,)`.
-        ids: Original ids of what was found, `(B, K)`; None behind the last where there are fewer than K.
-        scores: Inner products, or cosines of similar entities, `(B, K)`; -inf behind the last.
-    """
-
-    query_ids: np.ndarray
-    ids: np.ndarray
-    scores: np.ndarray
-
-
-class Description(NamedTuple):
-    """Words of a user or an item; those first that agree best with all of them."""
-
-    kind: str
-    id: str
-    label: str
-    words: list[str]
+__all__ = ["Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
 
 
 class Recommender:
@@ -153,7 +132,7 @@ class Recommender:
         """
         rows = np.arange(len(self._embeddings.users)) if users is None else self.user_rows(users, unknown)
         tiles = self.rank(rows, k, filter_seen, self.candidates(allow, deny, unknown))
-        return _collect(tiles, self.entities.user_ids, self.entities.item_ids)
+        return collect(tiles, self.entities.user_ids, self.entities.item_ids)
 
     def recommend_history(
         self,
@@ -181,7 +160,64 @@ class Recommender:
         """
         names, items, counts = self.history_rows(histories, unknown)
         tiles = self.rank_histories(items, counts, k, filter_seen, self.candidates(allow, deny, unknown))
-        return _collect(tiles, pa.array(names, pa.string()), self.entities.item_ids)
+        return collect(tiles, pa.array(names, pa.string()), self.entities.item_ids)
+
+    def steer(
+        self,
+        who: str | int | Ids | None = None,
+        more: Sequence[str] = (),
+        less: Sequence[str] = (),
+        strength: float = 0.5,
+        k: int = 20,
+        *,
+        filter_seen: Seen | None = "all",
+        allow: Ids | None = None,
+        deny: Ids | None = None,
+    ) -> Steered:
+        """Best items of a user with more of some topics and less of others: see `WordSteering`.
+
+        Args:
+            who: Original id of a user, a history of original item ids, or None for nobody in particular, whose
+                embedding is the mean of all users'.
+            more: Words or phrases; those outside the vocabulary are represented by their nearest words in it.
+            less: Likewise.
+            strength: Share of the words in the edit: at 0 they change nothing, at 1 they decide alone.
+            k: Number of items, K.
+            filter_seen: Which of their own items known users do not get, see `recommend`; histories do not get theirs
+                unless it is None.
+            allow: See `recommend`.
+            deny: See `recommend`.
+
+        Raises:
+            DataError: If ids are unknown, a history is empty, or words cannot be found.
+            ConfigurationError: If an argument is out of range.
+            CheckpointError: If the run has no words.
+        """
+        check_range("strength", strength, least=0, most=1, usual="0.5")
+        user, seen = self._query_of(who, check_seen(filter_seen))
+        found = [{phrase: self._direction_of(phrase) for phrase in phrases} for phrases in (more, less)]
+        catalogue, query = self._catalogue, user
+        if more or less:
+            directions = [[direction for _, direction in phrases.values()] for phrases in found]
+            query = self._steering.edit(user, self._steering.combine(*directions), strength)
+            catalogue = self._steering.catalogue
+        excluded = np.zeros(len(seen), np.int64), seen
+        ranked = catalogue.rank(query[None], np.zeros(1, np.int64), k, self.candidates(allow, deny), excluded)
+        top = collect(ranked, pa.array([""]), self.entities.item_ids)
+        is_item = np.isfinite(top.scores[0])
+        used = [{phrase: words for phrase, (words, _) in phrases.items()} for phrases in found]
+        return Steered(top.ids[0][is_item], top.scores[0][is_item], used[0], used[1], query[: len(user)])
+
+    def _query_of(self, who: str | int | Ids | None, seen: Seen | None) -> tuple[Tensor, np.ndarray]:
+        """Embedding `(D,)` of a user, a history or nobody, and rows of the items that are not wanted, ascending."""
+        nothing = np.empty(0, np.int64)
+        if who is None:
+            return self._embeddings.users.mean(0), nothing
+        if isinstance(who, str | int | np.integer):
+            rows = self.user_rows([str(who)])
+            return self._embeddings.users[rows[0]], nothing if seen is None else self.seen.of(rows, seen)[1]
+        _, items, counts = self.history_rows([who])
+        return self._fold_in.embed(items, counts)[0], nothing if seen is None else items
 
     def embed_history(self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error") -> Tensor:
         """Embeddings of new users `(B, D)`; arguments and errors are those of `recommend_history`."""
@@ -191,12 +227,12 @@ class Recommender:
     def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
         """Items whose embeddings have the largest cosine with each item's; the item itself is left out."""
         tiles = self.rank_similar("items", self.item_rows(items, unknown), k)
-        return _collect(tiles, self.entities.item_ids, self.entities.item_ids)
+        return collect(tiles, self.entities.item_ids, self.entities.item_ids)
 
     def similar_users(self, users: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
         """Users whose embeddings have the largest cosine with each user's; the user is left out."""
         tiles = self.rank_similar("users", self.user_rows(users, unknown), k)
-        return _collect(tiles, self.entities.user_ids, self.entities.user_ids)
+        return collect(tiles, self.entities.user_ids, self.entities.user_ids)
 
     def describe(self, *, users: Ids | str = (), items: Ids | str = ()) -> list[Description]:
         """Words of users, then of items.
@@ -236,11 +272,11 @@ class Recommender:
 
     def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of users `(B,)` by their original ids."""
-        return _rows_of("users", self.entities.user_rows, ids, unknown)
+        return rows_of("users", self.entities.user_rows, ids, unknown)
 
     def item_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of items `(B,)` by their original ids."""
-        return _rows_of("items", self.entities.item_rows, ids, unknown)
+        return rows_of("items", self.entities.item_rows, ids, unknown)
 
     def candidates(self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "error") -> np.ndarray | None:
         """Rows of the items that may be recommended, ascending; None for all."""
@@ -289,6 +325,26 @@ class Recommender:
         return Catalogue(F.normalize(self._embeddings.items, dim=1))
 
     @cached_property
+    def _direction_of(self) -> Callable[[str], tuple[list[str], Tensor]]:
+        """Finds the words of the vocabulary that stand for a phrase, and their direction; the last ones are kept."""
+
+        def find(phrase: str) -> tuple[list[str], Tensor]:
+            words, meaning = self._meanings.find(phrase)
+            return words, self._steering.direction(meaning)
+
+        return lru_cache(maxsize=1024)(find)
+
+    @cached_property
+    def _steering(self) -> WordSteering:
+        return WordSteering(self._embeddings.items, self._meanings.item_vectors)
+
+    @cached_property
+    def _meanings(self) -> "Meanings":
+        from face_lightning.runs.kept_meanings import read_meanings  # as of the mapper below
+
+        return read_meanings(self._folder())
+
+    @cached_property
     def _fold_in(self) -> FoldIn:
         starts, items = self.seen.training()
         return FoldIn(self._embeddings.items, self._embeddings.users, starts, items)
@@ -297,9 +353,12 @@ class Recommender:
     def _mapper(self) -> "tuple[TokenMapper, Codebook]":
         from face_lightning.runs.kept_mapper import read_mapper  # half a second that ranking does not need
 
+        return read_mapper(self._folder(), self._embeddings.items.shape[1])
+
+    def _folder(self) -> Path:
         if self.run_dir is None:
             raise CheckpointError("run: expected a Recommender that was loaded from a run; use Recommender.load")
-        return read_mapper(self.run_dir, self._embeddings.items.shape[1])
+        return self.run_dir
 
     @cached_property
     def _words(self) -> Any:  # noqa: ANN401 an Arrow table
@@ -331,28 +390,3 @@ class Recommender:
         kept = {name: items for name, items in rows.items() if len(items)}
         counts = np.array([len(items) for items in kept.values()], dtype=np.int64)
         return list(kept), np.concatenate([np.empty(0, np.int64), *kept.values()]), counts
-
-
-def _rows_of(kind: str, known: Mapping[str, int], ids: Ids | str, unknown: Unknown) -> np.ndarray:
-    if unknown not in ("error", "skip"):
-        raise ConfigurationError(f"unknown: expected error or skip, got {unknown!r}; error is usual")
-    texts = [ids] if isinstance(ids, str) else [str(identifier) for identifier in ids]
-    missing = [text for text in texts if text not in known]
-    if missing and unknown == "error":
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise DataError(
-            f"{kind}: {listed} not among the {kind} of this run (original ids are expected, and the k-core drops rare "
-            f"{kind}); correct the ids, or skip unknown ones"
-        )
-    return np.array([known[text] for text in texts if text in known], dtype=np.int64)
-
-
-def _collect(tiles: Iterator[RankedRows], query_ids: Any, ids: Any) -> TopK:  # noqa: ANN401 Arrow arrays
-    """All tiles of a ranking with original ids."""
-    parts = list(tiles)
-    if not parts:
-        return TopK(np.empty(0, object), np.empty((0, 0), object), np.empty((0, 0), np.float32))
-    queries, rows, scores, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    found = ids.take(pa.array(rows.ravel())).to_numpy(zero_copy_only=False).reshape(rows.shape)
-    found[np.arange(rows.shape[1]) >= counts[:, None]] = None
-    return TopK(query_ids.take(pa.array(queries)).to_numpy(zero_copy_only=False), found, scores)

@@ -1,4 +1,4 @@
-"""`face recommend`: best items of known users, and of new ones by what they have interacted with."""
+"""`face recommend`: best items of known users, of new ones by their history, and of any by words."""
 
 import argparse
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from face_lightning.catalogue import RankedRows
 from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError
 from face_lightning.plain_text import as_text
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
     )
     recommender = Recommender.load(arguments.run, arguments.device)
+    if arguments.more or arguments.less:
+        _recommend_steered(recommender, arguments, allow, deny)
+        return 0
     candidates = recommender.candidates(allow, deny, arguments.unknown)
     recommend = _recommend_users if arguments.history is None else _recommend_histories
     recommend(recommender, arguments, allow, deny, candidates)
@@ -71,6 +75,11 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--allow", nargs="+", metavar="ID", help="items to choose from, or a file of them")
     parser.add_argument("--deny", nargs="+", metavar="ID", help="items to leave out, or a file of them")
+    parser.add_argument("--more", nargs="+", default=[], metavar="WORD", help="words or phrases to get more of")
+    parser.add_argument("--less", nargs="+", default=[], metavar="WORD", help="words or phrases to get less of")
+    parser.add_argument(
+        "--strength", type=float, default=0.5, help="share of these words, from 0 to 1, where they decide alone"
+    )
     add_ranking_arguments(parser)
     return parser
 
@@ -184,6 +193,47 @@ def _recommend_histories(
                 writer.write(tile, ids, recommender.entities.item_ids)
                 progress.advance(task, len(tile.queries))
     print(f"{arguments.out}: items for {writer.num_queries:,} histories")
+
+
+def _recommend_steered(
+    recommender: Recommender, arguments: argparse.Namespace, allow: list[str] | None, deny: list[str] | None
+) -> None:
+    """Show or write recommendations for users, histories or nobody in particular, steered by words."""
+    queries: list[tuple[str, str | list[str] | None]] = [("words alone", None)]
+    if arguments.history is not None:
+        queries = list(islice(read_histories(arguments.history), MOST_SHOWN + 1))
+    elif arguments.users is not None:
+        queries = [(user, user) for user in read_ids("users", arguments.users)]
+    if len(queries) > MOST_SHOWN:
+        raise too_many("history" if arguments.users is None else "users", len(queries))
+    found = [
+        recommender.steer(
+            who,
+            arguments.more,
+            arguments.less,
+            arguments.strength,
+            arguments.top_k,
+            filter_seen=None if arguments.filter_seen == "none" else arguments.filter_seen,
+            allow=allow,
+            deny=deny,
+        )
+        for _, who in queries
+    ]
+    names = [name for name, _ in queries]
+    if arguments.out is not None:
+        with RankingWriter(arguments.out, "user_id", "item_id") as writer:
+            for row, steered in enumerate(found):
+                items, number = recommender.item_rows(steered.ids), np.array([row])
+                tile = RankedRows(number, items[None], steered.scores[None], np.array([len(items)]))
+                writer.write(tile, pa.array(names, pa.string()), recommender.entities.item_ids)
+        print(f"{arguments.out}: items for {len(names):,} users")
+        return
+    for label, used in (("more", found[0].more), ("less", found[0].less)):
+        for phrase, words in used.items():
+            print(f"{label} {as_text(phrase)}" + ("" if words == [phrase] else f": {', '.join(words)}"))
+    for name, steered in zip(names, found, strict=True):
+        top = TopK(np.array([name]), steered.ids[None], steered.scores[None])
+        Console().print(ranking_table(recommender, top, "user"))
 
 
 def _chunks(histories: Iterator[tuple[str, list[str]]]) -> Iterator[dict[str, list[str]]]:

@@ -34,6 +34,7 @@ from face_lightning.runs.folder import RunFolder, current_run, finished, holds_r
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
+from face_lightning.runs.kept_meanings import keep_meanings
 from face_lightning.runs.outputs import (
     descriptors_of,
     embeddings_of,
@@ -306,6 +307,7 @@ class FaceCLI(LightningCLI):
         write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
         if descriptors is not None:
             write_descriptors(self.model.space, descriptors, interactions, self.run_dir / "descriptors.parquet")
+            keep_meanings(self.run_dir, self.model.words.encoder)
         score = checkpoint.best_model_score
         result = {
             "stage": self.model.name,

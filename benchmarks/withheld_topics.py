@@ -1,0 +1,92 @@
+"""A copy of a data set whose texts never mention withheld topics: python -m benchmarks.withheld_topics ROOT OUT.
+
+The tags and genres of items are the topics. Those of at least `--least` items are sorted by frequency, and every n-th
+is withheld (`--every 3`: a third, common and niche; `--every 1`: all): it is removed from tags, genres and titles,
+alone and as a part of longer tags. OUT is a folder that `RLMRecFolder` reads, with the items of each topic in
+topics.json.
+"""
+
+import argparse
+import json
+import pickle
+import re
+from pathlib import Path
+
+from scipy.sparse import coo_matrix
+
+from face_lightning.data.interactions import SPLITS
+from face_lightning.data.profiles import Dataset
+from face_lightning.data.readers import MovieLens100K, RLMRecFolder
+
+_MATRICES = dict(zip(SPLITS, ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl"), strict=True))
+
+
+def items_of_topics(dataset: Dataset, least: int) -> dict[str, list[int]]:
+    """Rows of the items of each topic in lower case, the most frequent topic first."""
+    assert dataset.profiles is not None
+    assert dataset.profiles.facts is not None
+    topics: dict[str, list[int]] = {}
+    for row, fields in enumerate(dataset.profiles.facts.items):
+        tags = fields["tags"]
+        assert isinstance(tags, list)
+        for tag in {tag.lower() for tag in tags}:
+            topics.setdefault(tag, []).append(row)
+    frequent = {topic: rows for topic, rows in topics.items() if len(rows) >= least}
+    return dict(sorted(frequent.items(), key=lambda entry: (-len(entry[1]), entry[0])))
+
+
+def without(topics: list[str]) -> re.Pattern[str]:
+    """Pattern of texts that mention one of the topics, also in the plural."""
+    names = "|".join(re.escape(topic) for topic in sorted(topics, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)(?:{names})s?(?!\w)", flags=re.IGNORECASE)
+
+
+def write_copy(dataset: Dataset, out: Path, every: int, least: int) -> tuple[list[str], list[str]]:
+    """Write the copy; returns withheld topics and the others.
+
+    Args:
+        dataset: Interactions and metadata of items.
+        out: Folder to make.
+        every: Which topics are withheld: the second of every so many by frequency, or all for 1.
+        least: Fewest items of a topic.
+    """
+    profiles, interactions = dataset.profiles, dataset.interactions
+    assert profiles is not None
+    assert profiles.facts is not None
+    topics = items_of_topics(dataset, least)
+    withheld = [topic for number, topic in enumerate(topics) if number % every == min(1, every - 1)]
+    mentions = without(withheld)
+    out.mkdir(parents=True)
+    with (out / "items.jsonl").open("w") as file:
+        for row, fields in enumerate(profiles.facts.items):
+            tags = [tag for tag in fields["tags"] if not mentions.search(tag)]  # type: ignore[attr-defined]
+            title = " ".join(mentions.sub(" ", str(fields["title"])).split())
+            kept = {key: fields[key] for key in ("year", "developer") if fields.get(key)}
+            file.write(json.dumps({"item_id": row, "title": title, "tags": tags, **kept}) + "\n")
+    for split, name in _MATRICES.items():
+        (out / name).write_bytes(pickle.dumps(coo_matrix(interactions.matrix(split))))
+    for name, ids in (("user_ids.txt", interactions.user_ids), ("item_ids.txt", interactions.item_ids)):
+        (out / name).write_text("".join(f"{identifier}\n" for identifier in ids.tolist()))
+    seen = [topic for topic in topics if not mentions.search(topic)]
+    (out / "topics.json").write_text(json.dumps({"withheld": withheld, "seen": seen, "items": topics}))
+    return withheld, seen
+
+
+def main() -> None:
+    """Write the copy that the arguments describe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("out", type=Path, help="folder to make")
+    parser.add_argument("--domain", default="movie", help="kind of items; movie reads MovieLens-100K")
+    parser.add_argument("--every", type=int, default=3)
+    parser.add_argument("--least", type=int, default=10)
+    arguments = parser.parse_args()
+    reader = MovieLens100K if arguments.domain == "movie" else RLMRecFolder
+    options = {} if arguments.domain == "movie" else {"domain": arguments.domain}
+    dataset = reader(arguments.root, **options).read()
+    withheld, seen = write_copy(dataset, arguments.out, arguments.every, arguments.least)
+    print(f"{arguments.out}: {len(withheld)} topics withheld, {len(seen)} left")
+
+
+if __name__ == "__main__":
+    main()

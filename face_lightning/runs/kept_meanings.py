@@ -1,0 +1,148 @@
+"""What words and items of a run mean, as sentence vectors that it keeps, so that steering needs no text encoder."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+import torch.nn.functional as F
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError, FaceError
+from face_lightning.runs.folder import current_run
+from face_lightning.runs.kept_codebook import CODEBOOK
+from face_lightning.text.cache import save_tensors
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.sentence_encoder import SentenceEncoder
+from face_lightning.text.vocabulary import load_codebook, word_vectors
+
+MEANINGS = "meanings.safetensors"
+_NUM_NEAREST = 3  # words of the vocabulary that stand for another word or a phrase
+
+
+class Meanings:
+    """Sentence vectors of the vocabulary and of items, each centered and of unit length.
+
+    Args:
+        words: V words.
+        word_vectors: Sentence vectors of the words `(V, E)`.
+        item_vectors: Sentence vectors of the items' texts `(I, E)`.
+        run_dir: Folder of the run whose configuration names the text encoder; None for none.
+    """
+
+    def __init__(
+        self, words: tuple[str, ...], word_vectors: Tensor, item_vectors: Tensor, run_dir: Path | None = None
+    ) -> None:
+        self.words = words
+        self.rows = {word: row for row, word in enumerate(words)}
+        self._center_of_words, self._center_of_items = word_vectors.mean(0), item_vectors.mean(0)
+        self.word_vectors = F.normalize(word_vectors - self._center_of_words, dim=1)
+        self.item_vectors = F.normalize(item_vectors - self._center_of_items, dim=1)
+        self._run_dir = run_dir
+
+    def find(self, phrase: str) -> tuple[list[str], Tensor]:
+        """Words of the vocabulary that stand for a phrase, and what they mean together, `(E,)`.
+
+        A word of the vocabulary stands for itself. For anything else these are the words whose sentence vectors are
+        nearest to that of the phrase, which the text encoder computes.
+
+        Raises:
+            DataError: If the phrase is empty, or not in the vocabulary and no text encoder can be loaded.
+        """
+        name = " ".join(phrase.lower().split())
+        if not name:
+            raise DataError("more, less: expected words or phrases, got an empty one; leave it out")
+        if name in self.rows:
+            return [name], self.word_vectors[self.rows[name]]
+        vector = F.normalize(self._encode(name) - self._center_of_words, dim=0)
+        nearest = (self.word_vectors @ vector).topk(min(_NUM_NEAREST, len(self.words))).indices
+        return [self.words[row] for row in nearest.tolist()], F.normalize(self.word_vectors[nearest].mean(0), dim=0)
+
+    def of_text(self, text: str) -> Tensor:
+        """Meaning `(E,)` of the text of a new item, in the space of the items' texts.
+
+        Raises:
+            DataError: If no text encoder can be loaded.
+        """
+        return F.normalize(self._encode(text) - self._center_of_items, dim=0)
+
+    def _encode(self, text: str) -> Tensor:
+        try:
+            vectors = self._encoder.encode([text])
+        except (FaceError, ImportError) as error:
+            raise DataError(
+                f"words: {text[:60]!r} is not in the vocabulary, and the run's text encoder, which would find the "
+                f"nearest words, cannot be loaded ({error}); use words of the vocabulary"
+            ) from error
+        return vectors[0]
+
+    @cached_property
+    def _encoder(self) -> SentenceEncoder:
+        if self._run_dir is None:
+            raise ConfigurationError("run: expected the folder of a run, which names the text encoder, got none")
+        return _configured_encoder(self._run_dir)
+
+
+def keep_meanings(run_dir: Path, encoder: SentenceEncoder) -> None:
+    """Write meanings of words and items into the folder of a run that has its vocabulary and descriptors.
+
+    Args:
+        run_dir: Folder of the run.
+        encoder: Its text encoder.
+    """
+    codebook, _ = load_codebook(run_dir / CODEBOOK)
+    of_words = word_vectors(encoder, codebook)
+    of_items = _item_vectors(run_dir, encoder, codebook.words, of_words)
+    tensors = {"words": of_words.half(), "items": of_items.half()}
+    save_tensors(run_dir / MEANINGS, tensors, {"words": " ".join(codebook.words)})
+
+
+def read_meanings(run_dir: Path) -> Meanings:
+    """Meanings that a run keeps; those of a run of an earlier version are computed first, with its text encoder.
+
+    Raises:
+        CheckpointError: If the run has no words.
+        DataError: If the file is damaged.
+    """
+    run_dir = current_run(run_dir)
+    path = run_dir / MEANINGS
+    if not path.is_file():
+        if not (run_dir / "descriptors.parquet").is_file() or not (run_dir / CODEBOOK).is_file():
+            raise CheckpointError(
+                f"run: expected a run with words, but {run_dir} has none; load a finished mapping or alignment run"
+            )
+        keep_meanings(run_dir, _configured_encoder(run_dir))
+    try:
+        with safe_open(path, framework="pt") as file:
+            words = tuple(file.metadata()["words"].split())
+            return Meanings(words, file.get_tensor("words").float(), file.get_tensor("items").float(), run_dir)
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise DataError(f"run: {path} is damaged ({error}); remove it, and it is computed again") from error
+
+
+def _item_vectors(run_dir: Path, encoder: SentenceEncoder, words: tuple[str, ...], of_words: Tensor) -> Tensor:
+    """Sentence vectors of the items' texts `(I, E)`; for items without a text, of their words together."""
+    table = pq.read_table(run_dir / "descriptors.parquet", columns=["kind", "words", "text"])
+    items = table.slice(table["kind"].to_pylist().count("user"))
+    rows = {word: row for row, word in enumerate(words)}
+    spelled = torch.tensor([[rows[word] for word in listed] for listed in items["words"].to_pylist()])
+    vectors = encoder.encode(items["text"].to_pylist())
+    missing = vectors.isnan().any(1)
+    vectors[missing] = F.normalize(of_words[spelled[missing]].mean(1), dim=1)
+    return vectors
+
+
+def _configured_encoder(run_dir: Path) -> SentenceEncoder:
+    """The text encoder that the run's configuration names."""
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    words: dict[str, Any] = config["model"]["init_args"].get("words") or {}
+    section = (words.get("init_args") or {}).get("encoder") or {}
+    name = str(section.get("class_path", "TextEncoder"))
+    if name.rsplit(".", 1)[-1] != "TextEncoder":
+        raise ConfigurationError(
+            f"encoder: expected the run's own TextEncoder, got {name}, which is not loaded; use words of the vocabulary"
+        )
+    return TextEncoder(**(section.get("init_args") or {}))
