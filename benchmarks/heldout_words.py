@@ -106,8 +106,9 @@ def measure(run_dir: Path, extra: Sequence[str]) -> dict[str, dict[str, float]]:
     for name, predictor in PREDICTORS.items():
         vectors = predict(space, held_out, embeddings, predictor)
         found[name] = picked_by_vectors(space, held_out, vectors, limit)
-    pool = min(stage.words.target_pool, len(space.word_vectors.words))
-    words = pursue(F.normalize(vectors, dim=1), space.word_vectors.vectors, learnt.shape[1], pool)
+    vocabulary = space.word_vectors
+    near = F.normalize(vectors, dim=1), vocabulary.vectors
+    words = pursue(*near, learnt.shape[1], stage.words.target_pool, vocabulary.lemmas)
     found["words of kernel ridge"] = by_words(words, held_out)
     predicted = load_checkpoint(locate_checkpoint(run_dir)).get("predicted_targets")
     if predicted is not None:

@@ -150,6 +150,23 @@ class TokenMapper(nn.Module):
         if self.whitening is not None and not self.whitening.fitted:
             self.whitening.fit(self._layer_norm(tile) for tile in embeddings)
 
+    def distinguish(self, lemmas: Tensor) -> None:
+        """Give no entity two words of one lemma.
+
+        Args:
+            lemmas: Lemma of each word, `(V,)`.
+
+        Raises:
+            ConfigurationError: If there are fewer lemmas than descriptors.
+        """
+        num_lemmas = len(lemmas.unique())
+        if num_lemmas < self.num_descriptors:
+            raise ConfigurationError(
+                f"num_descriptors: expected at most {num_lemmas}, the lemmas of the vocabulary, as they do not repeat, "
+                f"got {self.num_descriptors}; choose fewer descriptors or a larger vocabulary"
+            )
+        self.quantizer.lemmas = lemmas
+
     def encode(self, embeddings: Tensor) -> Tensor:
         """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
         normal = self._normalize(embeddings)

@@ -25,8 +25,17 @@ class Quantized(NamedTuple):
 class Quantizer(nn.Module, ABC):
     """Replaces concept vectors by codes of the vocabulary's words. A quantizer is one file.
 
-    No word is chosen twice among the S slots of an entity.
+    No two words of one lemma are chosen among the S slots of an entity.
+
+    Attributes:
+        lemmas: Lemma of each word, `(V,)`, which `TokenMapper.distinguish` sets; None where each word has its own.
     """
+
+    lemmas: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("lemmas", None, persistent=False)
 
     @property
     @abstractmethod

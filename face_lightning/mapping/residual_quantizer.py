@@ -90,7 +90,7 @@ class ResidualQuantizer(Quantizer):
         return F.normalize(inputs, dim=-1) if self.similarity == "cosine" else inputs
 
     def forward(self, inputs: Tensor, codes: Tensor | None = None) -> Quantized:
-        """Quantize `(B, S, d)`, no token twice among the S slots of a row and level.
+        """Quantize `(B, S, d)`, no lemma twice among the S slots of a row and level.
 
         Args:
             inputs: Concept vectors `(B, S, d)`.
@@ -102,7 +102,7 @@ class ResidualQuantizer(Quantizer):
         residual, total = queries, torch.zeros_like(queries)
         indices, codebook_loss, commitment_loss = [], inputs.new_zeros(()), inputs.new_zeros(())
         for level in range(self.num_levels):
-            chosen = search_distinct(self._search, self._query(residual))
+            chosen = search_distinct(self._search, self._query(residual), self.lemmas)
             scaled = F.embedding(chosen, codes) * self._scale(level)
             codebook_loss = codebook_loss + (residual.detach() - scaled).square().sum(-1).mean()
             commitment_loss = commitment_loss + (residual - scaled.detach()).square().sum(-1).mean()

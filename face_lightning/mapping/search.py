@@ -168,50 +168,81 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
     return FaissSearch() if backend == "faiss" else TorchSearch()
 
 
-def search_distinct(search: TokenSearch, queries: Tensor) -> Tensor:
-    """Tokens of every slot, no token twice in an entity: slots choose in turn among what is left.
+def search_distinct(search: TokenSearch, queries: Tensor, lemmas: Tensor | None = None) -> Tensor:
+    """Tokens of every slot, no lemma twice in an entity: slots choose in turn among what is left.
 
     One search for the best token settles most slots. Only those whose best token another slot took before them
-    are searched for S tokens, which is enough for a greedy choice of S.
+    are searched for S tokens, which is enough for a greedy choice of S unless these share lemmas; then as many are
+    searched as are enough in any case.
 
     Args:
-        search: Search over at least S codes.
+        search: Search over tokens of at least S lemmas.
         queries: Query of every slot, `(B, S, d)`.
+        lemmas: Lemma of each token, `(V,)`; each token has its own if None.
 
     Returns:
         Tokens `(B, S)`.
     """
     num_rows, num_slots, dim = queries.shape
     tokens = search.search(queries.reshape(-1, dim), 1).view(num_rows, num_slots)
-    ordered = tokens.sort(dim=1).values
+    ordered = _lemmas_of(tokens, lemmas).sort(dim=1).values
     clashing = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().squeeze(1)
     if clashing.numel():
-        queries = queries[clashing]
-        candidates = tokens.new_full((len(clashing), num_slots, num_slots), UNKNOWN)
-        candidates[:, :, 0] = tokens[clashing]
-        picked = pick_greedily(candidates)
-        while (picked == UNKNOWN).any():  # what these get may be the best of slots behind them
-            rows, slots = (picked == UNKNOWN).nonzero(as_tuple=True)
-            candidates[rows, slots] = search.search(queries[rows, slots], num_slots)
-            picked = pick_greedily(candidates)
-        tokens[clashing] = picked
+        tokens[clashing] = _search_clashing(search, queries[clashing], tokens[clashing], lemmas)
     return tokens
 
 
-def pick_greedily(candidates: Tensor) -> Tensor:
-    """For each slot in turn its first candidate that no slot before it has picked.
+def _search_clashing(search: TokenSearch, queries: Tensor, best: Tensor, lemmas: Tensor | None) -> Tensor:
+    """Distinct tokens `(B, S)` of entities whose best tokens `(B, S)` are not."""
+    num_rows, num_slots, dim = queries.shape
+    candidates = best.new_full((num_rows, num_slots, num_slots), UNKNOWN)
+    candidates[:, :, 0] = best
+    picked = pick_greedily(candidates, lemmas)
+    while (open_slots := (picked == UNKNOWN) & (candidates[:, :, -1] == UNKNOWN)).any():
+        rows, slots = open_slots.nonzero(as_tuple=True)  # what these get may be the best of slots behind them
+        candidates[rows, slots] = search.search(queries[rows, slots], num_slots)
+        picked = pick_greedily(candidates, lemmas)
+    rest = (picked == UNKNOWN).any(1).nonzero().squeeze(1)
+    if rest.numel() and lemmas is not None:
+        count = num_sufficient(lemmas, num_slots)
+        candidates = search.search(queries[rest].reshape(-1, dim), count).view(len(rest), num_slots, count)
+        picked[rest] = pick_greedily(candidates, lemmas)
+    return picked
+
+
+def num_sufficient(lemmas: Tensor, num_lemmas: int) -> int:
+    """Number of tokens that hold at least `num_lemmas` different lemmas, whichever tokens they are.
+
+    Args:
+        lemmas: Lemma of each token, `(V,)`, of which there are at least `num_lemmas`.
+        num_lemmas: Lemmas wanted.
+    """
+    sizes = torch.bincount(lemmas).sort(descending=True).values
+    return int(sizes[: num_lemmas - 1].sum()) + 1
+
+
+def pick_greedily(candidates: Tensor, lemmas: Tensor | None = None) -> Tensor:
+    """For each slot in turn its first candidate whose lemma no slot before it has picked.
 
     Args:
         candidates: Tokens of each slot, best first, `(B, S, K)` with no token twice in a slot, and `UNKNOWN`
-            where nobody has asked yet; K >= S where all are known.
+            where nobody has asked yet.
+        lemmas: Lemma of each token, `(V,)`; each token has its own if None.
 
     Returns:
         Tokens `(B, S)`; `UNKNOWN` where all that is known of a slot is taken.
     """
-    picked = candidates[:, :, 0].clone()
+    groups = _lemmas_of(candidates, lemmas)
+    picked, picked_groups = candidates[:, :, 0].clone(), groups[:, :, 0].clone()
     for slot in range(1, candidates.shape[1]):
-        own = candidates[:, slot]
-        taken = (own[:, :, None] == picked[:, None, :slot]).any(-1) & (own != UNKNOWN)
+        own = groups[:, slot]
+        taken = (own[:, :, None] == picked_groups[:, None, :slot]).any(-1) & (own != UNKNOWN)
         first = (~taken).int().argmax(1, keepdim=True)
-        picked[:, slot] = own.gather(1, first).squeeze(1)
+        exhausted = taken.all(1)
+        picked[:, slot] = candidates[:, slot].gather(1, first).squeeze(1).masked_fill(exhausted, UNKNOWN)
+        picked_groups[:, slot] = own.gather(1, first).squeeze(1).masked_fill(exhausted, UNKNOWN)
     return picked
+
+
+def _lemmas_of(tokens: Tensor, lemmas: Tensor | None) -> Tensor:
+    return tokens if lemmas is None else lemmas[tokens].masked_fill(tokens == UNKNOWN, UNKNOWN)

@@ -45,6 +45,7 @@ def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codeboo
         )
     codebook, _ = load_codebook(run_dir / CODEBOOK)
     mapper = TokenMapper(codebook.token_embeddings, embedding_dim, **_arguments(run_dir))
+    mapper.distinguish(codebook.lemmas)
     mapper.load_state_dict(state)
     return mapper.eval(), codebook
 

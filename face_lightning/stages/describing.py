@@ -64,6 +64,7 @@ class DescribingStage(Stage):
         self.words = words()
         self.codebook, self.codebook_report = self.words.vocabulary.read(extra_words)
         self.mapper = mapper(self.codebook.token_embeddings, self.backbone.embedding_dim)
+        self.mapper.distinguish(self.codebook.lemmas)
         self._predicted_targets: Tensor | None = None  # of entities without a text
         self.word_monitor = WordMonitor(len(self.codebook.words), self.mapper.num_descriptors, self.backbone.num_users)
         self.loss_weights |= {

@@ -13,6 +13,7 @@ from torch import Tensor
 from face_lightning.errors import DataError
 from face_lightning.text.cache import content_key, file_key, load_tensors, save_tensors
 from face_lightning.text.families import family_of, whole_words
+from face_lightning.text.lemmas import lemma_groups
 from face_lightning.text.lexicon import (
     BLOCKLIST,
     is_base_form,
@@ -22,7 +23,7 @@ from face_lightning.text.lexicon import (
 )
 from face_lightning.text.sentence_encoder import SentenceEncoder, TokenSource
 
-_RULES = "2"  # incremented when the same arguments give other words
+_RULES = "3"  # incremented when the same arguments give other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")
 
 
@@ -35,12 +36,14 @@ class Codebook:
         token_ids: Token of each word in the encoder's tokenizer, `(V,)`, ascending.
         token_embeddings: Raw input embeddings of these tokens, `(V, T)` in float32.
         fingerprint: sha256 of the words and the embeddings.
+        lemmas: Lemma of each word as a number, `(V,)`, see `lemma_groups`.
     """
 
     words: tuple[str, ...]
     token_ids: Tensor
     token_embeddings: Tensor
     fingerprint: str
+    lemmas: Tensor
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,8 @@ def build_codebook(
     report = replace(report, sources=tuple(_source_versions()) if word_list is None else (word_list.name,))
     token_ids = torch.tensor(list(tokens.values()), dtype=torch.long)
     embeddings = encoder.token_embeddings(token_ids)
-    codebook = Codebook(tuple(tokens), token_ids, embeddings, _fingerprint(tokens, embeddings))
+    lemmas = torch.tensor(lemma_groups(list(tokens)))
+    codebook = Codebook(tuple(tokens), token_ids, embeddings, _fingerprint(tokens, embeddings), lemmas)
     save_codebook(path, codebook, report)
     return codebook, report
 
@@ -239,7 +243,7 @@ def load_codebook(path: Path, encoder: TokenSource | None = None) -> tuple[Codeb
 
 def save_codebook(path: Path, codebook: Codebook, report: CodebookReport) -> None:
     """Write a codebook and its report to one file, atomically."""
-    tensors = {"token_ids": codebook.token_ids, "token_embeddings": codebook.token_embeddings}
+    tensors = {name: getattr(codebook, name) for name in ("token_ids", "token_embeddings", "lemmas")}
     words = {"words": " ".join(codebook.words), "fingerprint": codebook.fingerprint}
     save_tensors(path, tensors, {**words, "report": json.dumps(asdict(report))})
 
@@ -297,6 +301,8 @@ def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
         return None
     tensors, metadata = stored
     words = tuple(metadata["words"].split())
-    codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"])
+    # Where a file has no lemmas, words were chosen without regard to them.
+    lemmas = tensors.get("lemmas", torch.arange(len(words)))
+    codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"], lemmas)
     report = json.loads(metadata["report"])
     return codebook, CodebookReport(**report | {"sources": tuple(report.get("sources", ()))})

@@ -25,7 +25,7 @@ def predict_targets(space: WordSpace, embeddings: Tensor, ridge: float, pool: in
         ridge: Ridge of the regression.
         pool: Nearest words among which targets of a text are chosen.
     """
-    texts, words, num_words = space.texts, space.word_vectors.vectors, space.targets.tokens.shape[1]
+    texts, words, num_words = space.texts, space.word_vectors, space.targets.tokens.shape[1]
     vectors = texts.vectors.masked_fill(~texts.present.unsqueeze(1), torch.nan)
     centered = torch.cat([center(kind) for kind in vectors.split([texts.num_users, len(vectors) - texts.num_users])])
     ids = torch.arange(len(vectors), device=vectors.device)
@@ -35,11 +35,10 @@ def predict_targets(space: WordSpace, embeddings: Tensor, ridge: float, pool: in
         known, missing = (sources & texts.present).nonzero().squeeze(1), (of_kind & ~texts.present).nonzero().squeeze(1)
         if len(known) and len(missing):
             vectors = kernel_ridge(embeddings[known], centered[known], embeddings[missing], ridge)
-            predicted.append(
-                pursue(F.normalize(vectors, dim=1), words, num_words, min(_POOL_FACTOR * pool, len(words)))
-            )
+            near = F.normalize(vectors, dim=1)
+            predicted.append(pursue(near, words.vectors, num_words, _POOL_FACTOR * pool, words.lemmas))
         else:
-            predicted.append(torch.full((len(missing), num_words), -1, device=words.device))
+            predicted.append(torch.full((len(missing), num_words), -1, device=words.vectors.device))
     return torch.cat(predicted)
 
 

@@ -52,13 +52,14 @@ def build_word_space(
     num_users = len(profiles.user_texts)
     kinds = vectors.split([num_users, len(vectors) - num_users])
     of_words = word_vectors(encoder, codebook)
+    sizes = settings.num_targets, settings.target_pool
     # Users apart from items: texts of a kind share a sentence pattern.
-    targets = [lexical_targets(kind, of_words, settings.num_targets, settings.target_pool) for kind in kinds]
+    targets = [lexical_targets(kind, of_words, *sizes, codebook.lemmas) for kind in kinds]
     centered = any(map(is_anisotropic, kinds)) if settings.center is None else settings.center
     return WordSpace(
         texts=collect_texts(profiles, vectors, device, centered),
         targets=LexicalTargets(*(torch.cat(parts).to(device) for parts in zip(*targets, strict=True))),
-        word_vectors=WordVectors(codebook.words, of_words.to(device), settings.anchoring_temperature),
+        word_vectors=WordVectors(codebook.words, of_words.to(device), settings.anchoring_temperature, codebook.lemmas),
         descriptors=DescriptorEncoder(
             encoder,
             codebook.token_embeddings.to(device),

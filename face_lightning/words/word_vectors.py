@@ -16,10 +16,12 @@ class WordVectors:
         words: V words.
         vectors: Their sentence vectors `(V, E)`.
         temperature: Temperature of the softmax by which a slot weights its nearest words.
+        lemmas: Lemma of each word, `(V,)`; each word has its own if None.
     """
 
-    def __init__(self, words: Sequence[str], vectors: Tensor, temperature: float) -> None:
+    def __init__(self, words: Sequence[str], vectors: Tensor, temperature: float, lemmas: Tensor | None = None) -> None:
         self.words = words
+        self.lemmas = torch.arange(len(words)) if lemmas is None else lemmas
         self.vectors = center(vectors)
         self.temperature = temperature
 

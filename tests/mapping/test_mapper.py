@@ -52,6 +52,17 @@ def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "l2"])
+def test_no_entity_gets_two_words_of_one_lemma(similarity: str) -> None:
+    mapper, lemmas = small(similarity=similarity, num_levels=2).eval(), torch.arange(60) % 5
+    mapper.distinguish(lemmas)
+    for level in mapper(torch.randn(50, 10)).quantized.indices:
+        assert all(len(set(row)) == 4 for row in lemmas[level].tolist())
+    assert not any("lemmas" in name for name in mapper.state_dict()), "they belong to the vocabulary"
+    with pytest.raises(ConfigurationError, match="num_descriptors: expected at most 3, the lemmas"):
+        mapper.distinguish(torch.arange(60) % 3)
+
+
 def test_some_of_a_batch_are_quantized_as_they_are_among_all() -> None:
     mapper, embeddings, rows = small().eval(), torch.randn(7, 10), torch.tensor([1, 4, 5])
     every, some = mapper(embeddings), mapper(embeddings, rows)

@@ -14,6 +14,7 @@ from face_lightning.mapping.search import (
     RoundedSearch,
     TorchSearch,
     build_search,
+    num_sufficient,
     pick_greedily,
     search_distinct,
 )
@@ -91,6 +92,31 @@ def test_distinct_search_equals_masking_the_whole_matrix(
     assert all(len(set(row)) == num_slots for row in expected.tolist())
 
 
+@pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**31), st.sampled_from([0.0, 3.0]))
+def test_no_lemma_comes_twice_as_if_its_words_were_masked(
+    search, num_rows: int, num_slots: int, seed: int, common: float
+) -> None:
+    lemmas = torch.tensor([0, 1, 1, 1, 1, 2, 3, 3, 3, 4])
+    codes = vectors(10, 4, seed)
+    queries = vectors(num_rows * num_slots, 4, seed + 1).view(num_rows, num_slots, 4) + common
+    search.refresh(codes)
+    scores = queries @ codes.T
+    expected = torch.zeros(num_rows, num_slots, dtype=torch.long)
+    for row in range(num_rows):
+        for slot in range(num_slots):
+            expected[row, slot] = best = scores[row, slot].argmax()
+            scores[row, :, lemmas == lemmas[best]] = -torch.inf
+    found = search_distinct(search, queries, lemmas)
+    assert torch.equal(found, expected)
+    assert all(len(set(row)) == num_slots for row in lemmas[found].tolist())
+
+
+@pytest.mark.parametrize(("num_lemmas", "expected"), [(1, 1), (2, 4), (3, 6)])
+def test_as_many_tokens_are_searched_as_hold_enough_lemmas_in_the_worst_case(num_lemmas: int, expected: int) -> None:
+    assert num_sufficient(torch.tensor([5, 0, 0, 1, 1, 1, 5]).unique(return_inverse=True)[1], num_lemmas) == expected
+
+
 def test_greedy_choice_by_hand() -> None:
     candidates = torch.tensor([[[5, 1, 2], [5, 1, 2], [1, 5, 3]]])
     assert pick_greedily(candidates).tolist() == [[5, 1, 3]]
@@ -99,6 +125,8 @@ def test_greedy_choice_by_hand() -> None:
 def test_greedy_choice_says_which_slots_have_to_ask() -> None:
     candidates = torch.tensor([[[5, -1, -1], [5, -1, -1], [5, -1, -1], [4, -1, -1]]])
     assert pick_greedily(candidates).tolist() == [[5, -1, -1, 4]]
+    lemmas = torch.tensor([0, 1, 2, 3, 0, 0])  # tokens 0, 4 and 5 share one
+    assert pick_greedily(candidates, lemmas).tolist() == [[5, -1, -1, -1]]
 
 
 def test_slots_whose_best_token_is_free_are_searched_once() -> None:

@@ -27,7 +27,7 @@ def test_without_texts_nothing_is_covered() -> None:
 def test_near_duplicates_are_pairs_above_the_threshold() -> None:
     # Centerd already: the rows sum to zero. Cosines: 0/1 0.6, 0/2 and 1/3 -0.6, 0/3 and 1/2 -1
     table = torch.tensor([[5.0, 0.0], [3.0, 4.0], [-3.0, -4.0], [-5.0, 0.0]])
-    codebook = Codebook(("toy", "toys", "war", "better"), torch.arange(4), table, "")
+    codebook = Codebook(("toy", "toys", "war", "better"), torch.arange(4), table, "", torch.arange(4))
     found = near_duplicates(codebook, threshold=0.59)
     assert found.pairs == (("war", "better", pytest.approx(0.6)), ("toy", "toys", pytest.approx(0.6)))
     assert (found.num_near, found.num_inflections) == (2, 1)
@@ -38,6 +38,6 @@ def test_near_duplicates_are_pairs_above_the_threshold() -> None:
 def test_tiles_find_every_pair_once() -> None:
     table = torch.nn.functional.one_hot(torch.arange(2_100) % 1_050).float()
     words = tuple(f"w{i}" for i in range(2_100))
-    found = near_duplicates(Codebook(words, torch.arange(2_100), table, ""), num_pairs=2_000)
+    found = near_duplicates(Codebook(words, torch.arange(2_100), table, "", torch.arange(2_100)), num_pairs=2_000)
     assert found.num_near == len(found.pairs) == 1_050
     assert {(a, b) for a, b, _ in found.pairs} == {(f"w{i}", f"w{i + 1050}") for i in range(1_050)}

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from face_lightning.errors import DataError, MissingDependencyError
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.lemmas import lemma_groups
 from face_lightning.text.models import VocabularyFiles
 from face_lightning.text.vocabulary import CodebookReport, build_codebook, load_codebook, save_codebook, word_vectors
 
@@ -172,6 +174,24 @@ def test_base_forms_leave_inflections_out(make_vocabulary: Callable[..., Path], 
     assert set(build_codebook(files, word_list=path)[0].words) == {"ship", "ships", "toy", "toys"}
     codebook, report = build_codebook(files, word_list=path, base_forms=True)
     assert (set(codebook.words), report.num_inflected) == ({"ship", "toy"}, 2)
+
+
+def test_words_of_one_lemma_are_kept_together(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("lemminflect")
+    (tmp_path / "words.txt").write_text("ship\nships\ntoy\ntoys\nlovely\n", encoding="utf-8")
+    files = VocabularyFiles(str(make_vocabulary("wordpiece")), tmp_path)
+    built = build_codebook(files, word_list=tmp_path / "words.txt")
+    save_codebook(tmp_path / "own.safetensors", *built)
+    for codebook in (built[0], load_codebook(tmp_path / "own.safetensors")[0]):
+        assert codebook.lemmas.tolist() == lemma_groups(codebook.words)
+        assert len(codebook.lemmas.unique()) == 2
+
+    tensors = load_file(tmp_path / "own.safetensors")
+    with safe_open(tmp_path / "own.safetensors", framework="pt") as file:
+        save_file(
+            {name: tensors[name] for name in ("token_ids", "token_embeddings")}, tmp_path / "old", file.metadata()
+        )
+    assert load_codebook(tmp_path / "old")[0].lemmas.tolist() == [0, 1, 2, 3], "each word has its own"
 
 
 def test_a_saved_codebook_comes_back(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:

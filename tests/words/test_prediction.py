@@ -39,12 +39,15 @@ def test_a_small_ridge_gives_known_values_back_and_points_that_are_all_alike_the
     torch.testing.assert_close(kernel_ridge(same, values, same[:2], 1e-6), values.mean(0).expand(2, -1))
 
 
+LEMMAS = torch.arange(40) // 2
+
+
 def space(vectors: Tensor, present: Tensor, num_users: int) -> Any:
     words = center(random(40, 6, seed=7))
     kinds = vectors.masked_fill(~present[:, None], torch.nan).split([num_users, len(vectors) - num_users])
     targets = LexicalTargets(*map(torch.cat, zip(*(lexical_targets(kind, words, 4, 8) for kind in kinds), strict=True)))
     texts = SimpleNamespace(vectors=vectors, present=present, num_users=num_users)
-    return SimpleNamespace(texts=texts, targets=targets, word_vectors=SimpleNamespace(vectors=words))
+    return SimpleNamespace(texts=texts, targets=targets, word_vectors=SimpleNamespace(vectors=words, lemmas=LEMMAS))
 
 
 def test_entities_without_text_get_the_words_of_what_their_embeddings_predict() -> None:
@@ -63,7 +66,7 @@ def test_entities_without_text_get_the_words_of_what_their_embeddings_predict() 
         for sources, missing in ((present, [2]), (items, [15, 20]))
     ]
     words = given.word_vectors.vectors
-    assert torch.equal(predicted, pursue(F.normalize(torch.cat(wanted), dim=1), words, 4, 16))
+    assert torch.equal(predicted, pursue(F.normalize(torch.cat(wanted), dim=1), words, 4, 16, LEMMAS))
     targets = with_targets(given.targets, present, predicted)
     assert torch.equal(targets.tokens[[2, 15, 20]], predicted)
     assert torch.equal(targets.tokens[present], given.targets.tokens[present])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,21 @@ def test_a_pool_of_as_many_words_as_are_chosen_gives_the_nearest_ones(seed: int)
     assert [set(row) for row in lexical_targets(texts, words, 4, 4)[0].tolist()] == [set(row) for row in near.tolist()]
 
 
+@given(SEEDS, st.integers(1, 4))
+@settings(deadline=None, max_examples=25)
+def test_no_target_shares_a_lemma_with_another(seed: int, pool: int) -> None:
+    """The pool holds the nearest word of each lemma; a pool of K words is therefore these themselves."""
+    lemmas = torch.tensor([0, 1, 1, 1, 2, 3, 3, 3, 3, 4])
+    texts, words = random(seed, 7, 6).double(), random(seed + 1, 10, 6).double()
+    indices = lexical_targets(texts, words, pool, pool, lemmas)[0]
+    similarity = unit_rows(texts.numpy()) @ unit_rows(words.numpy()).T
+    for row, chosen in zip(similarity, indices.tolist(), strict=True):
+        best = [max(np.flatnonzero(lemmas == lemma), key=row.__getitem__) for lemma in range(5)]
+        assert set(chosen) == set(sorted(best, key=lambda word: -row[word])[:pool])
+    wide = lexical_targets(texts, words, pool, 5, lemmas)[0]
+    assert all(len(set(row)) == pool for row in lemmas[wide].tolist())
+
+
 def angles(*degrees: float) -> torch.Tensor:
     radians = torch.tensor(degrees).deg2rad()
     return torch.stack([radians.cos(), radians.sin()], dim=1)
@@ -94,8 +111,9 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"top_k": 0}, "top_k: expected 1 to 9"),
         ({"top_k": 10}, "top_k: expected 1 to 9"),
         ({"top_k": 3, "pool": 2}, "pool: expected at least 3"),
+        ({"top_k": 3, "lemmas": torch.arange(9) % 2}, "top_k: expected 1 to 2, the lemmas"),
     ],
 )
-def test_impossible_settings_are_told(arguments: dict[str, int], message: str) -> None:
+def test_impossible_settings_are_told(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         lexical_targets(random(0, 3, 4), random(1, 9, 4), **arguments)
