@@ -1,4 +1,4 @@
-"""Every shipped configuration: resolved as a command would, its values as they were, its lines told once."""
+"""Every shipped configuration: resolved as a command would, its values as they were, its lines written once."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ def name(path: Path) -> str:
     return path.relative_to(CONFIGS).as_posix()
 
 
-def told_lines(text: str) -> list[str]:
+def significant_lines(text: str) -> list[str]:
     """Lines without comments and blanks; indentation stays."""
     lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines())
     return [line for line in lines if line]
@@ -25,7 +25,7 @@ def told_lines(text: str) -> list[str]:
 
 def repeated_share(texts: list[str]) -> float:
     """Share of lines that lie in a run of three or more successive ones that stands in another text as well."""
-    files = [told_lines(text) for text in texts]
+    files = [significant_lines(text) for text in texts]
     homes: dict[tuple[str, ...], set[int]] = {}
     for number, lines in enumerate(files):
         for start in range(len(lines) - 2):
@@ -57,8 +57,8 @@ def test_the_tree_is_uniform() -> None:
     assert {"stage1", "control", "con", "stage2", "stage3"} == {path.stem for path in RUNS}
     for path in RUNS:
         assert path.parents[2] == CONFIGS
-        told = f"runs/{name(path).removesuffix('.yaml')}"
-        assert FILES[path]["run_dir"] == (told.replace("/gmf", "") if told.startswith("runs/own/") else told)
+        default = f"runs/{name(path).removesuffix('.yaml')}"
+        assert FILES[path]["run_dir"] == (default.replace("/gmf", "") if default.startswith("runs/own/") else default)
 
 
 def test_every_shipped_run_resolves_to_what_it_did(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_out_of_memory_on_a_gpu_is_one_line_with_the_cure() -> None:
     assert "\n" not in line
 
 
-def test_out_of_memory_on_the_cpu_is_told_alike() -> None:
+def test_out_of_memory_on_the_cpu_reads_the_same() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
     line = describe_mistake(caught.value)

@@ -56,9 +56,9 @@ def test_a_folder_becomes_clicks_and_items(given, monkeypatch, capsys):
     assert rows[0] == "user_id,item_id"
     assert sorted(rows[1:]) == sorted(expected) != rows[1:]
     assert num_pairs(data.interactions) == len(expected)
-    told = dict(zip(data.interactions.item_ids.tolist(), data.profiles.item_texts, strict=True))
-    assert told["7000"] == "Game 0, puzzle game."
-    assert told[f"item{NUM_ITEMS - 1}"] is None
+    texts = dict(zip(data.interactions.item_ids.tolist(), data.profiles.item_texts, strict=True))
+    assert texts["7000"] == "Game 0, puzzle game."
+    assert texts[f"item{NUM_ITEMS - 1}"] is None
 
 
 def test_movielens_keeps_ratings_and_times(tmp_path, monkeypatch, capsys):
@@ -75,7 +75,7 @@ def test_movielens_keeps_ratings_and_times(tmp_path, monkeypatch, capsys):
     assert data.profiles.item_labels[0] == "Film 1"
 
 
-def test_items_of_one_id_and_no_items_are_told(given, monkeypatch, capsys):
+def test_items_of_one_id_and_no_items_are_reported(given, monkeypatch, capsys):
     doubled = [*GAMES[:-1], {**GAMES[-1], "app_id": "7000"}]
     (given / "items.jsonl").write_text("".join(json.dumps(game) + "\n" for game in doubled))
     with pytest.raises(SystemExit, match="expected every app_id once"):

@@ -33,7 +33,7 @@ _OPTION = re.compile(r"(trainer|model|data|checkpoint|early_stopping)(\.\w+)*\+?
 
 
 class Step(NamedTuple):
-    """A run of a variant: its configuration, the run it starts from, and what it sets."""
+    """A run of a variant: its configuration, the run it starts from, and its options."""
 
     name: str
     config: Path
@@ -49,7 +49,7 @@ class Variant(NamedTuple):
 
 
 class AblationSet(NamedTuple):
-    """What a YAML file of `face ablate` says."""
+    """Contents of a YAML file of `face ablate`."""
 
     reference: str
     variants: list[Variant]

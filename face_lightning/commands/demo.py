@@ -32,7 +32,7 @@ VIEWERS = ("1", "7", "42", "269")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the data, run what is not yet there, and show what came of it.
+    """Fetch the data, run the stages that have not been run, and show the results.
 
     Args:
         argv: Arguments after `face demo`; those of the process where left out.

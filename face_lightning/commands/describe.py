@@ -103,7 +103,7 @@ def select(words: pa.Table, kind: str, ids: Sequence[str]) -> list[dict[str, Any
 
 
 def word_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows of `select` as a table for people; who has no name is shown by the text about him."""
+    """The rows of `select` as a table for people; an entity without a name is shown by its text."""
     table = Table("", "id", "name or text", "words", show_lines=True)
     for row in rows:
         label = row["text"] or "" if row["label"] == row["id"] else row["label"]

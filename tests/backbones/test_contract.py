@@ -127,7 +127,7 @@ def test_state_dict_round_trip(kind: type[Backbone]) -> None:
 
 
 @every_backbone
-def test_an_impossible_width_is_told(kind: type[Backbone]) -> None:
+def test_an_impossible_width_is_refused(kind: type[Backbone]) -> None:
     if "embedding_dim" not in inspect.signature(kind).parameters:
         pytest.skip(f"{kind.__name__} has a fixed width")
     with pytest.raises(ConfigurationError, match="embedding_dim: expected at least 1, got 0"):

@@ -192,13 +192,13 @@ print([name for name in ("transformers.modeling_utils", "sentence_transformers",
 """
 
 
-def test_only_results_and_mistakes_are_told_and_stage1_needs_no_encoder(world: World, tmp_path: Path) -> None:
+def test_only_results_and_mistakes_are_printed_and_stage1_needs_no_encoder(world: World, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SESSION, world.config("stage1"), str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.stderr == "face: error: batch_size: expected at least 1, got 0; omit it for the default\n"
     assert done.returncode == 0
-    told = r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
-    assert re.fullmatch(told, done.stdout)
+    printed = r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
+    assert re.fullmatch(printed, done.stdout)
 
 
 def test_start_is_light() -> None:
@@ -233,9 +233,9 @@ def test_fast_dev_run_leaves_nothing(world: World, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_learning_rate_that_would_rise_again_is_told(chain: World, tmp_path: Path) -> None:
+def test_a_learning_rate_that_would_rise_again_is_reported(chain: World, tmp_path: Path) -> None:
     scheduler = "--model.init_args.scheduler"
     cosine = scheduler, "torch.optim.lr_scheduler.CosineAnnealingLR", f"{scheduler}.init_args.T_max", "1"
     with pytest.warns(UserWarning, match="T_max 1 epochs.*max_epochs 2;"):
         assert fit(chain.config("stage1"), "--run_dir", tmp_path / "run", "--trainer.max_epochs", "2", *cosine) == 0
-    assert len(rows(tmp_path / "run")) == 2, "told, not refused"
+    assert len(rows(tmp_path / "run")) == 2, "a warning, not an error"

@@ -22,8 +22,8 @@ def write_raw_files(world: World, folder: Path) -> None:
     ]
     (folder / "clicks.csv").write_text("who;what\n" + "".join(rows))
     lines = (world.root / "data" / "items.jsonl").read_text().splitlines()[::3]
-    told = [{**json.loads(line), "item_id": f"i{json.loads(line)['item_id']}"} for line in lines]
-    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    items = [{**json.loads(line), "item_id": f"i{json.loads(line)['item_id']}"} for line in lines]
+    (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in items))
 
 
 def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(

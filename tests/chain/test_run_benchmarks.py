@@ -31,7 +31,7 @@ def test_parts_do_not_count_what_is_inside_of_them(monkeypatch: pytest.MonkeyPat
     assert parts.seconds == {"outer": 2 + 4, "inner": 3, "rest": 5}
 
 
-def test_a_step_is_told_apart_in_every_form(chain: World) -> None:
+def test_a_step_is_timed_in_every_form(chain: World) -> None:
     found = alignment.measure(chain.run("stage3"), 1, [])
     assert found.keys() == alignment.FORMS.keys()
     expected = {"search", "encoder", "anchoring", "grounding", "mapper: decoder", "contrast", "optimizer"}
@@ -46,11 +46,11 @@ def test_words_of_a_run_are_compared_with_those_of_its_texts(chain: World, resul
     lines = [json.loads(line) for line in (results / "retrieval.jsonl").read_text().splitlines()]
     shares = {line["variant"]: line["metrics"] for line in lines}
     assert set(shares) == {"learnt", "TF-IDF of the text", "targets of anchoring", "random"}
-    told = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
+    logged = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
     for key, share in shares["learnt"].items():
         if key.startswith("words/"):
-            assert share == pytest.approx(told[key], abs=1e-6)
-    assert len([key for key in shares["learnt"] if key in told]) >= 4
+            assert share == pytest.approx(logged[key], abs=1e-6)
+    assert len([key for key in shares["learnt"] if key in logged]) >= 4
 
 
 def test_runs_of_a_set_are_kept_once(
@@ -69,8 +69,8 @@ def test_runs_of_a_set_are_kept_once(
         ("mine", "stage1", "pretraining"),
         ("mine", "stage3", "alignment"),
     ]
-    told = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
-    assert lines[1]["metrics"]["test/recall@20"] == told["test/recall@20"]
+    logged = json.loads((chain.run("stage3") / "result.json").read_text())["metrics"]
+    assert lines[1]["metrics"]["test/recall@20"] == logged["test/recall@20"]
     monkeypatch.setattr(sys, "argv", ["ablations", str(tmp_path)])
     with pytest.raises(SystemExit, match="expected runs of face ablate"):
         ablations.main()
@@ -89,9 +89,9 @@ def test_grounding_is_compared_from_one_start_with_every_kind_of_vectors(
     text = {"class_path": "ContrastiveText", "init_args": {"weight": 0.1}}
     config["model"]["init_args"] |= {"text": text, "encoder": config_of_encoder(chain)}
     (tmp_path / "con.yaml").write_text(yaml.safe_dump(config))
-    told = ["grounding", str(chain.run("stage3")), "--config", str(tmp_path / "con.yaml"), "--variants", "slots"]
-    told += ["--init_from", str(chain.run("stage1")), "--data", str(chain.root / "data"), "--runs", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", told)
+    command = ["grounding", str(chain.run("stage3")), "--config", str(tmp_path / "con.yaml"), "--variants", "slots"]
+    command += ["--init_from", str(chain.run("stage1")), "--data", str(chain.root / "data"), "--runs", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
     grounding.main()
     grounding.main()
     (line,) = (json.loads(line) for line in (results / "grounding.jsonl").read_text().splitlines())

@@ -66,7 +66,7 @@ def fit(config: str, *arguments: str | Path) -> int:
 
 
 def process(*arguments: str | Path, threads: int | None = None) -> subprocess.Popen[str]:
-    """The command as a process of its own, with as many threads as this one unless told otherwise."""
+    """The command as a process of its own, with as many threads as this one by default."""
     command = [sys.executable, "-m", "face_lightning.cli", *map(str, arguments)]
     variables = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=variables)
@@ -180,13 +180,13 @@ def write_world(root: Path) -> World:
 def write_runs(world: World) -> None:
     """One YAML file for each run, each starting from the run before."""
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}
-    spoken = {"mapper": "parts/mapper.yaml", "words": "parts/words.yaml", "warmup_steps": 3}
-    grounded = {**spoken, "grounding": {"class_path": "ContrastiveText"}, "mapper_lr_factor": 0.5}
+    described = {"mapper": "parts/mapper.yaml", "words": "parts/words.yaml", "warmup_steps": 3}
+    grounded = {**described, "grounding": {"class_path": "ContrastiveText"}, "mapper_lr_factor": 0.5}
     resting = {"monitor": "train/loss", "mode": "min"}
     runs: dict[str, tuple[str, str | None, int, dict[str, Any], dict[str, Any]]] = {
         "stage1": ("PretrainingStage", None, 4, {}, {}),
         "control": ("PretrainingStage", "stage1", 2, {"backbone_lr_factor": 0.1}, {}),
-        "stage2": ("MappingStage", "stage1", 3, spoken, {"checkpoint": resting}),
+        "stage2": ("MappingStage", "stage1", 3, described, {"checkpoint": resting}),
         "stage3": ("AlignmentStage", "stage2", 3, {**grounded, "backbone_lr_factor": 0.1}, {}),
     }
     for name, (stage, before, epochs, arguments, more) in runs.items():

@@ -117,7 +117,7 @@ def test_plots_without_matplotlib_are_refused_before_anything_runs(
         ),
     ],
 )
-def test_mistakes_in_a_set_are_told_in_one_line(
+def test_mistakes_in_a_set_are_one_line(
     world: World, changes: dict[str, object], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ablate", "--set", write_set(world, **changes)]) == 2

@@ -45,7 +45,7 @@ def test_options_of_the_data_suffice_and_the_result_is_the_same(world: World, tm
     assert one["metrics"] == two["metrics"]
 
 
-def test_what_does_not_fit_is_told(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_refused(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["baselines", "--config", world.config("stage1"), "--memory_gib", "1e-9", "--out", str(tmp_path)]
     assert main([*command, "--only", "Popularity", "EASE"]) == 0
     assert "EASE left out: memory_gib: expected at least" in capsys.readouterr().out

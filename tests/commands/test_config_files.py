@@ -116,8 +116,8 @@ def test_contradictions_of_backbones() -> None:
     assert contradiction(gmf, {"class_path": "b.GMF"}) is None
     named = "model.init_args.backbone"
     assert contradiction(gmf, {"class_path": "b.SGL"}) == f"{named}: expected SGL, got GMF"
-    told = contradiction(gmf, {"class_path": "b.GMF", "init_args": {"embedding_dim": 4}})
-    assert told == f"{named}.embedding_dim: expected 4, got 8"
+    found = contradiction(gmf, {"class_path": "b.GMF", "init_args": {"embedding_dim": 4}})
+    assert found == f"{named}.embedding_dim: expected 4, got 8"
 
 
 @pytest.fixture(scope="module")

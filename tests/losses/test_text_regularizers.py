@@ -87,7 +87,7 @@ class Tableless(Backbone):
         return Embeddings(torch.ones(self.num_users, 1), graph.item_degrees().float().unsqueeze(1))
 
 
-def test_impossible_values_are_told(graph: InteractionGraph) -> None:
+def test_impossible_values_are_refused(graph: InteractionGraph) -> None:
     with pytest.raises(ConfigurationError, match="temperature: expected more than 0, got 0"):
         ContrastiveText(4, 6, temperature=0)
     with pytest.raises(ConfigurationError, match="mask_ratio: expected between 0 and 1, got 1"):

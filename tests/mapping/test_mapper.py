@@ -73,7 +73,7 @@ def test_some_of_a_batch_are_quantized_as_they_are_among_all() -> None:
     torch.testing.assert_close(some.reconstruction, every.reconstruction[rows], rtol=1e-4, atol=1e-5)
 
 
-def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
+def test_input_and_target_are_layer_normalised_by_default() -> None:
     embeddings = torch.randn(3, 10, generator=torch.Generator().manual_seed(0)) * 7 + 2
     centered = embeddings - embeddings.mean(1, keepdim=True)
     normal = centered / centered.square().mean(1, keepdim=True).sqrt()
@@ -84,14 +84,14 @@ def test_input_and_target_are_layer_normalised_unless_told_otherwise() -> None:
     assert torch.equal(raw(embeddings).target, embeddings)
 
 
-def crowded(num: int = 200) -> torch.Tensor:
+def anisotropic(num: int = 200) -> torch.Tensor:
     """Embeddings as graph backbones make them: around a common mean, along few directions."""
     spread = torch.diag(torch.logspace(0, -4, 10))
     return torch.randn(num, 10, generator=torch.Generator().manual_seed(0)) @ spread + 3 * torch.ones(10).cumsum(0)
 
 
 def test_the_input_is_whitened_once_and_the_same_at_every_scale() -> None:
-    mapper, embeddings = small().eval(), crowded()
+    mapper, embeddings = small().eval(), anisotropic()
     before = mapper(embeddings).target
     mapper.fit_input(embeddings.split(64))
     white = mapper(embeddings).target

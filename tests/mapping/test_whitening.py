@@ -43,7 +43,7 @@ def test_directions_without_variance_stay_zero() -> None:
 
 
 @pytest.mark.parametrize("dim", [0, 6, 9])
-def test_impossible_sizes_are_told(dim: int) -> None:
+def test_impossible_sizes_are_refused(dim: int) -> None:
     with pytest.raises(ConfigurationError, match=f"dim: expected 1 to 5 .* got {dim}"):
         whiten(random(0, 9, 5), dim)
 

@@ -133,7 +133,7 @@ def assert_same_tables(one: Path, other: Path) -> None:
     assert torch.equal(checkpoint(one)["state_dict"][key], best)
 
 
-def test_what_cannot_be_solved_is_told() -> None:
+def test_what_cannot_be_solved_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="backbone: expected GMF for least squares, got LightGCN"):
         LeastSquaresStage(LightGCN, 3, 4)
     with pytest.raises(ConfigurationError, match="regularization: expected more than 0, got 0"):

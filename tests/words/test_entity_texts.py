@@ -25,8 +25,8 @@ class LengthEncoder:
 
 
 def profiles(**given):
-    told = {"user_texts": ["ab", None], "item_texts": ["abc"], "user_vectors": None, "item_vectors": None}
-    return SimpleNamespace(**{**told, **given})
+    fields = {"user_texts": ["ab", None], "item_texts": ["abc"], "user_vectors": None, "item_vectors": None}
+    return SimpleNamespace(**{**fields, **given})
 
 
 def test_users_come_before_items_and_missing_texts_are_nan():

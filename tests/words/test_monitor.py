@@ -88,27 +88,27 @@ def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, A
     embeddings = 0.05 * torch.randn(120, 16)  # and those of a recommender are small
     mapper = TokenMapper(tokens, 16, num_descriptors=4, concept_dim=16, feedforward_dim=16, search="torch", **form)
     monitor = WordMonitor(num_codes=400, num_descriptors=4, num_users=60)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
             train(mapper, embeddings, 20)
             values = monitor.measure(mapper.describe([embeddings]))
-    collapsed = [str(warning.message) for warning in told if "the words collapse" in str(warning.message)]
+    collapsed = [str(warning.message) for warning in caught if "the words collapse" in str(warning.message)]
     assert bool(collapsed) == collapses, values
     if collapses:
         assert "lower the optimizer's lr or alignment_weight, raise anchoring_weight" in collapsed[-1]
     assert 0 <= values["codebook/churn"] <= 1
 
 
-def test_a_loss_of_half_the_variety_is_told_with_what_it_was() -> None:
+def test_a_loss_of_half_the_variety_is_reported_with_both_figures() -> None:
     monitor = WordMonitor(num_codes=2000, num_descriptors=16, num_users=1)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         monitor._warn(1000.0, 2000)
         monitor._warn(501.0, 900)
-        assert told == []
+        assert caught == []
         monitor._warn(499.0, 800)
-    (warning,) = told
+    (warning,) = caught
     assert "its perplexity is 499 (800 words in use) after 1,000: the words collapse" in str(warning.message)
 
 

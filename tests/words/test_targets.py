@@ -114,6 +114,6 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"top_k": 3, "lemmas": torch.arange(9) % 2}, "top_k: expected 1 to 2, the lemmas"),
     ],
 )
-def test_impossible_settings_are_told(arguments: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         lexical_targets(random(0, 3, 4), random(1, 9, 4), **arguments)
