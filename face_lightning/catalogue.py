@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from face_lightning.errors import check_range
+from face_lightning.index_search import IndexKind, IndexSearch
 from face_lightning.inner_product import InnerProductSearch
 
 _MAX_SCORES = 2**26  # that are held at once
@@ -30,7 +31,7 @@ class RankedRows(NamedTuple):
 
 
 class Catalogue:
-    """Rows that are ranked by inner product, exactly and with ties by row, as evaluation does.
+    """Rows that are ranked by inner product, exactly and with ties by row, as evaluation does, or by an index.
 
     Args:
         table: `(M, D)`, on the device that ranks.
@@ -38,12 +39,28 @@ class Catalogue:
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
-        self._whole: InnerProductSearch | None = None
+        self._whole: InnerProductSearch | IndexSearch | None = None
         self._subset: tuple[np.ndarray, InnerProductSearch] | None = None  # that was searched last
 
     def prepare(self) -> None:
         """Build the search among all rows now."""
         self._search(None)
+
+    def use_index(self, kind: IndexKind, queries: Tensor, recall: float) -> float:
+        """Rank among all rows by a FAISS index from now on; among fewer candidates the ranking stays exact.
+
+        Args:
+            kind: Kind of index.
+            queries: Sample on which the index is tuned, `(B, D)`.
+            recall: Recall@20 to tune it to.
+
+        Returns:
+            The recall@20 that was reached on the sample.
+        """
+        search = IndexSearch(self.table, kind)
+        reached = search.tune(queries, recall)
+        self._whole = search
+        return reached
 
     def candidates(self, allow: np.ndarray | None, deny: np.ndarray | None) -> np.ndarray | None:
         """Rows to rank among, ascending; None for all.
@@ -127,7 +144,7 @@ class Catalogue:
     def _tensor(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(rows.astype(np.int64)).to(self.table.device)
 
-    def _search(self, candidates: np.ndarray | None) -> InnerProductSearch:
+    def _search(self, candidates: np.ndarray | None) -> InnerProductSearch | IndexSearch:
         """The search among candidates; the last one is kept, as requests often share theirs."""
         if candidates is None:
             self._whole = whole = self._whole or InnerProductSearch(self.table)

@@ -9,7 +9,7 @@ from face_lightning.hardware import has_bfloat16
 
 _BLOCK = 64  # columns that are searched together for the best scores
 _TILE = 4096  # keys whose rounding is looked at together
-_PADDING = 128  # rows of a rounded product: oneDNN prepares and keeps code for every number of them that it meets
+_PADDING = 128  # rows of a rounded product: oneDNN generates and keeps code for every number of rows that it meets
 
 
 def check_finite(name: str, table: Tensor) -> None:
@@ -157,7 +157,9 @@ def _norms(rows: Tensor) -> Tensor:
 
 def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:
     """Products `(B, M')` with M' a multiple of `_BLOCK`; -inf behind the first M columns."""
-    padding = -len(queries) % _PADDING if queries.dtype == torch.bfloat16 else 0
+    padding = 0
+    if queries.dtype == torch.bfloat16:  # few queries are padded to a power of two: scores of 128 take far longer
+        padding = -len(queries) % min(_PADDING, 1 << (len(queries) - 1).bit_length())
     with torch.autocast(queries.device.type, enabled=False):
         products: Tensor = (F.pad(queries, (0, 0, 0, padding)) @ keys.T)[: len(queries)]
     if len(keys) % _BLOCK:

@@ -16,6 +16,7 @@ from face_lightning.answers import Description, Ids, Side, Steered, TopK, Unknow
 from face_lightning.catalogue import Catalogue, RankedRows
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
 from face_lightning.fold_in import FoldIn
+from face_lightning.index_search import IndexKind
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
     Entities,
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from face_lightning.runs.kept_meanings import Meanings
     from face_lightning.text.vocabulary import Codebook
 
-
 __all__ = ["Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
+_SAMPLE = 256  # users on whom the recall of an index is measured
 
 
 class Recommender:
@@ -95,6 +96,27 @@ class Recommender:
             _ = self._words
             if self.run_dir is not None and (self.run_dir / "codebook.safetensors").is_file():
                 _ = self._mapper
+
+    def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
+        """Rank all items approximately by a FAISS index from now on.
+
+        Rankings with `allow` or `deny`, and similar entities, stay exact.
+
+        Args:
+            kind: "hnsw" or "ivf".
+            recall: Share of the exact 20 best items that the index should find; it is tuned until it does so for
+                evenly spaced users.
+
+        Returns:
+            The recall that was reached.
+
+        Raises:
+            ConfigurationError: If `recall` is out of range.
+            MissingDependencyError: If FAISS is not installed.
+        """
+        check_range("recall", recall, above=0, most=1, usual="0.99")
+        users = self._embeddings.users
+        return self._catalogue.use_index(kind, users[:: max(1, len(users) // _SAMPLE)], recall)
 
     def embeddings(self) -> Embeddings:
         """Final embeddings of users `(U, D)` and items `(I, D)`, not to be changed."""

@@ -35,7 +35,8 @@ BELOW = {  # what each part may import besides itself and the bottom
     "metrics": set(),
     "inner_product": set(),
     "ranking": {"inner_product"},
-    "catalogue": {"inner_product"},
+    "index_search": {"inner_product"},
+    "catalogue": {"index_search", "inner_product"},
     "fold_in": set(),
     "backbones": {"graph", "losses"},
     "baselines": {"inner_product", "metrics", "ranking"},
@@ -51,10 +52,10 @@ BELOW = {  # what each part may import besides itself and the bottom
     "runs": {"fold_in", "mapping", "stages", "text", "words"},
     "answers": {"catalogue"},
     "steering": {"catalogue"},
-    "recommender": {"answers", "catalogue", "fold_in", "mapping", "runs", "steering", "text"},
+    "recommender": {"answers", "catalogue", "fold_in", "index_search", "mapping", "runs", "steering", "text"},
     "ranking_files": {"catalogue"},
-    "serving": {"recommender", "runs"},
-    "exports": {"mapping", "recommender", "runs"},
+    "serving": {"index_search", "recommender", "runs"},
+    "exports": {"index_search", "mapping", "recommender", "runs"},
     "reports": {"recommender", "runs", "significance", "text"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

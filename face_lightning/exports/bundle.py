@@ -17,17 +17,18 @@ from safetensors.torch import save_file
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
+from face_lightning.index_search import build_index
 from face_lightning.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_mapper import keeps_mapper, read_mapper
 from face_lightning.runs.results import read_result
 
-IndexKind = Literal["flat", "hnsw", "none"]
-_NEIGHBOURS, _CONSTRUCTION, _SEARCH = 32, 200, 256  # of HNSW; the model card tells the recall that came of it
+BundledIndex = Literal["flat", "hnsw", "none"]
+_SEARCH = 256  # efSearch of HNSW; the model card has the recall that it reaches
 _PROBED = 1000  # users on whom the recall of an index is measured
 
 
-def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: IndexKind = "flat") -> list[str]:
+def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: BundledIndex = "flat") -> list[str]:
     """Write an export, all of it or nothing.
 
     Args:
@@ -100,7 +101,7 @@ def _sql_array(words: list[str]) -> str:
     return "{" + ",".join(quoted) + "}"
 
 
-def _write_index(recommender: Recommender, path: Path, kind: IndexKind) -> float:
+def _write_index(recommender: Recommender, path: Path, kind: Literal["flat", "hnsw"]) -> float:
     """Write an inner-product index over the items.
 
     Returns:
@@ -108,12 +109,9 @@ def _write_index(recommender: Recommender, path: Path, kind: IndexKind) -> float
     """
     faiss = import_optional("faiss", extra="cpu", purpose="the index of an export")
     users, items = (table.cpu().numpy() for table in recommender.embeddings())
-    if kind == "flat":
-        index = faiss.IndexFlatIP(items.shape[1])
-    else:
-        index = faiss.IndexHNSWFlat(items.shape[1], _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = _CONSTRUCTION, _SEARCH
-    index.add(np.ascontiguousarray(items))
+    index = build_index(np.ascontiguousarray(items), kind)
+    if kind == "hnsw":
+        index.hnsw.efSearch = _SEARCH
     faiss.write_index(index, str(path))
     rows = np.arange(0, len(users), max(1, len(users) // _PROBED))
     k = min(20, len(items))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -35,6 +35,7 @@ from face_lightning.serving.messages import (
 
 TOKEN = "FACE_SERVE_TOKEN"
 _PREFIX = "FACE_SERVE_"
+Index = Literal["exact", "hnsw", "ivf"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Settings:
         max_bytes: Largest body of a request.
         timeout: Seconds to receive a request, and to answer it.
         watch_seconds: Seconds between checks for a new run; 0 for none.
+        index: "exact", or the kind of FAISS index that ranks all items.
+        recall: Recall@20 that the index is tuned to.
     """
 
     run: str
@@ -54,6 +57,8 @@ class Settings:
     max_bytes: int = 2**20
     timeout: float = 30.0
     watch_seconds: float = 5.0
+    index: Index = "exact"
+    recall: float = 0.99
 
     def to_environment(self) -> None:
         """Pass the settings to worker processes."""
@@ -65,11 +70,13 @@ class Settings:
         """Settings passed by `to_environment`."""
         found = {name: os.environ[_PREFIX + name.upper()] for name in cls.__dataclass_fields__}
         return cls(
-            found["run"],
-            found["device"],
-            int(found["max_bytes"]),
-            float(found["timeout"]),
-            float(found["watch_seconds"]),
+            run=found["run"],
+            device=found["device"],
+            max_bytes=int(found["max_bytes"]),
+            timeout=float(found["timeout"]),
+            watch_seconds=float(found["watch_seconds"]),
+            index=cast("Index", found["index"]),
+            recall=float(found["recall"]),
         )
 
 
@@ -83,7 +90,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         FaceError: If the run cannot be loaded.
     """
     settings = settings or Settings.from_environment()
-    live = LiveRecommender(Path(settings.run), settings.device)
+    index = None if settings.index == "exact" else settings.index
+    live = LiveRecommender(Path(settings.run), settings.device, index, settings.recall)
     stop = threading.Event()
 
     @asynccontextmanager
@@ -100,7 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     registry = CollectorRegistry()
     Gauge("face_reloads", "Runs loaded since the start.", registry=registry).set_function(lambda: live.num_reloads)
     _add_routes(app, live)
-    _add_operations(app, live, registry)
+    _add_operations(app, live, registry, settings.index)
 
     @app.exception_handler(FaceError)
     async def mistake(request: Request, error: FaceError) -> JSONResponse:
@@ -160,7 +168,7 @@ def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
         return _words(live.current.describe_history(request.histories, request.unknown))
 
 
-def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegistry) -> None:
+def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegistry, index: Index) -> None:
     """Routes for operators."""
 
     @app.get("/health")
@@ -173,6 +181,8 @@ def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegi
             fingerprint=recommender.entities.fingerprint,
             users=users,
             items=items,
+            index=index,
+            recall=live.recall,
             reloads=live.num_reloads,
             error=live.error,
         )

@@ -1,11 +1,15 @@
 """The Recommender behind a server, which is replaced when a new run appears."""
 
+import logging
 import threading
 from pathlib import Path
 
 from face_lightning.errors import FaceError
+from face_lightning.index_search import IndexKind
 from face_lightning.recommender import Recommender
 from face_lightning.runs.inference import EMBEDDINGS
+
+_LOGGER = logging.getLogger(__name__)
 
 Version = tuple[str, int, int]
 
@@ -19,18 +23,23 @@ class LiveRecommender:
     Args:
         run_dir: Folder of a finished run, or a symbolic link to one.
         device: Where to rank.
+        index: Kind of FAISS index that ranks all items; None ranks exactly.
+        recall: Recall@20 that the index is tuned to; `recall` is what it reached.
 
     Raises:
         FaceError: If the run cannot be loaded.
     """
 
-    def __init__(self, run_dir: Path, device: str = "cpu") -> None:
+    def __init__(
+        self, run_dir: Path, device: str = "cpu", index: IndexKind | None = None, recall: float = 0.99
+    ) -> None:
         self._run_dir, self._device = run_dir, device
+        self._index, self._least_recall = index, recall
         self._lock = threading.Lock()
         self.error: str | None = None
         self.num_reloads = 0
         self.version = self._find()
-        self.current = self._load()
+        self.current, self.recall = self._load()
 
     def reload(self, force: bool = False) -> bool:
         """Load the run again if it has changed.
@@ -46,20 +55,26 @@ class LiveRecommender:
             if version is None or (version == self.version and not force):
                 return False
             try:
-                recommender = self._load()
+                recommender, recall = self._load()
             except (FaceError, OSError) as error:
                 self.error = str(error)
                 return False
             if self._find() != version:  # changed while it was read: left to the next check
                 return False
-            self.current, self.version, self.error = recommender, version, None
+            self.current, self.recall, self.version, self.error = recommender, recall, version, None
             self.num_reloads += 1
             return True
 
-    def _load(self) -> Recommender:
+    def _load(self) -> tuple[Recommender, float]:
+        """The Recommender of the run, ready to answer, and its recall@20."""
         recommender = Recommender.load(self._run_dir.resolve(), self._device)
+        recall = 1.0
+        if self._index is not None:
+            recall = recommender.use_index(self._index, self._least_recall)
+            if recall < self._least_recall:
+                _LOGGER.warning("recall: expected %g, but %s reached %.4f", self._least_recall, self._index, recall)
         recommender.warm_up()
-        return recommender
+        return recommender, recall
 
     def _find(self) -> Version | None:
         """Identity of the file of embeddings, which every finished run writes anew."""

@@ -100,6 +100,8 @@ class Health(BaseModel):
     fingerprint: str
     users: int
     items: int
+    index: str
+    recall: Annotated[float, Field(description="share of the exact 20 best items, on a sample of users")]
     reloads: int
     error: str | None
 

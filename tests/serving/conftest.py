@@ -19,7 +19,7 @@ def start() -> Iterator[Start]:
     """Starts servers of a run, which stop with the test."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def begin(run: Path, **settings: float) -> Client:
+    def begin(run: Path, **settings: float | str) -> Client:
         app = create_app(Settings(str(run), **settings))  # type: ignore[arg-type]
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
         thread = threading.Thread(target=server.run, daemon=True)

@@ -68,6 +68,18 @@ def test_health_metrics_and_documentation(client: Client) -> None:
     assert client.ask("GET", "/docs")[0] == 200
 
 
+@pytest.mark.parametrize("index", ["hnsw", "ivf"])
+def test_items_are_ranked_by_an_index_whose_recall_is_reported(
+    run: Path, start: Callable[..., Client], index: str
+) -> None:
+    client = start(run, watch_seconds=0, index=index)
+    health = client.ask("GET", "/health")[1]
+    assert (health["index"], health["recall"]) == (index, 1.0)
+    _, found = client.ask("POST", "/recommend", {"users": ["ann"], "filter_seen": "train"})
+    assert found["results"][0]["ids"] == ["20", "30", "40", "50"]
+    assert client.ask("POST", "/reload", {})[1]["reloaded"] is True
+
+
 HOSTILE: list[tuple[str, Any, int]] = [
     ("/recommend", b"", 422),
     ("/recommend", b"{", 422),

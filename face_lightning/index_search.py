@@ -1,0 +1,121 @@
+"""Approximate search for the largest inner products by a FAISS index, with the recall that it reaches."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from face_lightning.imports import import_optional
+from face_lightning.inner_product import InnerProductSearch
+
+IndexKind = Literal["flat", "hnsw", "ivf"]
+_NEIGHBORS, _CONSTRUCTION = 32, 200  # of HNSW
+_LISTS = 4  # of IVF, times the square root of the number of vectors
+
+
+def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a FAISS index
+    """Build an inner-product index.
+
+    Args:
+        vectors: `(M, D)`, float32.
+        kind: "flat" compares all vectors; "hnsw" and "ivf" are approximate.
+
+    Raises:
+        MissingDependencyError: If FAISS is not installed.
+    """
+    faiss = import_optional("faiss", extra="cpu", purpose=f"an index of kind {kind}")
+    num_vectors, dim = vectors.shape
+    if kind == "flat":
+        index = faiss.IndexFlatIP(dim)
+    elif kind == "hnsw":
+        index = faiss.IndexHNSWFlat(dim, _NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = _CONSTRUCTION
+    else:
+        num_lists = max(1, min(round(_LISTS * num_vectors**0.5), num_vectors // 39))  # FAISS asks for 39 a list
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
+        index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+class IndexSearch:
+    """Finds keys of large inner product with a query by a FAISS index, with the interface of `InnerProductSearch`.
+
+    Queries for which the index finds fewer than K keys are searched exactly.
+
+    Args:
+        keys: `(M, D)`.
+        kind: "hnsw" or "ivf".
+
+    Raises:
+        DataError: If a key is not finite.
+        MissingDependencyError: If FAISS is not installed.
+    """
+
+    def __init__(self, keys: Tensor, kind: IndexKind) -> None:
+        self.kind = kind
+        self._keys = keys.float()
+        self._exact = InnerProductSearch(keys)
+        self.index = build_index(np.ascontiguousarray(self._keys.cpu().numpy()), kind)
+
+    def tune(self, queries: Tensor, recall: float, top_k: int = 20) -> float:
+        """Search as thoroughly as a recall asks for: double `efSearch` or `nprobe` until it is reached.
+
+        Args:
+            queries: Sample on which the recall is measured, `(B, D)`.
+            recall: Share of the exact K best keys that should be found.
+            top_k: Number of keys, K.
+
+        Returns:
+            The recall that was reached; with HNSW it can be lower than asked for.
+        """
+        exact = self._exact.search(queries, top_k)
+        most = self.index.nlist if self.kind == "ivf" else len(self._keys)
+        effort, reached = (1 if self.kind == "ivf" else 32), 0.0
+        while reached < recall:
+            self._set_effort(effort)
+            found = self.search(queries, top_k)
+            reached = float((found.unsqueeze(2) == exact.unsqueeze(1)).any(2).float().mean())
+            if effort >= most:
+                break
+            effort = min(2 * effort, most)
+        return reached
+
+    def search(
+        self,
+        queries: Tensor,
+        top_k: int,
+        excluded: tuple[Tensor, Tensor] | None = None,
+        num_candidates: int | None = None,
+    ) -> Tensor:
+        """Good keys of each query, best first, excluded ones last; see `InnerProductSearch.search`."""
+        num_keys = len(self._keys)
+        top_k = min(top_k, num_keys)
+        queries = queries.float()
+        num_excluded = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+        if excluded is not None:
+            num_excluded = torch.bincount(excluded[0], minlength=len(queries))
+        num_wanted = min(num_keys, top_k + int(num_excluded.max()))
+        found = torch.from_numpy(self.index.search(np.ascontiguousarray(queries.cpu().numpy()), num_wanted)[1])
+        found = found.to(queries.device)
+        missing = found < 0
+        if excluded is not None:
+            cells = torch.arange(len(queries), device=queries.device).unsqueeze(1) * num_keys + found
+            missing |= torch.isin(cells, excluded[0] * num_keys + excluded[1])
+        scores = (self._keys[found.clamp_min(0)] * queries.unsqueeze(1)).sum(-1).masked_fill_(missing, -torch.inf)
+        best = found.gather(1, scores.argsort(dim=1, descending=True, stable=True)[:, :top_k])
+        short = (~missing).sum(1) < top_k
+        if short.any():
+            pairs = None
+            if excluded is not None:
+                inside = short[excluded[0]]
+                pairs = (short.cumsum(0) - 1)[excluded[0][inside]], excluded[1][inside]
+            best[short] = self._exact.search(queries[short], top_k, pairs, num_candidates)
+        return best
+
+    def _set_effort(self, effort: int) -> None:
+        if self.kind == "ivf":
+            self.index.nprobe = effort
+        elif self.kind == "hnsw":
+            self.index.hnsw.efSearch = effort

@@ -1,0 +1,49 @@
+"""Search by FAISS indices against the exact one."""
+
+import pytest
+import torch
+
+from face_lightning.index_search import IndexSearch
+from face_lightning.inner_product import InnerProductSearch
+
+GENERATOR = torch.Generator().manual_seed(0)
+KEYS = torch.randn(2000, 16, generator=GENERATOR)
+QUERIES = torch.randn(40, 16, generator=GENERATOR)
+
+
+@pytest.fixture(scope="module", params=["hnsw", "ivf"])
+def search(request: pytest.FixtureRequest) -> IndexSearch:
+    return IndexSearch(KEYS, request.param)
+
+
+def overlap(found: torch.Tensor, exact: torch.Tensor) -> float:
+    pairs = zip(found.tolist(), exact.tolist(), strict=True)
+    return sum(len(set(one) & set(other)) for one, other in pairs) / exact.numel()
+
+
+def test_the_recall_it_reports_is_the_share_of_exact_results(search: IndexSearch) -> None:
+    reported = search.tune(QUERIES, 0.95, top_k=10)
+    found, exact = search.search(QUERIES, 10), InnerProductSearch(KEYS).search(QUERIES, 10)
+    assert reported == pytest.approx(overlap(found, exact))
+    assert reported >= 0.95
+    scores = (KEYS[found] * QUERIES.unsqueeze(1)).sum(-1)
+    assert (scores.diff(dim=1) <= 0).all()
+
+
+def test_excluded_keys_are_replaced_by_the_next_best(search: IndexSearch) -> None:
+    search.tune(QUERIES, 1.0)
+    exact = InnerProductSearch(KEYS)
+    best = exact.search(QUERIES, 30)
+    rows = torch.arange(0, 40, 2).repeat_interleave(30)
+    excluded = rows, best[::2].flatten()
+    found = search.search(QUERIES, 20, excluded)
+    assert overlap(found, exact.search(QUERIES, 20, excluded)) > 0.98
+    assert not (found[::2].unsqueeze(2) == best[::2].unsqueeze(1)).any()
+
+
+def test_queries_of_which_the_index_finds_too_little_are_searched_exactly() -> None:
+    search = IndexSearch(KEYS, "ivf")  # with nprobe 1 it sees a list of about 40 keys
+    assert torch.equal(search.search(QUERIES, 1000), InnerProductSearch(KEYS).search(QUERIES, 1000))
+    rows = torch.zeros(1990, dtype=torch.long)
+    found = search.search(QUERIES[:2], 20, (rows, torch.arange(1990)))
+    assert set(found[0, :10].tolist()) == set(range(1990, 2000))
