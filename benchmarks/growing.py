@@ -1,0 +1,110 @@
+"""What a warm start saves when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2].
+
+MovieLens-100K is split 3:1:1 per user. The old data are the first 80 % of all interactions in time order, each in the
+split that it has in the whole, so that the old run has seen nothing of validation and test. On the whole, stage 1 is
+trained anew, and from the old run by `--init_from`, which takes rows over by original id. Measured is the time until
+validation Recall@20 reaches the best of training anew. Test metrics are those of each run's best epoch.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.records import append
+from face_lightning.data.movielens import read_tables
+
+MONITOR = "val/recall@20"
+BACKBONES = {"ials": "least squares", "gmf": "GMF"}
+
+
+def write_splits(root: Path, folder: Path, seed: int, share: float) -> None:
+    """Write train, validation and test of all interactions as whole*.csv, and of the oldest as old*.csv."""
+    ratings = read_tables(root).ratings
+    ratings = ratings[ratings[:, 2] >= 4]
+    ratings = ratings[np.lexsort((ratings[:, 1], ratings[:, 0], ratings[:, 3]))]
+    generator = np.random.default_rng(seed)
+    parts = np.empty(len(ratings), int)
+    for user in np.unique(ratings[:, 0]):
+        rows = np.flatnonzero(ratings[:, 0] == user)
+        first, second = round(0.6 * len(rows)), round(0.8 * len(rows))
+        parts[generator.permutation(rows)] = np.repeat([0, 1, 2], [first, second - first, len(rows) - second])
+    for name, end in (("old", int(share * len(ratings))), ("whole", len(ratings))):
+        for part, suffix in enumerate(("", "-valid", "-test")):
+            rows = ratings[:end][parts[:end] == part][:, :2]
+            lines = "".join(f"{user},{item}\n" for user, item in rows.tolist())
+            (folder / f"{name}{suffix}.csv").write_text(f"user_id,item_id\n{lines}")
+
+
+def face(*arguments: object) -> None:
+    """Run a command of the package."""
+    subprocess.run([sys.executable, "-m", "face_lightning.cli", *map(str, arguments)], check=True)
+
+
+def train(backbone: str, data: Path, run: Path, seed: int, *more: object) -> list[dict[str, Any]]:
+    """Train and test stage 1, and return its epochs."""
+    arguments = ["--config", f"configs/ml-100k/{backbone}/stage1.yaml", "--run_dir", run, "--seed_everything", seed]
+    arguments += ["--data.reader.class_path", "PreparedFolder", "--data.reader.init_args.root", data]
+    face("fit", *arguments, "--trainer.enable_progress_bar", "false", *more)
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if MONITOR in line]
+
+
+def first_at(epochs: list[dict[str, Any]], quality: float) -> dict[str, Any] | None:
+    """The first epoch that reaches a quality."""
+    return next((epoch for epoch in epochs if epoch[MONITOR] >= quality), None)
+
+
+def compare(backbone: str, folder: Path, seed: int) -> dict[str, Any]:
+    """Train on old data, on all anew, and on all from the old run."""
+    runs = {name: folder / f"{backbone}-{seed}-{name}" for name in ("old", "anew", "warm")}
+    train(backbone, folder / "old", runs["old"], seed)
+    epochs = {
+        "anew": train(backbone, folder / "whole", runs["anew"], seed),
+        "warm": train(backbone, folder / "whole", runs["warm"], seed, "--init_from", runs["old"]),
+    }
+    best = max(epoch[MONITOR] for epoch in epochs["anew"])
+    found: dict[str, Any] = {"val/recall@20": best}
+    for name, rows in epochs.items():
+        reached = first_at(rows, best)
+        result = json.loads((runs[name] / "result.json").read_text())
+        found |= {
+            f"{name}_seconds": reached and reached["seconds"],
+            f"{name}_epochs": reached and reached["epoch"] + 1,
+            f"{name}_best": max(row[MONITOR] for row in rows),
+            f"{name}_test": result["metrics"]["test/recall@20"],
+        }
+    if found["warm_seconds"] is not None and found["anew_seconds"] is not None:
+        found["share_of_time"] = found["warm_seconds"] / found["anew_seconds"]
+    return found
+
+
+def main() -> None:
+    """Compare all backbones and seeds, and record them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of `face data ml-100k`")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--share", type=float, default=0.8, help="of the interactions that are old")
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_splits(arguments.data, folder, seed, arguments.share)
+            for part in ("old", "whole"):
+                files = [folder / f"{part}{suffix}.csv" for suffix in ("", "-valid", "-test")]
+                split = ["--split", "given", "--valid", files[1], "--test", files[2]]
+                face("data", "import", files[0], *split, "--out", folder / part, "--quiet")
+            for backbone in arguments.backbones:
+                metrics = compare(backbone, folder, seed)
+                print(f"seed {seed}, {BACKBONES[backbone]}: {metrics}", flush=True)
+                case = {"dataset": "ml-100k", "variant": BACKBONES[backbone], "seed": seed}
+                append("growing", case | {"share": arguments.share, "metrics": metrics})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""How fast a finished run answers: python -m benchmarks.serving search http batch run [--items 10000 --dims 64 ...].
+
+- search: top 20 for one user at a time in Python, exact and by HNSW and IVF at recall@20 >= .99, beside the top-k of
+  `implicit` and plain FAISS in the same process, and beside the time that reading the table in float32 takes
+- http: `face serve` under a closed loop of HTTP clients, by connections and cores; clients are a process of their own
+  on the same cores
+- batch: `face recommend` for all users into a Parquet file, with peak memory
+- run: loading, recommending and describing with a run of yours (--run), in the shell and in Python
+
+All but the last work on generated runs: Gaussian embeddings whose variances fall as 1 / rank, as those of matrix
+factorisation do, and 20 items seen by every user.
+"""
+
+import argparse
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing import get_context
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from benchmarks import token_search
+from benchmarks.records import append
+from benchmarks.token_search import finished
+from face_lightning.index_search import IndexSearch, build_index
+from face_lightning.inner_product import InnerProductSearch
+from face_lightning.recommender import Recommender
+from face_lightning.runs.inference import write_data, write_embeddings
+from face_lightning.structures import Embeddings
+
+TOP_K = 20
+RECALL = 0.99
+CPU = torch.device("cpu")
+SEEN = 20  # items of a generated user
+
+
+def generate(num_rows: int, dim: int, seed: int) -> Tensor:
+    """Gaussian rows `(num_rows, dim)` with variances that fall as 1 / rank."""
+    scales = torch.arange(1, dim + 1).rsqrt()
+    return torch.randn(num_rows, dim, generator=torch.Generator().manual_seed(seed)) * scales
+
+
+def write_run(folder: Path, num_users: int, num_items: int, dim: int) -> Path:
+    """Write what a finished run keeps for inference."""
+    folder.mkdir(parents=True)
+    items = np.random.default_rng(0).integers(num_items, size=(num_users, SEEN), dtype=np.int32)
+    indices = np.sort(items, axis=1).ravel()
+    ones, starts = np.ones(len(indices), np.float32), np.arange(0, len(indices) + 1, SEEN)
+    train = csr_array((ones, indices, starts), shape=(num_users, num_items))
+    train.sum_duplicates()
+    empty: Any = csr_array((num_users, num_items), dtype=np.float32)
+    write_data(folder, [train, empty, empty], (np.arange(num_users), np.arange(num_items)), None, "generated")
+    write_embeddings(folder, Embeddings(generate(num_users, dim, 1), generate(num_items, dim, 2)), "generated")
+    return folder
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile in milliseconds."""
+    ms = 1e3 * np.asarray(seconds)
+    return {"p50_ms": float(np.percentile(ms, 50)), "p99_ms": float(np.percentile(ms, 99))}
+
+
+def clock(answer: Callable[[int], object], budget: float, most: int) -> list[float]:
+    """Seconds of one call after another with numbers from 0, after three that do not count; see token_search.clock."""
+    for number in range(3):
+        answer(number)
+    times: list[float] = []
+    while len(times) < 20 or (sum(times) < budget and len(times) < most):
+        start = finished(CPU)
+        answer(len(times))
+        times.append(finished(CPU) - start)
+    return times
+
+
+def bandwidth() -> float:
+    """Bytes a second that a sum over 512 MiB reads, with as many threads as torch has."""
+    table = torch.ones(2**27)
+    return 4 * len(table) / min(clock(lambda _: table.sum(), 0.5, 20))
+
+
+def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, tuple[Callable[[int], Any], float]]:
+    """Each method as a function from a user's row to its items, with the seconds that building it took."""
+    import faiss
+    from implicit.cpu.topk import topk  # not among the extras: pip install implicit
+
+    found: dict[str, tuple[Callable[[int], Any], float]] = {}
+    started = time.perf_counter()
+    exact = InnerProductSearch(items)
+    found["exact"] = partial(_ask, exact, users), time.perf_counter() - started
+    table, queries = items.numpy(), users.numpy()
+    found["implicit"] = (lambda user: topk(table, queries[user : user + 1], TOP_K)[0]), 0.0
+    found["FAISS flat"] = partial(_ask_faiss, build_index(table, "flat"), queries), 0.0
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    for kind in indices:
+        started = time.perf_counter()
+        search = IndexSearch(items, kind)  # type: ignore[arg-type]
+        search.tune(users[-256:], RECALL)  # users who are not timed
+        built = time.perf_counter() - started
+        found[kind] = partial(_ask, search, users), built
+        found[f"FAISS {kind}"] = partial(_ask_faiss, search.index, queries), built
+    return found
+
+
+def _ask(search: InnerProductSearch | IndexSearch, users: Tensor, user: int) -> Tensor:
+    return search.search(users[user : user + 1], TOP_K)
+
+
+def _ask_faiss(index: Any, users: np.ndarray, user: int) -> Any:  # noqa: ANN401
+    return index.search(users[user : user + 1], TOP_K)[1]
+
+
+def measure_search(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
+    """Time all methods for one user at a time."""
+    items, users = generate(num_items, dim, 2), generate(arguments.users, dim, 1)
+    sample = range(200)
+    rate = bandwidth()
+    expected = InnerProductSearch(items).search(users[: len(sample)], TOP_K).numpy()
+    indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
+    for name, (answer, built) in methods(items, users, indices).items():
+        found = [np.asarray(answer(user)).ravel() for user in sample]
+        recall = statistics.mean(len(np.intersect1d(*pair)) / TOP_K for pair in zip(found, expected, strict=True))
+        times = clock(answer, arguments.seconds, arguments.users - 256)
+        floor = 4e3 * items.numel() / rate
+        metrics = {"recall@20": recall, "build_seconds": built, "float32_read_ms": floor, **percentiles(times)}
+        record("search", name, num_items, dim, torch.get_num_threads(), 0, metrics)
+
+
+def record(
+    part: str, variant: str, num_items: int, dim: int, cores: int, connections: int, metrics: dict[str, Any]
+) -> None:
+    """Print and keep a measurement."""
+    case = f"{num_items} items, {variant}, {cores} cores, {connections} connections"
+    print(f"{part}: {case}, {dim}-d: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
+    clock_name = token_search.clock(CPU) if part in ("search", "run") else "wall"
+    sizes = {"num_items": num_items, "dim": dim, "cores": cores, "connections": connections}
+    append(
+        "serving", {"part": part, "case": case, "variant": variant, **sizes, "clock": clock_name, "metrics": metrics}
+    )
+
+
+def clients(port: int, connections: int, num_users: int, seconds: float) -> list[float]:
+    """Ask over so many connections at once, the next question after each answer; seconds of every answer."""
+    import aiohttp
+
+    async def ask(session: aiohttp.ClientSession, number: int, end: float, times: list[float]) -> None:
+        generator = np.random.default_rng(number)
+        while (start := time.perf_counter()) < end:
+            question = {"users": [str(generator.integers(num_users))], "k": TOP_K}
+            async with session.post(f"http://127.0.0.1:{port}/recommend", json=question) as response:
+                await response.read()
+                response.raise_for_status()
+            times.append(time.perf_counter() - start)
+
+    async def run() -> list[float]:
+        times: list[float] = []
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            for length in (1.0, seconds):  # the first does not count
+                times.clear()
+                end = time.perf_counter() + length
+                await asyncio.gather(*(ask(session, number, end, times) for number in range(connections)))
+        return times
+
+    return asyncio.run(run())
+
+
+def start_server(run: Path, index: str, cores: int) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `face serve` with a worker a core, each with one thread."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "face_lightning.cli", "serve", "--run", str(run), "--port", str(port)]
+    command += ["--workers", str(cores), "--index", index, "--recall", str(RECALL), "--watch_seconds", "0"]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), port
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the server accepts connections."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if server.poll() is not None:
+                raise SystemExit("face serve has ended") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def resident_mib(server: subprocess.Popen[bytes]) -> float:
+    """Memory of the server's processes that is not shared with others, in MiB."""
+    import psutil  # type: ignore[import-untyped]
+
+    parent = psutil.Process(server.pid)
+    return float(sum(one.memory_full_info().uss for one in [parent, *parent.children(recursive=True)]) / 2**20)
+
+
+def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
+    """Load a server, for every index, number of cores and number of connections."""
+    with tempfile.TemporaryDirectory() as name:
+        run = write_run(Path(name) / "run", arguments.users, num_items, dim)
+        indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
+        for index in ("exact", *indices):
+            for cores in arguments.cores:
+                server, port = start_server(run, index, cores)
+                try:
+                    wait_for(port, server)
+                    for connections in arguments.connections:
+                        with get_context("spawn").Pool(1) as pool:
+                            seconds = arguments.seconds
+                            times = pool.apply(clients, (port, connections, arguments.users, seconds))
+                        metrics = percentiles(times) | {"requests_per_second": len(times) / seconds}
+                        metrics["mib"] = resident_mib(server)
+                        record("http", index, num_items, dim, cores, connections, metrics)
+                finally:
+                    server.terminate()
+                    server.wait()
+
+
+def timed_command(*arguments: str) -> dict[str, float]:
+    """Seconds, processor seconds and peak MiB of a command of the package."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "face_lightning.cli", *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"face {' '.join(arguments)} has failed")
+    seconds = time.perf_counter() - started
+    worked = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "processor_seconds": worked, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def measure_batch(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
+    """Recommend 100 items to every user of a generated run."""
+    with tempfile.TemporaryDirectory() as name:
+        run = write_run(Path(name) / "run", arguments.batch_users, num_items, dim)
+        out = Path(name) / "recommendations.parquet"
+        metrics = timed_command("recommend", "--run", str(run), "-k", "100", "--out", str(out))
+        metrics["out_mib"] = out.stat().st_size / 2**20
+        variant = f"{arguments.batch_users} users x top 100"
+        record("batch", variant, num_items, dim, torch.get_num_threads(), 0, metrics)
+
+
+def measure_run(run: Path, arguments: argparse.Namespace) -> None:
+    """Time what a finished run does for one user."""
+    shell = min(
+        (timed_command("recommend", "--run", str(run), "--users", "1") for _ in range(5)), key=itemgetter("seconds")
+    )
+    started = time.perf_counter()
+    recommender = Recommender.load(run)
+    load = time.perf_counter() - started
+    started = time.perf_counter()
+    recommender.recommend(["1"])
+    first = time.perf_counter() - started
+    recommender.warm_up()
+    users = recommender.entities.user_ids.to_pylist()
+    items = recommender.entities.item_ids.to_pylist()
+    calls: dict[str, Callable[[int], object]] = {
+        "recommend": lambda number: recommender.recommend([users[number % len(users)]]),
+        "recommend_history": lambda number: recommender.recommend_history([items[number % 50 : number % 50 + 20]]),
+        "similar_items": lambda number: recommender.similar_items([items[number % len(items)]]),
+        "describe an item": lambda number: recommender.describe(items=[items[number % len(items)]]),
+        "describe_history": lambda number: recommender.describe_history([items[number % 50 : number % 50 + 20]]),
+    }
+    sizes = len(items), recommender.embeddings().items.shape[1], torch.get_num_threads(), 0
+    record("run", "face recommend --users 1", *sizes, shell)
+    record("run", "Recommender.load", *sizes, {"p50_ms": 1e3 * load})
+    record("run", "first recommend", *sizes, {"p50_ms": 1e3 * first})
+    for name, call in calls.items():
+        record("run", name, *sizes, percentiles(clock(call, arguments.seconds / 2, 10_000)))
+
+
+def main() -> None:
+    """Measure the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="+", choices=["search", "http", "batch", "run"])
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--dims", type=int, nargs="+", default=[64, 256])
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--batch_users", type=int, default=1_000_000)
+    parser.add_argument("--indices", nargs="*", default=["hnsw", "ivf"], choices=["hnsw", "ivf"])
+    parser.add_argument("--most_hnsw", type=int, default=10**7, help="numbers in a table for which HNSW is built")
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--seconds", type=float, default=5.0, help="of every measurement")
+    parser.add_argument("--run", type=Path, help="folder of a finished run with words")
+    arguments = parser.parse_args()
+    if "run" in arguments.parts:
+        if arguments.run is None:
+            parser.error("run: expected --run DIR")
+        measure_run(arguments.run, arguments)
+    generated = {"search": measure_search, "http": measure_http, "batch": measure_batch}
+    for part in (part for part in generated if part in arguments.parts):
+        for num_items in arguments.items:
+            for dim in arguments.dims:
+                generated[part](num_items, dim, arguments)
+
+
+if __name__ == "__main__":
+    main()
