@@ -17,7 +17,7 @@ ROWS = [
 ]
 TABLE = pa.Table.from_pylist(ROWS)
 WORDS = ("war", "toy", "sea", "sun")
-CODEBOOK = Codebook(WORDS, torch.arange(4), torch.eye(4), "f")
+CODEBOOK = Codebook(WORDS, torch.arange(4), torch.eye(4), "f", torch.arange(4))
 
 
 def test_words_are_counted_per_kind_and_ties_are_alphabetical() -> None:
