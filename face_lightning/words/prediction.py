@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.mapping.anchoring import LexicalTargets
 from face_lightning.words.centering import center
 from face_lightning.words.space import WordSpace
@@ -52,27 +53,5 @@ def with_targets(targets: LexicalTargets, present: Tensor, predicted: Tensor) ->
 
 
 def kernel_ridge(known: Tensor, values: Tensor, queries: Tensor, ridge: float = 0.3, max_points: int = 4096) -> Tensor:
-    """Values `(M, E)` at queries `(M, D)`, predicted from values `(N, E)` at known points `(N, D)`.
-
-    `k(q, X) (k(X, X) + ridge I)^-1 Y` with `k(x, y) = exp(-||x - y||^2 / m)` over unit vectors, m being their mean
-    squared distance, so that the kernel suits embeddings that crowd as well as those that are spread.
-
-    Args:
-        known: Points of known values.
-        values: Their values.
-        queries: Points to predict at.
-        ridge: Ridge, in units of k(x, x) = 1.
-        max_points: Known points that take part at most, evenly spaced ones; the cost grows with their cube.
-    """
-    step = -(-len(known) // max_points)
-    points, values = F.normalize(known[::step], dim=1).double(), values[::step].double()
-    spread = (2 - 2 * points.mean(0).square().sum()).clamp_min(1e-9)  # mean squared distance of unit vectors
-
-    def kernel(rows: Tensor) -> Tensor:
-        return torch.exp((2 * rows @ points.T - 2) / spread)
-
-    matrix = kernel(points)
-    matrix.diagonal().add_(ridge)
-    weights = torch.linalg.solve(matrix, values)
-    tiles = F.normalize(queries, dim=1).double().split(1024)
-    return torch.cat([kernel(tile) @ weights for tile in tiles]).to(queries.dtype)
+    """Values `(M, E)` at queries `(M, D)`, predicted from values `(N, E)` at known points `(N, D)`: see `KernelRidge`."""
+    return KernelRidge(known, values, ridge, max_points).predict(queries)
