@@ -9,6 +9,7 @@ from torch import Tensor
 
 from face_lightning.catalogue import RankedRows
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.runs.inference import Entities
 
 Ids = Sequence[str | int] | np.ndarray
 Unknown = Literal["error", "skip"]
@@ -45,6 +46,26 @@ class Steered(NamedTuple):
     more: dict[str, list[str]]
     less: dict[str, list[str]]
     embedding: Tensor
+
+
+class ColdStart(NamedTuple):
+    """A new item of which only a text is known.
+
+    Attributes:
+        words: Words of the vocabulary that say what the text says.
+        embedding: Predicted embedding `(D,)`.
+        user_ids: Original ids of the users that the item suits best, best first, `(K,)`.
+        user_scores: Inner products of their embeddings with the item's, `(K,)`.
+        item_ids: Original ids of the items whose embeddings have the largest cosine with the item's, `(K,)`.
+        item_scores: These cosines, `(K,)`.
+    """
+
+    words: list[str]
+    embedding: Tensor
+    user_ids: np.ndarray
+    user_scores: np.ndarray
+    item_ids: np.ndarray
+    item_scores: np.ndarray
 
 
 class Description(NamedTuple):
@@ -97,3 +118,20 @@ def collect(tiles: Iterator[RankedRows], query_ids: Any, ids: Any) -> TopK:  # n
     found = ids.take(pa.array(rows.ravel())).to_numpy(zero_copy_only=False).reshape(rows.shape)
     found[np.arange(rows.shape[1]) >= counts[:, None]] = None
     return TopK(query_ids.take(pa.array(queries)).to_numpy(zero_copy_only=False), found, scores)
+
+
+def extend_words(table: Any, entities: Entities, rows: Tensor, words: list[list[str]]) -> Any:  # noqa: ANN401 Arrow tables
+    """The table of all entities' words with those of new items at `rows` `(N,)` of the items."""
+    num_users, num_items = len(entities.user_ids), len(entities.item_ids)
+    listed = table["words"].to_pylist()
+    listed += [[]] * (num_users + num_items - len(listed))
+    for row, of_item in zip(rows.tolist(), words, strict=True):
+        listed[num_users + row] = of_item
+    return pa.table(
+        {
+            "kind": ["user"] * num_users + ["item"] * num_items,
+            "id": pa.chunked_array([entities.user_ids, entities.item_ids]),
+            "label": pa.chunked_array([entities.user_labels, entities.item_labels]),
+            "words": pa.array(listed, pa.list_(pa.string())),
+        }
+    ).combine_chunks()

@@ -12,11 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.answers import Description, Ids, Side, Steered, TopK, Unknown, collect, rows_of
+from face_lightning.answers import (
+    ColdStart,
+    Description,
+    Ids,
+    Side,
+    Steered,
+    TopK,
+    Unknown,
+    collect,
+    extend_words,
+    rows_of,
+)
 from face_lightning.catalogue import Catalogue, RankedRows
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
 from face_lightning.fold_in import FoldIn
 from face_lightning.index_search import IndexKind
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
     Entities,
@@ -35,7 +47,7 @@ if TYPE_CHECKING:
     from face_lightning.runs.kept_meanings import Meanings
     from face_lightning.text.vocabulary import Codebook
 
-__all__ = ["Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
+__all__ = ["ColdStart", "Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
 _SAMPLE = 256  # users on whom the recall of an index is measured
 
 
@@ -246,6 +258,62 @@ class Recommender:
         _, items, counts = self.history_rows(histories, unknown)
         return self._fold_in.embed(items, counts)
 
+    def cold_start(self, text: str, k: int = 20) -> ColdStart:
+        """Words, embedding, users and similar items of a new item of which only a text is known.
+
+        The embedding is the prediction of kernel ridge regression from the meanings of texts, fitted on the run's
+        items with training interactions.
+
+        Args:
+            text: Title, tags or description.
+            k: Number of users, and of similar items, K.
+
+        Raises:
+            DataError: If the text is empty, or the run's text encoder cannot be loaded.
+            CheckpointError: If the run has no words.
+        """
+        meanings = self._meanings.of_texts([text])
+        embedding = self._embedding_of_meaning.predict(meanings.to(self._embeddings.items))
+        (words,) = self._meanings.words_of(meanings, self._num_words)
+        one = np.zeros(1, np.int64)
+        users = Catalogue(self._embeddings.users).rank(embedding, one, k)
+        items = self._directions_of_items.rank(F.normalize(embedding, dim=1), one, k)
+        entities = self.entities
+        top_users, top_items = (
+            collect(tiles, pa.array([""]), ids)
+            for tiles, ids in ((users, entities.user_ids), (items, entities.item_ids))
+        )
+        return ColdStart(
+            words, embedding[0], top_users.ids[0], top_users.scores[0], top_items.ids[0], top_items.scores[0]
+        )
+
+    def with_items(self, texts: Mapping[str, str], labels: Mapping[str, str] | None = None) -> Self:
+        """A Recommender that ranks new items with the others, by embeddings predicted from their texts.
+
+        Args:
+            texts: Text of each new item by its original id. Items of the run that are named get the predicted
+                embedding instead of their own, which suits those without training interactions.
+            labels: Names of new items; their ids if left out.
+
+        Raises:
+            DataError: If a text is empty, or the run's text encoder cannot be loaded.
+            CheckpointError: If the run has no words.
+        """
+        meanings = self._meanings.of_texts(list(texts.values()))
+        predicted = self._embedding_of_meaning.predict(meanings.to(self._embeddings.items))
+        entities = self.entities.with_items(list(texts), labels or {})
+        rows = torch.tensor([entities.item_rows[name] for name in texts])
+        new = len(entities.item_ids) - len(self.entities.item_ids)
+        items = F.pad(self._embeddings.items, (0, 0, 0, new)).index_copy(0, rows.to(predicted.device), predicted)
+        extended = type(self)(Embeddings(self._embeddings.users, items), entities, self.seen, self.run_dir)
+        extended._meanings = self._meanings.with_items(rows, meanings, len(items))
+        extended._words = extend_words(self._words, entities, rows, self._meanings.words_of(meanings, self._num_words))
+        return extended
+
+    @property
+    def _num_words(self) -> int:
+        return len(self._words["words"][0])
+
     def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
         """Items whose embeddings have the largest cosine with each item's; the item itself is left out."""
         tiles = self.rank_similar("items", self.item_rows(items, unknown), k)
@@ -299,6 +367,15 @@ class Recommender:
     def item_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of items `(B,)` by their original ids."""
         return rows_of("items", self.entities.item_rows, ids, unknown)
+
+    def label_of(self, side: Side, identifier: str) -> str:
+        """Name of a user or an item of the run by its original id."""
+        known, labels = (
+            (self.entities.user_rows, self.entities.user_labels)
+            if side == "users"
+            else (self.entities.item_rows, self.entities.item_labels)
+        )
+        return str(labels[known[identifier]].as_py())
 
     def candidates(self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "error") -> np.ndarray | None:
         """Rows of the items that may be recommended, ascending; None for all."""
@@ -359,6 +436,13 @@ class Recommender:
     @cached_property
     def _steering(self) -> WordSteering:
         return WordSteering(self._embeddings.items, self._meanings.item_vectors)
+
+    @cached_property
+    def _embedding_of_meaning(self) -> KernelRidge:
+        clicked = np.bincount(self.seen.training()[1], minlength=len(self._embeddings.items)) > 0
+        known = torch.from_numpy(np.flatnonzero(clicked)).to(self._embeddings.items.device)
+        meanings = self._meanings.item_vectors.to(self._embeddings.items)
+        return KernelRidge(meanings[known], self._embeddings.items[known])
 
     @cached_property
     def _meanings(self) -> "Meanings":

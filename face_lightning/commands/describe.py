@@ -15,6 +15,7 @@ from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
 from face_lightning.plain_text import as_text, escape_json
+from face_lightning.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
 
 
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--users", nargs="+", default=[], metavar="ID", help="original ids of users")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the words of all entities as Parquet")
+    parser.add_argument("--text", help="text of a new item: its words, and users and items that suit it")
     arguments = parser.parse_args(argv)
+    if arguments.text is not None:
+        return _describe_text(arguments.run, arguments.text)
     words = read_words(arguments.run)
     if arguments.out is not None:
         if not arguments.out.absolute().parent.is_dir():
@@ -57,6 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(escape_json(line))
     else:
         Console().print(word_table(rows))
+    return 0
+
+
+def _describe_text(run_dir: Path, text: str) -> int:
+    """Print the words of a new item, similar items, and users whom it suits."""
+    recommender = Recommender.load(run_dir)
+    found = recommender.cold_start(text, k=5)
+    table = Table("", "id", "name", "score", title=as_text(" ".join(found.words)))
+    sides: tuple[tuple[str, Any, Any, Side], ...] = (
+        ("similar item", found.item_ids, found.item_scores, "items"),
+        ("user", found.user_ids, found.user_scores, "users"),
+    )
+    for kind, ids, scores, side in sides:
+        for identifier, score in zip(ids.tolist(), scores.tolist(), strict=True):
+            table.add_row(kind, *map(as_text, (identifier, recommender.label_of(side, identifier))), f"{score:.3f}")
+        table.add_section()
+    Console().print(table)
     return 0
 
 

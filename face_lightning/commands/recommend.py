@@ -14,6 +14,7 @@ from rich.table import Table
 
 from face_lightning.catalogue import RankedRows
 from face_lightning.commands import CommandParser
+from face_lightning.data.new_items import read_new_items
 from face_lightning.errors import ConfigurationError
 from face_lightning.plain_text import as_text
 from face_lightning.ranking_files import RankingWriter, check_out, read_histories, read_ids
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
     )
     recommender = Recommender.load(arguments.run, arguments.device)
+    if arguments.new_items is not None:
+        recommender = recommender.with_items(*read_new_items(arguments.new_items))
     if arguments.more or arguments.less:
         _recommend_steered(recommender, arguments, allow, deny)
         return 0
@@ -75,6 +78,13 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--allow", nargs="+", metavar="ID", help="items to choose from, or a file of them")
     parser.add_argument("--deny", nargs="+", metavar="ID", help="items to leave out, or a file of them")
+    parser.add_argument(
+        "--new_items",
+        "--new-items",
+        type=Path,
+        metavar="FILE",
+        help="JSONL of items without interactions, ranked with the others: item_id, and text or title, tags, profile",
+    )
     parser.add_argument("--more", nargs="+", default=[], metavar="WORD", help="words or phrases to get more of")
     parser.add_argument("--less", nargs="+", default=[], metavar="WORD", help="words or phrases to get less of")
     parser.add_argument(

@@ -6,7 +6,7 @@ finished. Each names the data's fingerprint, so that files of different runs are
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -61,6 +61,16 @@ class Entities:
     def item_rows(self) -> Mapping[str, int]:
         """Row of each original item id."""
         return {identifier: row for row, identifier in enumerate(self.item_ids.to_pylist())}
+
+    def with_items(self, ids: Sequence[str], labels: Mapping[str, str]) -> "Entities":
+        """A copy with further items behind the others; ids that are there already stay where they are."""
+        new = [identifier for identifier in ids if identifier not in self.item_rows]
+        names = [labels.get(identifier, identifier) for identifier in new]
+        return replace(
+            self,
+            item_ids=pa.concat_arrays([self.item_ids, pa.array(new, pa.string())]),
+            item_labels=pa.concat_arrays([self.item_labels, pa.array(names, pa.string())]),
+        )
 
 
 class SeenItems:

@@ -1,5 +1,7 @@
 """What words and items of a run mean, as sentence vectors that it keeps, so that steering needs no text encoder."""
 
+import copy
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from face_lightning.text.cache import save_tensors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.text.vocabulary import load_codebook, word_vectors
+from face_lightning.words.targets import pursue
 
 MEANINGS = "meanings.safetensors"
 _NUM_NEAREST = 3  # words of the vocabulary that stand for another word or a phrase
@@ -57,27 +60,41 @@ class Meanings:
             raise DataError("more, less: expected words or phrases, got an empty one; leave it out")
         if name in self.rows:
             return [name], self.word_vectors[self.rows[name]]
-        vector = F.normalize(self._encode(name) - self._center_of_words, dim=0)
+        vector = F.normalize(self._encode([name])[0] - self._center_of_words, dim=0)
         nearest = (self.word_vectors @ vector).topk(min(_NUM_NEAREST, len(self.words))).indices
         return [self.words[row] for row in nearest.tolist()], F.normalize(self.word_vectors[nearest].mean(0), dim=0)
 
-    def of_text(self, text: str) -> Tensor:
-        """Meaning `(E,)` of the text of a new item, in the space of the items' texts.
+    def of_texts(self, texts: Sequence[str]) -> Tensor:
+        """Meanings `(N, E)` of texts of new items, in the space of the items' texts.
 
         Raises:
-            DataError: If no text encoder can be loaded.
+            DataError: If a text is empty, or no text encoder can be loaded.
         """
-        return F.normalize(self._encode(text) - self._center_of_items, dim=0)
+        if not all(text.strip() for text in texts):
+            raise DataError("texts: expected a text of every new item, got an empty one; leave that item out")
+        return F.normalize(self._encode(texts) - self._center_of_items, dim=1)
 
-    def _encode(self, text: str) -> Tensor:
+    def words_of(self, meanings: Tensor, num_words: int) -> list[list[str]]:
+        """Words that together say what meanings `(N, E)` say, chosen as targets of training are."""
+        num_words = min(num_words, len(self.words))
+        rows = pursue(meanings, self.word_vectors, num_words, min(2 * num_words, len(self.words)))
+        return [[self.words[row] for row in listed] for listed in rows.tolist()]
+
+    def with_items(self, rows: Tensor, meanings: Tensor, num_items: int) -> "Meanings":
+        """A copy for `num_items` items, of which those at `rows` `(N,)` have new meanings `(N, E)`."""
+        extended = copy.copy(self)
+        extended.item_vectors = F.pad(self.item_vectors, (0, 0, 0, num_items - len(self.item_vectors)))
+        extended.item_vectors[rows] = meanings
+        return extended
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
         try:
-            vectors = self._encoder.encode([text])
+            return self._encoder.encode(texts)
         except (FaceError, ImportError) as error:
             raise DataError(
-                f"words: {text[:60]!r} is not in the vocabulary, and the run's text encoder, which would find the "
-                f"nearest words, cannot be loaded ({error}); use words of the vocabulary"
+                f"words: {texts[0][:60]!r} is not in the vocabulary, and the run's text encoder, which would read it, "
+                f"cannot be loaded ({error}); use words of the vocabulary"
             ) from error
-        return vectors[0]
 
     @cached_property
     def _encoder(self) -> SentenceEncoder:

@@ -53,5 +53,5 @@ def with_targets(targets: LexicalTargets, present: Tensor, predicted: Tensor) ->
 
 
 def kernel_ridge(known: Tensor, values: Tensor, queries: Tensor, ridge: float = 0.3, max_points: int = 4096) -> Tensor:
-    """Values `(M, E)` at queries `(M, D)`, predicted from values `(N, E)` at known points `(N, D)`: see `KernelRidge`."""
+    """Values `(M, E)` at queries `(M, D)`, predicted from values `(N, E)` at points `(N, D)`: see `KernelRidge`."""
     return KernelRidge(known, values, ridge, max_points).predict(queries)
