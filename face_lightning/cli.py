@@ -20,6 +20,7 @@ COMMANDS = {
     "recommend": "recommend items to known users, or to new ones by their history",
     "similar": "find items or users that are alike",
     "serve": "serve a run by HTTP",
+    "app": "explore a run in a browser: words, neighbours, recommendations that follow edited words, a map",
     "report": "write a finished run as one HTML file, compared with others",
     "export": "write a run's vectors, ids, words and index in formats of other tools",
     "data": "fetch a data set, import your own, or show one",
@@ -27,6 +28,7 @@ COMMANDS = {
     "summarize": "write texts of users and items by templates or a language model",
     "vocab": "build the vocabulary of a language model",
 }
+_MODULES = {"app": "explore", **dict.fromkeys(STAGE_COMMANDS, "stage")}  # of commands that are called otherwise
 _HELP = "\n".join(
     [
         "usage: face COMMAND ... (add --help for a command's options)",
@@ -87,8 +89,8 @@ def _silence() -> None:
 def _dispatch(arguments: list[str], quiet: bool) -> int:
     command = arguments[0] if arguments else "--help"
     if command in (*STAGE_COMMANDS, *COMMANDS):
-        name, options = ("stage", arguments) if command in STAGE_COMMANDS else (command, arguments[1:])
-        module = importlib.import_module(f"face_lightning.commands.{name}")
+        options = arguments if command in STAGE_COMMANDS else arguments[1:]
+        module = importlib.import_module(f"face_lightning.commands.{_MODULES.get(command, command)}")
         if quiet:
             _silence()  # after the import, in which Lightning sets itself up
         code: int = module.main(options)
