@@ -213,7 +213,8 @@ class Recommender:
         Args:
             who: Original id of a user, a history of original item ids, or None for nobody in particular, whose
                 embedding is the mean of all users'.
-            more: Words or phrases; those outside the vocabulary are represented by their nearest words in it.
+            more: Words or phrases; those outside the vocabulary are represented by their nearest words in it. One that
+                is named twice counts twice.
             less: Likewise.
             strength: Share of the words in the edit: at 0 they change nothing, at 1 they decide alone.
             k: Number of items, K.
@@ -232,7 +233,7 @@ class Recommender:
         found = [{phrase: self._direction_of(phrase) for phrase in phrases} for phrases in (more, less)]
         catalogue, query = self._catalogue, user
         if more or less:
-            directions = [[direction for _, direction in phrases.values()] for phrases in found]
+            directions = [[self._direction_of(phrase)[1] for phrase in phrases] for phrases in (more, less)]
             query = self._steering.edit(user, self._steering.combine(*directions), strength)
             catalogue = self._steering.catalogue
         excluded = np.zeros(len(seen), np.int64), seen

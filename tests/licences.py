@@ -45,7 +45,7 @@ def licence_of(metadata: Mapping[str, Sequence[str]]) -> str:
     return text.splitlines()[0][:60] if text else "unknown"
 
 
-def report(root: str = "face-lightning", extras: Sequence[str] = ("cpu", "demo")) -> list[Row]:
+def report(root: str = "face-lightning", extras: Sequence[str] = ("cpu", "demo", "app", "plot", "serve")) -> list[Row]:
     """All packages that an installation with these extras brings."""
     rows: dict[str, Row] = {}
     todo = [(root, tuple(extras))]

@@ -57,6 +57,14 @@ def test_more_and_less_of_a_word_pull_opposite_ways(recommender: Recommender) ->
     assert less.less == {"love": ["love"]}
 
 
+def test_a_word_named_twice_counts_twice(recommender: Recommender) -> None:
+    def embedding(*more: str) -> torch.Tensor:
+        return recommender.steer("7", more, ["love"], strength=1).embedding
+
+    assert torch.allclose(embedding("war", "war"), embedding("war"), atol=1e-5)  # opposite: only the length differs
+    assert embedding("war", "love")[0] * embedding("war", "love", "love")[0] <= 0
+
+
 def test_an_edit_without_words_or_strength_changes_nothing(recommender: Recommender) -> None:
     plain = recommender.recommend(["ann"], k=3)
     for steered in (recommender.steer("ann", k=3), recommender.steer("ann", ["love"], strength=0, k=3)):

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from face_lightning.app.entity_map import EntityMap, draw_map
-from face_lightning.app.word_directions_of_items import WordDirectionsOfItems
 from face_lightning.plain_text import printable
 from face_lightning.recommender import Recommender, Side
+from face_lightning.runs.kept_meanings import MEANINGS
 from face_lightning.runs.results import read_result
 
 Kind = Literal["item", "user"]
@@ -79,6 +79,12 @@ class Explorer:
     def has_words(self) -> bool:
         """Whether the run gives words to users and items."""
         return self.recommender.has_words
+
+    @property
+    def can_steer(self) -> bool:
+        """Whether the run keeps what words mean, so that a list can follow them."""
+        run_dir = self.recommender.run_dir
+        return self.has_words and run_dir is not None and (run_dir / MEANINGS).is_file()
 
     def search(self, kind: Kind, query: str, limit: int = 8) -> list[Entity]:
         """Users or items whose id is `query`, whose name begins with it, or holds it, in this order."""
@@ -144,9 +150,9 @@ class Explorer:
         return found
 
     @cached_property
-    def directions(self) -> WordDirectionsOfItems:
-        """Directions of words in the space of embeddings."""
-        return WordDirectionsOfItems(self.recommender.embeddings().items, self._item_words)
+    def known_words(self) -> frozenset[str]:
+        """Words that may be asked for."""
+        return frozenset(self.vocabulary)
 
     @cached_property
     def map(self) -> EntityMap:
@@ -170,7 +176,9 @@ class Explorer:
     def warm_up(self) -> None:
         """Read and compute what the first visitor would wait for."""
         if self.has_words:
-            _ = self.vocabulary, self._texts, self.directions
+            _ = self.known_words, self._texts
+        if self.can_steer:
+            self.recommender.steer(None, more=self.vocabulary[:1], k=1)
 
     def _rows(self, kind: Kind) -> Mapping[str, int]:
         entities = self.recommender.entities

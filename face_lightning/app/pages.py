@@ -11,6 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from face_lightning.app.explorer import Entity, Explorer, Kind
 from face_lightning.app.map_chart import map_options
+from face_lightning.app.page_elements import Slider, button, chip, heading, link, pane
 from face_lightning.app.visit import MOST_WEIGHT, Row, Visit
 from face_lightning.errors import FaceError
 
@@ -63,10 +64,10 @@ class Page:
         self.dark = ui.dark_mode(value=None)
         with ui.element("header").classes("top"):
             with ui.element("div").classes("bar"):
-                _heading("h1", self.explorer.title)
+                heading("h1", self.explorer.title)
                 with ui.tabs().props("dense no-caps inline-label") as tabs:
                     explore, mapped = ui.tab("Explore"), ui.tab("Map")
-                _button("New visitor", lambda: self.open("new", []), "person_add")
+                button("New visitor", lambda: self.open("new", []), "person_add")
                 ui.button(icon="contrast", on_click=self._toggle_dark).props('flat round aria-label="Light or dark"')
             with ui.element("div").classes("bar"):
                 self.search = ui.input(on_change=self._show_results).classes("search")
@@ -76,10 +77,10 @@ class Page:
             self.results = ui.element("div").classes("results").props('role="list"')
         with ui.tab_panels(tabs, value=explore).props("animated=false").style("background: transparent"):
             with ui.tab_panel(explore).style("padding: 0"), ui.element("div").classes("panes"):
-                with _pane("Subject"):
+                with pane("Subject"):
                     self._build_subject()
-                self.list = _pane("Recommendations").classes("list").props('aria-live="polite"')
-                self.alike = _pane("Most alike").classes("alike")
+                self.list = pane("Recommendations").classes("list").props('aria-live="polite"')
+                self.alike = pane("Most alike").classes("alike")
             with ui.tab_panel(mapped).style("padding: 0"):
                 self.map = ui.element("div").classes("mapping")
         tabs.on_value_change(lambda event: self._draw_map() if event.value == "Map" else None)
@@ -88,10 +89,9 @@ class Page:
 
     def _build_subject(self) -> None:
         """Lay out the subject; what changes is filled in later, so that the fields keep the focus."""
-        self.head = ui.element("div")
+        self.head, self.words = ui.element("div"), ui.element("div")
         with ui.element("div") as self.editing:
-            self.words = ui.element("div")
-            _heading("h3", "Your changes")
+            heading("h3", "Your changes")
             self.changes = ui.element("div").classes("chips").props('data-testid="changes"')
             self.word = ui.input(on_change=self._suggest)
             self.word.props('outlined dense label="Add a word" aria-label="Add a word"')
@@ -99,10 +99,11 @@ class Page:
             self.suggestions = ui.element("div").classes("chips")
             with ui.element("div").classes("strength") as self.strength:
                 ui.label("Strength").classes("soft")
-                slider = ui.slider(min=0, max=1, step=0.05, value=self.visit.strength, on_change=self._strengthen)
+                slider = Slider(min=0, max=1, step=0.05, value=self.visit.strength)
                 slider.props('aria-label="Strength of changed words"')
+                slider.on_value_change(lambda event: self._strengthen(event.value))
                 ui.label().bind_text_from(slider, "value", lambda value: f"{value:.0%}").classes("soft")
-        self.editing.visible = self.explorer.has_words
+        self.editing.visible = self.explorer.can_steer
 
     def open(self, kind: Kind | str, ids: list[str]) -> None:
         """Show somebody else."""
@@ -121,19 +122,18 @@ class Page:
         self.head.clear()
         with self.head:
             if visit.kind == "new":
-                _heading("h2", "New visitor")
+                heading("h2", "New visitor")
                 ui.label("Pick items by the search above, or type words.").classes("soft")
                 with ui.element("div").classes("chips"):
                     for item in self.explorer.entities("item", visit.ids):
-                        _chip(item.label, on_remove=partial(self._drop, item))
+                        chip(item.label, on_remove=partial(self._drop, item))
             else:
                 (entity,) = self.explorer.entities(visit.kind, visit.ids)
-                _heading("h2", entity.label)
+                heading("h2", entity.label)
                 ui.label(f"{visit.kind} {entity.id}" if entity.label != entity.id else visit.kind).classes("soft")
                 ui.label(self.explorer.text(visit.kind, entity.id)).classes("soft")
-        if self.explorer.has_words:
-            self._show_words()
-            self._show_changes()
+        self._show_words()
+        self._show_changes()
 
     def _show_words(self) -> None:
         """Words of the subject that were not changed: one is removed, or wanted more."""
@@ -141,16 +141,16 @@ class Page:
         left = [word for word in self.visit.own_words if word not in self.visit.weights]
         if left:
             with self.words:
-                _heading("h3", "Words")
+                heading("h3", "Words")
                 with ui.element("div").classes("chips"):
                     for word in left:
                         less, more = partial(self._change, word, -1), partial(self._change, word, 1)
-                        _chip(word, on_remove=less, on_click=more)
+                        chip(word, *((less, more) if self.explorer.can_steer else ()))
 
     def _show_changes(self) -> None:
         """Changed words: one is taken back, or weighted."""
         weights = self.visit.weights
-        self.strength.visible = bool(weights and self.visit.ids)
+        self.strength.visible = bool(weights)
         self.changes.clear()
         with self.changes:
             for word, weight in weights.items():
@@ -158,8 +158,8 @@ class Page:
                 times = f" \N{MULTIPLICATION SIGN}{abs(weight)}" if abs(weight) > 1 else ""
                 heavier = weight + sign if abs(weight) < MOST_WEIGHT else sign
                 back, weigh = partial(self._change, word, 0), partial(self._change, word, heavier)
-                chip = _chip(f"{'+' if sign > 0 else MINUS} {word}{times}", on_remove=back, on_click=weigh)
-                chip.classes("more" if sign > 0 else "less")
+                shown = chip(f"{'+' if sign > 0 else MINUS} {word}{times}", on_remove=back, on_click=weigh)
+                shown.classes("more" if sign > 0 else "less")
             if not weights:
                 ui.label("None yet: remove a word, choose one for more of it, or add one.").classes("soft")
 
@@ -168,10 +168,10 @@ class Page:
         self.alike.clear()
         self.alike.visible = bool(neighbours)
         with self.alike:
-            _heading("h3", "Most alike")
+            heading("h3", "Most alike")
             for other in neighbours:
                 with ui.element("div"):
-                    _link(other.label, partial(self.open, other.kind, [other.id]))
+                    link(other.label, partial(self.open, other.kind, [other.id]))
                     ui.label(" ".join(other.words[:_SHOWN_WORDS])).classes("soft").style("padding: 0 .3rem")
 
     def _show_list(self) -> None:
@@ -179,7 +179,7 @@ class Page:
         titles = {"user": "Recommendations", "item": "Who likes only this gets", "new": "Recommendations"}
         self.list.clear()
         with self.list:
-            _heading("h2", titles[self.visit.kind])
+            heading("h2", titles[self.visit.kind])
             if not rows:
                 ui.label("Pick an item or add a word to get recommendations.").classes("soft")
             for row in rows:
@@ -193,7 +193,7 @@ class Page:
                 ui.label(text).classes(f"move {style}")
             else:
                 ui.label("")
-            _link(row.item.label, partial(self.open, "item", [row.item.id]))
+            link(row.item.label, partial(self.open, "item", [row.item.id]))
             if row.item.words:
                 with ui.element("div").classes("whys"):
                     for word in row.shared:
@@ -230,7 +230,7 @@ class Page:
         with self.results:
             for entity in found:
                 label = entity.label if entity.label == entity.id else f"{entity.label} ({entity.id})"
-                _link(label, partial(self._choose, entity)).props('role="listitem" data-testid="result"')
+                link(label, partial(self._choose, entity)).props('role="listitem" data-testid="result"')
             if not found and (self.search.value or "").strip():
                 ui.label("Nothing found.").classes("soft")
 
@@ -263,7 +263,7 @@ class Page:
         self.suggestions.clear()
         with self.suggestions:
             for word in self.explorer.suggest(self.word.value or ""):
-                _chip(word, on_click=partial(self._add_word, word)).props('data-testid="suggestion"')
+                chip(word, on_click=partial(self._add_word, word)).props('data-testid="suggestion"')
 
     def _change(self, word: str, weight: int) -> None:
         if word.strip() and self._try(lambda: self.visit.change(word, weight)):
@@ -278,8 +278,8 @@ class Page:
         if word.strip().lower() in self.visit.weights:
             self.word.value = ""
 
-    def _strengthen(self, event: ValueChangeEventArguments[float]) -> None:
-        self.visit.strength = event.value
+    def _strengthen(self, strength: float) -> None:
+        self.visit.strength = strength
         if self.visit.weights:
             self._show_list()
 
@@ -301,29 +301,3 @@ def _movement(row: Row) -> tuple[str, str]:
         return "new", "new"
     moved = row.before - row.rank
     return (f"▲ {moved}", "up") if moved > 0 else (f"▼ {-moved}", "down") if moved < 0 else ("=", "")
-
-
-def _heading(level: str, text: str) -> None:
-    with ui.element(level):
-        ui.label(text).style("display: inline")
-
-
-def _pane(name: str) -> ui.element:
-    return ui.element("section").classes("pane").props(f'aria-label="{name}"')
-
-
-def _link(text: str, action: Callable[[], object]) -> ui.button:
-    return ui.button(text, on_click=action, color=None).props("flat no-caps align=left").classes("link")
-
-
-def _button(text: str, action: Callable[[], object], icon: str) -> ui.button:
-    return ui.button(text, on_click=action, icon=icon, color=None).props("flat no-caps dense").classes("plain")
-
-
-def _chip(
-    text: str, on_remove: Callable[[], object] | None = None, on_click: Callable[[], object] | None = None
-) -> ui.chip:
-    chip = ui.chip(text, color=None, removable=on_remove is not None, on_click=on_click)
-    if on_remove is not None:
-        chip.on("remove", lambda: on_remove())
-    return chip

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from face_lightning.app.explorer import Entity, Explorer
 from face_lightning.errors import CheckpointError, DataError
@@ -49,8 +47,9 @@ class Visit:
     kind: Literal["user", "item", "new"] = "new"
     ids: list[str] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
-    strength: float = 0.3
+    strength: float = 0.5
     own_words: list[str] = field(default_factory=list)
+    _before: list[str] = field(default_factory=list)
 
     def open(self, kind: Literal["user", "item", "new"], ids: list[str]) -> None:
         """Look at somebody else, with no word changed.
@@ -64,7 +63,7 @@ class Visit:
             if identifier not in rows:
                 raise DataError(f"{kind}: {printable(identifier)} is not in this run; search for its name")
         self.kind, self.ids, self.weights = kind, list(ids), {}
-        self.own_words = self._own_words()
+        self.own_words, self._before = self._own_words(), self._ranking(_KNOWN_RANKS)
 
     def change(self, word: str, weight: int) -> None:
         """Ask for more (positive) or less (negative) of a word, or take the change back (0).
@@ -73,7 +72,7 @@ class Visit:
             DataError: If no item has the word.
         """
         word = word.strip().lower()
-        if weight and word not in self.explorer.directions:
+        if weight and word not in self.explorer.known_words:
             raise DataError(f"word: no item has {printable(word)!r} among its words; choose one that is suggested")
         self.weights.pop(word, None)
         if weight:
@@ -97,14 +96,12 @@ class Visit:
 
     def recommend(self, k: int = 20) -> list[Row]:
         """Best items of the subject, as changed words have it; for an item, those of who has only this item."""
-        before = self._ranking(changed=False)
-        now = self._ranking(changed=True)[:k] if self.weights else before[:k]
-        places = {row: place for place, row in enumerate(before.tolist(), start=1)}
-        items = self.explorer.entities("item", self.explorer.ids_of(now))
+        now = self._ranking(k) if self.weights else self._before[:k]
+        places = {identifier: place for place, identifier in enumerate(self._before, start=1)}
         own = set(self.words())
         return [
-            Row(item, rank, places.get(row), [word for word in item.words if word in own])
-            for rank, (row, item) in enumerate(zip(now.tolist(), items, strict=True), start=1)
+            Row(item, rank, places.get(item.id), [word for word in item.words if word in own])
+            for rank, item in enumerate(self.explorer.entities("item", now), start=1)
         ]
 
     def _own_words(self) -> list[str]:
@@ -118,29 +115,16 @@ class Visit:
             return [printable(word) for word in found.words]
         return self.explorer.entities(self.kind, self.ids)[0].words
 
-    def _ranking(self, changed: bool) -> np.ndarray:
-        """Rows of the best items, best first."""
-        query, seen = self._query()
-        if changed and self.weights:
-            query = self.explorer.directions.edit(query, self.weights, self.strength)
-        if not query.any():
-            return np.empty(0, np.int64)
-        scores = self.explorer.recommender.embeddings().items @ query
-        scores[torch.from_numpy(seen)] = -torch.inf
-        best = scores.topk(min(_KNOWN_RANKS, len(scores) - len(seen)))
-        rows: np.ndarray = best.indices.cpu().numpy()
-        return rows
-
-    def _query(self) -> tuple[Tensor, np.ndarray]:
-        """Embedding of the subject `(D,)`, zeros for a new user without items, and rows of items not to recommend."""
+    def _ranking(self, k: int) -> list[str]:
+        """Ids of the best items as words have them, best first; none for a new user without items and words."""
+        if not self.ids and not self.weights:
+            return []
+        who = self.ids[0] if self.kind == "user" else self.ids or None
+        more, less = ([word for word, weight in self.weights.items() for _ in range(sign * weight)] for sign in (1, -1))
         recommender = self.explorer.recommender
-        tables = recommender.embeddings()
-        if self.kind == "user":
-            rows = recommender.user_rows(self.ids)
-            return tables.users[torch.from_numpy(rows)][0], recommender.seen.of(rows, "all")[1]
-        if not self.ids:
-            return torch.zeros_like(tables.items[0]), np.empty(0, np.int64)
-        return recommender.embed_history([self.ids])[0], recommender.item_rows(self.ids)
+        k = min(k, len(recommender.entities.item_ids))
+        ids: list[str] = recommender.steer(who, more, less, self.strength, k).ids.tolist()
+        return ids
 
 
 def _found(ids: np.ndarray) -> list[str]:

@@ -11,17 +11,17 @@ import torch
 from face_lightning.app.entity_map import draw_map
 from face_lightning.app.explorer import Explorer
 from face_lightning.app.visit import Visit
-from face_lightning.app.word_directions_of_items import WordDirectionsOfItems
 from face_lightning.errors import DataError
 from face_lightning.recommender import Recommender
-from tests.test_recommender import ITEMS, NAMES, write_run
+from tests.test_recommender import NAMES, write_run
+from tests.test_steering import write_meanings
 
 WORDS = {"10": ["war", "toy"], "20": ["war"], "30": ["sea"], "40": ["sea", "love"], "50": ["love"]}
 
 
 @pytest.fixture
 def explorer(tmp_path: Path) -> Explorer:
-    run = write_run(tmp_path / "run")
+    run = write_meanings(write_run(tmp_path / "run"))
     users = [("user", "ann", "Ann", ["war"]), ("user", "bob", "Bob", ["love"]), ("user", "7", "Zoë", ["sea"])]
     items = [("item", one, name, WORDS[one]) for one, name in zip(WORDS, NAMES, strict=True)]
     rows = [
@@ -93,18 +93,6 @@ def test_new_visitors_begin_with_items_or_words(explorer: Explorer) -> None:
     assert [other.label for other in visit.neighbours()[:2]] == ["Blade", "Cats"]
     visit.open("user", ["ann"])
     assert [other.label for other in visit.neighbours()] == ["Zoë", "Bob"]
-
-
-def test_directions_are_mean_differences_of_unit_spread() -> None:
-    directions = WordDirectionsOfItems(ITEMS, pa.array(list(WORDS.values())))
-    expected = ITEMS[:2].mean(0) - ITEMS.mean(0)
-    found = directions.direction("war")
-    assert torch.allclose(found / found.norm(), expected / expected.norm())
-    assert (ITEMS @ found).std(correction=0).item() == pytest.approx(1)
-    query = torch.tensor([0.0, 2.0])
-    assert torch.equal(directions.edit(query, {"war": 1}, 0.0), query)
-    blend = directions.edit(query, {"war": 1}, 1.0)
-    assert (ITEMS @ blend).std(correction=0).item() == pytest.approx((ITEMS @ query).std(correction=0).item())
 
 
 def test_the_map_places_items_and_words_that_lie_together() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def address(chain: World) -> Iterator[str]:
                 probe.settimeout(5)
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
+            time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
@@ -90,9 +92,8 @@ def test_search_open_and_change_words(browser: Any, address: str, width: int, sc
     page.get_by_label("Add a word").fill(page.locator(".whys").first.inner_text().split()[0])
     page.keyboard.press("Enter")
     page.locator("[data-testid=changes] .more").wait_for()
-    page.get_by_role("slider").focus()
-    for _ in range(14):
-        page.keyboard.press("ArrowRight")
+    slider = page.locator(".q-slider")
+    slider.click(position={"x": slider.bounding_box()["width"] - 1, "y": 10})
     page.get_by_text("100%").wait_for()
     page.wait_for_timeout(500)
     assert recommended(page) != before
