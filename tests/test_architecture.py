@@ -59,8 +59,6 @@ BELOW = {  # what each part may import besides itself and the bottom
     "ranking_files": {"catalogue"},
     "serving": {"index_search", "recommender", "runs"},
     "exports": {"index_search", "mapping", "recommender", "runs"},
-    "serving": {"recommender", "runs"},
-    "exports": {"mapping", "recommender", "runs"},
     "app": {"recommender", "runs"},
     "reports": {"recommender", "runs", "significance", "text"},
 }
