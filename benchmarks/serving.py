@@ -32,9 +32,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from benchmarks import token_search
 from benchmarks.records import append
-from benchmarks.token_search import finished
 from face_lightning.index_search import IndexSearch, build_index
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommender import Recommender
@@ -43,7 +41,6 @@ from face_lightning.structures import Embeddings
 
 TOP_K = 20
 RECALL = 0.99
-CPU = torch.device("cpu")
 SEEN = 20  # items of a generated user
 
 
@@ -74,14 +71,14 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def clock(answer: Callable[[int], object], budget: float, most: int) -> list[float]:
-    """Seconds of one call after another with numbers from 0, after three that do not count; see token_search.clock."""
+    """Seconds of one call after another with numbers from 0, after three that do not count."""
     for number in range(3):
         answer(number)
     times: list[float] = []
     while len(times) < 20 or (sum(times) < budget and len(times) < most):
-        start = finished(CPU)
+        start = time.perf_counter()
         answer(len(times))
-        times.append(finished(CPU) - start)
+        times.append(time.perf_counter() - start)
     return times
 
 
@@ -144,11 +141,8 @@ def record(
     """Print and keep a measurement."""
     case = f"{num_items} items, {variant}, {cores} cores, {connections} connections"
     print(f"{part}: {case}, {dim}-d: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
-    clock_name = token_search.clock(CPU) if part in ("search", "run") else "wall"
     sizes = {"num_items": num_items, "dim": dim, "cores": cores, "connections": connections}
-    append(
-        "serving", {"part": part, "case": case, "variant": variant, **sizes, "clock": clock_name, "metrics": metrics}
-    )
+    append("serving", {"part": part, "case": case, "variant": variant, **sizes, "metrics": metrics})
 
 
 def clients(port: int, connections: int, num_users: int, seconds: float) -> list[float]:

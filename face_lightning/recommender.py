@@ -1,5 +1,6 @@
 """A finished run as an object: recommendations, similar entities, words and embeddings by original ids."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -106,8 +107,8 @@ class Recommender:
         _ = self._fold_in, self.entities.user_rows, self.entities.item_rows
         if self.has_words:
             _ = self._words
-            if self.run_dir is not None and (self.run_dir / "codebook.safetensors").is_file():
-                _ = self._mapper
+        with contextlib.suppress(CheckpointError):  # also imports what says that there is none
+            _ = self._mapper
 
     def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
         """Rank all items approximately by a FAISS index from now on.

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from face_lightning.recommender import Recommender
 from face_lightning.runs.inference import write_embeddings
 from face_lightning.structures import Embeddings
 from tests.serving.client import Client
+from tests.serving.hostile import HOSTILE
 from tests.test_recommender import ITEMS, USERS, write_run
 
 
@@ -78,71 +78,6 @@ def test_items_are_ranked_by_an_index_whose_recall_is_reported(
     _, found = client.ask("POST", "/recommend", {"users": ["ann"], "filter_seen": "train"})
     assert found["results"][0]["ids"] == ["20", "30", "40", "50"]
     assert client.ask("POST", "/reload", {})[1]["reloaded"] is True
-
-
-HOSTILE: list[tuple[str, Any, int]] = [
-    ("/recommend", b"", 422),
-    ("/recommend", b"{", 422),
-    ("/recommend", b"\xff\xfe", 422),
-    ("/recommend", b"null", 422),
-    ("/recommend", b"[" * 10_000, 400),
-    ("/recommend", [], 422),
-    ("/recommend", {}, 422),
-    ("/recommend", {"users": []}, 422),
-    ("/recommend", {"users": "ann"}, 422),
-    ("/recommend", {"users": {"ann": 1}}, 422),
-    ("/recommend", {"users": [None]}, 422),
-    ("/recommend", {"users": [True]}, 422),
-    ("/recommend", {"users": [1.5]}, 422),
-    ("/recommend", {"users": [[]]}, 422),
-    ("/recommend", {"users": [""]}, 422),
-    ("/recommend", {"users": ["a" * 257]}, 422),
-    ("/recommend", {"users": ["ann"] * 1001}, 422),
-    ("/recommend", {"users": ["nobody"]}, 400),
-    ("/recommend", {"users": ["\x00"]}, 400),
-    ("/recommend", {"users": ["\uff41\uff4e\uff4e"]}, 400),
-    ("/recommend", {"users": ["Zoë\u202e💥"]}, 400),
-    ("/recommend", b'{"users": ["\\ud800"]}', 422),
-    ("/recommend", {"users": ["../../etc/passwd"]}, 400),
-    ("/recommend", {"users": [-1]}, 400),
-    ("/recommend", b'{"users": [' + b"9" * 3000 + b"]}", 400),
-    ("/recommend", {"users": ["ann"], "k": 0}, 422),
-    ("/recommend", {"users": ["ann"], "k": -1}, 422),
-    ("/recommend", {"users": ["ann"], "k": 10**9}, 422),
-    ("/recommend", {"users": ["ann"], "k": "3"}, 422),
-    ("/recommend", {"users": ["ann"], "k": 1.5}, 422),
-    ("/recommend", b'{"users": ["ann"], "k": NaN}', 422),
-    ("/recommend", b'{"users": ["ann"], "k": Infinity}', 422),
-    ("/recommend", {"users": ["ann"], "k": None}, 422),
-    ("/recommend", {"users": ["ann"], "filter_seen": "test"}, 422),
-    ("/recommend", {"users": ["ann"], "filter_seen": 1}, 422),
-    ("/recommend", {"users": ["ann"], "allow": "10"}, 422),
-    ("/recommend", {"users": ["ann"], "allow": ["nothing"]}, 400),
-    ("/recommend", {"users": ["ann"], "deny": [None]}, 422),
-    ("/recommend", {"users": ["ann"], "deny": ["nothing"]}, 400),
-    ("/recommend", {"users": ["ann"], "unknown": "ignore"}, 422),
-    ("/recommend", {"users": ["ann"], "more": 1}, 422),
-    ("/recommend", {"users": ["ann"], "__class__": "x"}, 422),
-    ("/recommend", b" " * 30_000, 413),
-    ("/recommend/history", {"histories": {}}, 422),
-    ("/recommend/history", {"histories": []}, 422),
-    ("/recommend/history", {"histories": {"a": []}}, 400),
-    ("/recommend/history", {"histories": {"a": ["nothing"]}}, 400),
-    ("/recommend/history", {"histories": {"a": "10"}}, 422),
-    ("/recommend/history", {"histories": {"a": [["10"]]}}, 422),
-    ("/recommend/history", {"histories": {"a": ["10"]}, "filter_seen": "all"}, 422),
-    ("/similar/items", {"ids": []}, 422),
-    ("/similar/items", {"ids": ["ann"]}, 400),
-    ("/similar/items", {"items": ["10"]}, 422),
-    ("/similar/users", {"ids": ["10"]}, 400),
-    ("/describe", {"users": ["10"]}, 400),
-    ("/describe", {"items": [{}]}, 422),
-    ("/describe/history", {"histories": {"a": ["10"]}}, 400),
-    ("/nothing", {}, 404),
-    ("/recommend/", {}, 307),
-    ("/health", {}, 405),
-    ("/%2e%2e/recommend", {}, 404),
-]
 
 
 def test_hostile_requests_get_a_clear_refusal_and_leave_the_server_whole(client: Client) -> None:
