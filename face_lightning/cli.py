@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after `face`; those of the process where left out.
 
     Returns:
-        Exit code: 0, or 2 for a mistake of the user, which is printed in one line.
+        Exit code: 0, 2 for a mistake of the user, which is printed in one line, or 130 for Ctrl-C.
     """
     keep_freed_memory()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -66,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"face: error: {printable(' '.join(line.split()))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("face: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _silence() -> None:

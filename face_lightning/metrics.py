@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-_RESOLUTION = 2.0**40  # fixed-point steps per unit; 2^23 users fit into an int64 sum
+_RESOLUTION = 2.0**33  # fixed-point steps per unit; 2^30 users, more than 10^9, fit into an int64 sum
 
 
 class RankingMetric(Metric):

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from jsonargparse import _common, set_parsing_settings
 
+from face_lightning.bounded_yaml import bound_yaml
+
 FLAG = "--allow-code"
 # Constructors of these neither run nor load code, reach no network, and write only to folders that are checked.
 TRUSTED = (
@@ -24,6 +26,7 @@ TRUSTED = (
 
 def trust_no_code() -> None:
     """Let configurations and checkpoints name nothing but `TRUSTED`, and read no configuration from a network."""
+    bound_yaml()
     set_parsing_settings(
         import_path_denylist=["*"],
         import_path_allowlist=list(TRUSTED),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
+from face_lightning.memory import check_memory
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -27,7 +28,7 @@ class Backbone(nn.Module, ABC):
         embedding_dim: D.
 
     Raises:
-        ConfigurationError: If `embedding_dim` is not positive.
+        ConfigurationError: If `embedding_dim` is not positive, or the tables cannot fit into memory.
     """
 
     columns_are_independent: ClassVar[bool] = False
@@ -36,6 +37,12 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         if embedding_dim < 1:
             raise ConfigurationError(f"embedding_dim: expected at least 1, got {embedding_dim}; 64 to 256 are usual")
+        check_memory(
+            "embedding_dim",
+            16 * (num_users + num_items) * embedding_dim,
+            f"({num_users:,} users + {num_items:,} items) x {embedding_dim:,} x 16 bytes (weight, gradient, 2 moments)",
+            "lower embedding_dim; 64 to 256 are usual",
+        )
         self.num_users = num_users
         self.num_items = num_items
         self.embedding_dim = embedding_dim

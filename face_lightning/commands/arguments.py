@@ -1,5 +1,6 @@
 """Arguments of a run: what there is, and values that cannot be meant."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -90,12 +91,23 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     for key in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         if trainer[key] is not None:
             check_range(f"trainer.{key}", trainer[key], least=1, usual="1")
+    _check_devices(trainer["devices"])
     if trainer["gradient_clip_val"] is not None:
         check_range("trainer.gradient_clip_val", trainer["gradient_clip_val"], least=0, usual="1")
     for path in secret_paths(config):
         raise ConfigurationError(
             f"{path}: expected no secret in a configuration, which is copied into the run's folder; leave it out and "
             "set the environment variable that the service reads"
+        )
+
+
+def _check_devices(devices: Any) -> None:  # noqa: ANN401
+    """Refuse more processes than any machine of these processors runs well; GPUs are counted by Lightning."""
+    most = max(64, 4 * (os.cpu_count() or 1))
+    if str(devices).isdigit() and int(devices) > most:
+        raise ConfigurationError(
+            f"trainer.devices: expected at most {most} processes on {os.cpu_count()} processors, got {devices}; each "
+            "takes a processor and holds the graph and all tables, so give as many as there are GPUs, or fewer"
         )
 
 

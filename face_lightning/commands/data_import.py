@@ -42,12 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _prepare(options: Namespace) -> PreparedData:
     """Read, filter and split the data, with a progress bar in a terminal."""
-    if Path(options.source).is_dir():
+    if Path(options.source).is_dir() and any(Path(options.source).glob("*.pkl")):
         return _prepare_folder(options)
-    given = {name: value for name, value in vars(options).items() if name not in ("out", "force", "quiet", "no_header")}
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("out", "force", "quiet") and "no_header" not in name
+    }
     for name in ("item_fields", "user_fields"):
         given[name] = _fields(name, given[name])
-    reader = InteractionFile(**given, header=not options.no_header)
+    reader = InteractionFile(**given, header=not options.no_header, metadata_header=not options.metadata_no_header)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=options.quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading", total=1.0)
@@ -100,7 +104,8 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "source",
-        help="CSV, TSV, Parquet or RecBole .inter file (text also .gz, .bz2, .zst), or a folder in RLMRec's layout",
+        help="CSV, TSV, Parquet or RecBole .inter file (text also .gz, .bz2, .zst), a folder of such "
+        "part files, or a folder in RLMRec's layout",
     )
     parser.add_argument("--out", required=True, help="folder to create")
     parser.add_argument("--user", default="user_id", help="column of user ids (default: user_id)")
@@ -115,7 +120,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of random splits (default: 0)")
     parser.add_argument("--valid", help="split given: file of validation")
     parser.add_argument("--test", help="split given: file of test")
-    parser.add_argument("--separator", help="column separator (default: comma in .csv, tab in .tsv)")
+    parser.add_argument(
+        "--separator", help="column separator, such as ';' or '::' (default: comma in .csv, tab in .tsv)"
+    )
     parser.add_argument("--encoding", default="utf-8", help="encoding of text files (default: utf-8)")
     parser.add_argument("--no_header", action="store_true", help="the first line has data; columns are named 1, 2, ...")
     parser.add_argument("--drop_missing", action="store_true", help="drop rows without an id")
@@ -126,6 +133,10 @@ def _parser() -> CommandParser:
     fields = "names of fields by the names that templates use, such as title=movie_title tags=class"
     parser.add_argument("--item_fields", nargs="+", metavar="NAME=FIELD", help=fields)
     parser.add_argument("--user_fields", nargs="+", metavar="NAME=FIELD", help="likewise, such as occupation=job")
+    parser.add_argument(
+        "--metadata_separator", help="column separator of metadata (default: that of the file's suffix)"
+    )
+    parser.add_argument("--metadata_no_header", action="store_true", help="likewise --no_header, of metadata")
     parser.add_argument("--domain", choices=DOMAINS, default="item", help="kind of items (default: item)")
     parser.add_argument("--name", help="name of the data set (default: that of the file)")
     parser.add_argument("--force", action="store_true", help="replace a prepared folder")

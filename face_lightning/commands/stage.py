@@ -23,14 +23,16 @@ from face_lightning.commands.arguments import (
     check_folders,
 )
 from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
+from face_lightning.commands.resuming import check_same_run
+from face_lightning.commands.unmeasured import WITHOUT_TEST, WITHOUT_VALIDATION, watch_nothing_unmeasured
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
-from face_lightning.errors import CheckpointError, ConfigurationError, check_range
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
-from face_lightning.runs.folder import RunFolder, current_run, finished, holds_run, unfinished
+from face_lightning.runs.folder import RunFolder, current_run, finished, holds_run, trained_on, unfinished
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
@@ -75,6 +77,13 @@ class FaceCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run needs besides trainer, model and data."""
         add_run_arguments(parser)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        """The parser of a subcommand; those that are not asked for stay empty, as each takes a quarter of a second."""
+        if subcommand in self._given:
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        self._subcommand_method_arguments[subcommand] = []
+        return self.init_parser(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone.
@@ -137,6 +146,10 @@ class FaceCLI(LightningCLI):
         config["ckpt_path"] = path
         codebook = find_codebook(self.run_dir) or find_codebook(Path(path))
         self._reads_kept_codebook = use_codebook(config["model"], codebook, override=True)
+        if self.subcommand == "fit":
+            self._dump_config()
+            for change in check_same_run(Path(path), self.config_dump):
+                print(f"{self.run_dir}: resumed with {change}")
 
     def _check_backbone(self, init_from: Path) -> None:
         """Refuse a backbone that is given beside that of the run that the stage starts from, and differs."""
@@ -194,12 +207,21 @@ class FaceCLI(LightningCLI):
         return digest.hexdigest()
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer, unless the run is skipped."""
-        if self.skipped:
-            return
+        """Build data, model and trainer; the run is skipped only if its data are the same as well."""
         super().instantiate_classes()
+        self.skipped = self.skipped and self._has_same_data()
         self.datamodule.allow_other_data = self._allow_other_data
         self.datamodule.check_identity(self._trained_on)
+
+    def _has_same_data(self) -> bool:
+        """Whether the finished run in the folder was trained on these interactions and texts."""
+        recorded, own = trained_on(self.run_dir), self._data_identity()
+        return all(recorded[key] == own[key] for key in ("fingerprint", "texts") if key in recorded and key in own)
+
+    def _data_identity(self) -> dict[str, Any]:
+        """What is recorded of the data: counts, fingerprint, and that of the texts where the stage has words."""
+        identity = dict(self.datamodule.interactions.summary())
+        return identity | ({"texts": self.datamodule.text_fingerprint()} if has_words(self.model) else {})
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:  # noqa: ANN401
         """Build the trainer with a TensorBoard logger in the run folder, unless another logger is configured."""
@@ -238,6 +260,7 @@ class FaceCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Start from an earlier stage, and make the run folder."""
+        self._without_validation = watch_nothing_unmeasured(self.trainer, self.datamodule.interactions.valid.nnz)
         watched = [str(callback.monitor) for callback in self.trainer.checkpoint_callbacks if callback.monitor]  # type: ignore[attr-defined]
         every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 0
         if 0 < epochs < every and any(name.startswith("val/") for name in watched):
@@ -269,7 +292,7 @@ class FaceCLI(LightningCLI):
         self._dump_config()
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
         surroundings = {**environment(), "fingerprint": self.fingerprint()}
-        surroundings["data"] = self.datamodule.interactions.summary()
+        surroundings["data"] = self._data_identity()
         write_atomically(self.run_dir / "environment.json", strict_json(surroundings, indent=2) + "\n")
         self._write_data()
         if isinstance(self.model, DescribingStage):
@@ -291,20 +314,26 @@ class FaceCLI(LightningCLI):
         checkpoint = next(found for found in self.trainer.checkpoint_callbacks if isinstance(found, RunCheckpoint))
         if not checkpoint.best_model_path:
             raise ConfigurationError(
-                "trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
+                f"trainer: expected at least one epoch with its validation, got {self.trainer.global_step} steps and "
+                "none; raise trainer.max_epochs or trainer.max_steps, and resume with --ckpt_path last if it was saved"
             )
         validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
         epochs, seconds = self.trainer.current_epoch, self.recorder.seconds  # of all epochs: testing loads the best one
-        (tested,) = self.trainer.test(
-            self.model, self.datamodule, ckpt_path=checkpoint.best_model_path, weights_only=True, verbose=False
-        )
+        best = checkpoint.best_model_path
+        results = self.trainer.test(self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        tested = dict(results[0]) if results else {}
+        if not tested:  # for the embeddings of the best epoch
+            self.trainer.predict(
+                self.model, self.datamodule, ckpt_path=best, weights_only=True, return_predictions=False
+            )
         test_users, embeddings = gather_test_users(self.model), embeddings_of(self.model)
         descriptors = descriptors_of(self.model) if has_words(self.model) else None
         if not self.trainer.is_global_zero:
             return
         interactions = self.datamodule.interactions
         write_embeddings(self.run_dir, embeddings, interactions.fingerprint)
-        write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
+        if tested:
+            write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
         if descriptors is not None:
             write_descriptors(self.model.space, descriptors, interactions, self.run_dir / "descriptors.parquet")
             keep_meanings(self.run_dir, self.model.words.encoder)
@@ -321,9 +350,28 @@ class FaceCLI(LightningCLI):
             "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
             "metrics": {**tested, "last_epoch": validated},
         }
+        notes = [WITHOUT_VALIDATION] * self._without_validation + [WITHOUT_TEST] * (not tested)
+        if notes:
+            result["notes"] = notes
         write_atomically(self.run_dir / "result.json", strict_json(result, indent=2) + "\n")
         recall = f"test/recall@{self.model.top_k[-1]}"
-        print(f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {recall} {tested[recall]:.4f}")
+        measured = f"{recall} {tested[recall]:.4f}" if tested else "not tested"
+        print("\n".join([f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {measured}", *notes]))
+
+    def before_validate(self) -> None:
+        """Refuse to measure nothing."""
+        self._require_pairs("valid")
+
+    def before_test(self) -> None:
+        """Refuse to measure nothing."""
+        self._require_pairs("test")
+
+    def _require_pairs(self, split: str) -> None:
+        if self.datamodule.interactions.matrix(split).nnz == 0:
+            raise DataError(
+                f"data: expected {split} pairs to measure, got none in {self.datamodule.interactions.name}; split the "
+                "data anew, such as with face data import FILE --ratios 3 1 1"
+            )
 
     def after_predict(self) -> None:
         """Leave predictions.parquet, or a file for each process where there are several, and none of an earlier run."""

@@ -1,5 +1,7 @@
 """The one data module that all three stages share."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +94,14 @@ class InteractionDataModule(L.LightningDataModule):
         """Identity of the data as plain values: name, fingerprint and counts."""
         summary = self.interactions.summary()
         return {key: summary[key] for key in ("name", "fingerprint", "num_users", "num_items")}
+
+    def text_fingerprint(self) -> str | None:
+        """SHA-256 (64 hexadecimal digits) of all texts; None where there are none."""
+        profiles = self.dataset.profiles
+        if profiles is None:
+            return None
+        texts = [*profiles.user_texts, *profiles.item_texts]
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
     def check_identity(self, trained_on: Mapping[str, Any] | None) -> None:
         """Refuse a checkpoint of other data, unless `allow_other_data` is set.

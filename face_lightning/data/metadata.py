@@ -12,12 +12,19 @@ from typing import IO, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from face_lightning.data.pairs import MISSING, id_texts
+from face_lightning.data.pairs import id_texts
+from face_lightning.data.plain_values import MISSING, is_missing, names_in, parsed, whole_number, without_markup
 from face_lightning.data.prepared import Record
 from face_lightning.data.tables import TableFormat, open_table
 from face_lightning.errors import ConfigurationError, DataError
 
 TAG_FIELDS = ("tags", "genres", "categories")
+_TITLES, _PROSE = ("title", "name"), ("text", "profile", "description")
+_KNOWN = {
+    *(*TAG_FIELDS, *_TITLES, *_PROSE),
+    *("year", "release_date", "author", "developer", "city", "age", "occupation"),
+}
+_ALIASES = {"genre": "genres", "tag": "tags", "category": "categories", "release_year": "year"}
 _MAX_LINE = 1 << 24  # bytes
 _JSON = (".jsonl", ".ndjson", ".json")
 
@@ -207,30 +214,45 @@ def _no_field(file: MetadataFile, name: str, known: list[str], where: str = "") 
 
 
 def _clean_record(record: dict[str, Any], file: MetadataFile) -> Record:
-    """Return the fields under their names here, tags as lists and other lists as text."""
+    """Return the fields under their names here as plain text or numbers, tags as lists."""
     names = {source: name for name, source in file.fields.items()}
     cleaned: dict[str, Any] = {}
-    for source, raw in sorted(record.items(), key=lambda entry: entry[0] in names):  # renamed fields take precedence
-        name, value = names.get(source, source), _json_value(raw)
-        if value is None or value == "":
-            continue
-        if name in TAG_FIELDS:
-            value = _as_list(value)
-        elif isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
-            value = (" " if file.path.suffix in (".item", ".user") else ", ").join(map(str, value))
-        cleaned[name] = value
+    # A later one takes precedence: fields that were renamed, then those of the very name.
+    for source, raw in sorted(record.items(), key=lambda entry: (entry[0] in names, entry[0] in _KNOWN)):
+        name = names.get(source) or known_name(source)
+        value = _plain_value(name, _json_value(raw), " " if file.path.suffix in (".item", ".user") else ", ")
+        if value != [] and not is_missing(value):
+            cleaned[name] = value
     return cleaned
 
 
-def _as_list(value: object) -> list[Any]:
+def known_name(source: str) -> str:
+    """The name that templates use for a field such as `Title` or `Release Date`; other names as they are."""
+    name = re.sub(r"[\s-]+", "_", source.strip()).lower()
+    name = _ALIASES.get(name, name)
+    return name if name in _KNOWN else source
+
+
+def _plain_value(name: str, value: Any, separator: str) -> Any:  # noqa: ANN401
+    """Return tags as a list, and any other field as text or a number."""
+    if name not in _TITLES:
+        value = parsed(value)
+    if name in TAG_FIELDS:
+        return _as_list(value)
+    if isinstance(value, list | tuple | set | dict):
+        return (" " if name in _PROSE else separator).join(names_in(value))
+    if isinstance(value, str):
+        value = without_markup(value)
+    return value if name in _TITLES else whole_number(value)
+
+
+def _as_list(value: object) -> list[str]:
     """Return tags as a list; strings are split at bars, semicolons or commas."""
-    if isinstance(value, list):
-        return [part for part in value if isinstance(part, str | int | float)]
     if not isinstance(value, str):
-        return [value] if isinstance(value, int | float) else []
-    text = re.sub(r"^\s*\[(.*)\]\s*$", r"\1", value, flags=re.DOTALL)
+        return names_in(value if isinstance(value, list | tuple | set | dict) else [value])
+    text = re.sub(r"^\s*\[(.*)\]\s*$", r"\1", without_markup(value), flags=re.DOTALL)
     mark = next((mark for mark in ("|", ";", ",") if mark in text), ",")
-    return [part for part in (one.strip(" '\"\t\r\n") for one in text.split(mark)) if part]
+    return names_in([one.strip(" '\"\t\r\n") for one in text.split(mark)])
 
 
 def _json_value(value: object) -> Any:  # noqa: ANN401 JSON's values

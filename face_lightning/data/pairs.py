@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from face_lightning.data.tables import Progress, Table, TableFormat, open_table
+from face_lightning.data.plain_values import MISSING
+from face_lightning.data.tables import Progress, Table, TableFormat, open_table, parts_of
 from face_lightning.errors import DataError
 
-MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _MAX_ID_LENGTH = 256  # characters: ids are stored in a fixed-width array
 
@@ -69,7 +69,7 @@ def read_pairs(
     """Read files of interactions.
 
     Args:
-        paths: One file, or one per split.
+        paths: One file or folder of part files, or one per split.
         columns: Names of their columns.
         form: Format of text files.
         drop_missing: Drop rows without an id instead of rejecting the file.
@@ -82,12 +82,13 @@ def read_pairs(
     numberings = {"user": _Numbering("user"), "item": _Numbering("item")}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("user", "item", "rating", "time", "file")}
     num_without_id = 0
-    for number, path in enumerate(paths):
+    files_of = [(number, part) for number, path in enumerate(paths) for part in parts_of(path)]
+    for place, (number, path) in enumerate(files_of):
         table = open_table(path, form or TableFormat())
         wanted = columns.named()
         table.require(wanted)
         num_rows = 0
-        share = None if progress is None else _share(progress, number, len(paths))
+        share = None if progress is None else _share(progress, place, len(files_of))
         for batch in table.batches(list(wanted.values()), share):
             values = dict(zip(wanted, batch, strict=True))
             converted = {kind: numberings[kind].add(values[kind], table, num_rows, drop_missing) for kind in numberings}
@@ -100,7 +101,7 @@ def read_pairs(
             converted["file"] = np.full(len(known), number, dtype=np.int8)
             for name, array in converted.items():
                 parts[name].append(array if known.all() else array[known])
-        if num_rows == 0:
+        if num_rows == 0 and path in paths:
             raise DataError(f"source: expected interactions in {path}, got no rows; give at least one")
     joined = {name: np.concatenate(arrays) if arrays else None for name, arrays in parts.items()}
     user_ids, user_ranks = numberings["user"].ordered()

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array
 
-from face_lightning.errors import DataError
+from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.memory import check_memory
 
 _SPARSE = {f"{form}_{kind}" for form in ("coo", "csr", "csc") for kind in ("matrix", "array")}
 _SPARSE_MODULES = {"scipy.sparse"} | {
@@ -41,6 +42,12 @@ class _StoredMatrix:
         state = self.__dict__
         num_rows, num_columns = (int(size) for size in state["_shape"])
         shape = (num_rows, num_columns)
+        check_memory(
+            "matrix",
+            8 * (num_rows + num_columns),
+            f"a shape of {num_rows:,} x {num_columns:,}, whose row and column pointers take 8 bytes each",
+            "correct the shape, or number users and items without gaps",
+        )
         data = _numbers(state["data"])
         if self.form == "coo":
             row, col = state["coords"] if "coords" in state else (state["row"], state["col"])
@@ -175,6 +182,8 @@ def read_pickle(path: Path) -> object:
         if isinstance(value, _StoredMatrix):
             return value.rebuild()
         return np.asarray(value) if isinstance(value, _StoredArray) else value
+    except ConfigurationError as error:
+        raise DataError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle can raise anything
         if foreign is not None:
             raise DataError(

@@ -1,5 +1,6 @@
 """From rows to the three splits: rating threshold, deduplication, k-core, split; with counts after every step."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -202,6 +203,39 @@ def _describe_split(recipe: Recipe) -> str:
     }[recipe.split]
 
 
+def raw_notices(pairs: RawPairs, recipe: Recipe) -> list[str]:
+    """Return warnings about rows as they were read, one line each."""
+    found = []
+    if pairs.ratings is not None and recipe.min_rating is None:
+        low, high = pairs.ratings.min(), pairs.ratings.max()
+        negative = int((pairs.ratings < 0).sum())
+        found.append(
+            f"every row counts as an interaction, whatever its rating ({low:g} to {high:g}"
+            f"{f', {negative:,} below 0' if negative else ''}); --min_rating keeps those that show liking"
+        )
+    for kind, ids in (("user", pairs.user_ids), ("item", pairs.item_ids)):
+        alike = similar_ids(ids)
+        if alike is not None:
+            number, first, second = alike
+            found.append(
+                f"{number:,} {kind} ids differ from another one only by case, white space or a final .0, such as "
+                f"{first!r:.60} and {second!r:.60}: they count as different {kind}s; make them equal if they are one"
+            )
+    return found
+
+
+def similar_ids(ids: np.ndarray) -> tuple[int, str, str] | None:
+    """Ids that differ from another one by case, white space or a final `.0` alone: their number and the first pair."""
+    known: dict[str, str] = {}
+    number, pair = 0, None
+    for name in ids.tolist():
+        key = re.sub(r"\s+", "", re.sub(r"\.0+$", "", name)).casefold()
+        other = known.setdefault(key, name)
+        if other != name:
+            number, pair = number + 1, pair or (other, name)
+    return None if pair is None else (number, *pair)
+
+
 def notices(interactions: Interactions) -> list[str]:
     """Return warnings about valid splits, one line each.
 
@@ -226,6 +260,12 @@ def notices(interactions: Interactions) -> list[str]:
     for split in SPLITS[1:]:
         if interactions.matrix(split).nnz == 0:
             found.append(f"{split} is empty, so that it gives no metrics; use larger --ratios or more data")
+    without = [int((np.diff(interactions.matrix(split).indptr) == 0).sum()) for split in SPLITS[1:]]
+    if any(without) and all(interactions.matrix(split).nnz for split in SPLITS[1:]):
+        found.append(
+            f"of {interactions.num_users:,} users {without[0]:,} have no pair in valid and {without[1]:,} none in "
+            "test: metrics leave them out; --split last takes the last pair of every user with two or more for test"
+        )
     unseen = int((np.bincount(interactions.train.indices, minlength=interactions.num_items) == 0).sum())
     if unseen:
         found.append(f"{unseen:,} items have no training interaction: they can be learnt from their texts alone")

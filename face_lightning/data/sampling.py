@@ -211,14 +211,17 @@ class EvaluationLoader:
         world_size: int = 1,
     ) -> None:
         self._seen, self._relevant, self._batch_size = seen, relevant, batch_size
-        self._users = np.flatnonzero(np.diff(relevant.indptr))[rank::world_size]
+        users = np.flatnonzero(np.diff(relevant.indptr))
+        self._users = users[rank::world_size]
+        self._is_empty = len(users) == 0
 
     def __len__(self) -> int:
-        return -(-len(self._users) // self._batch_size)
+        # A process without users evaluates an empty batch where others have some: it would skip what they wait for.
+        return 0 if self._is_empty else max(1, -(-len(self._users) // self._batch_size))
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
-        for begin in range(0, len(self._users), self._batch_size):
-            users = self._users[begin : begin + self._batch_size]
+        for batch in range(len(self)):
+            users = self._users[batch * self._batch_size : (batch + 1) * self._batch_size]
             seen, relevant = _coordinates(self._seen, users), _coordinates(self._relevant, users)
             yield EvaluationBatch(torch.from_numpy(users.astype(np.int64)), *seen, *relevant)
 

@@ -37,7 +37,8 @@ def random_split_per_user(
     """Split the pairs of every user at random in the given ratios.
 
     Sizes are rounded cumulatively, so that their sum is exact; the first split gets at least one pair of every user.
-    The result does not depend on the order of the pairs.
+    Users with few pairs lack a split: at 8:1:1, 3 to 5 pairs give one to validation and none to test, 6 or 7 the
+    reverse, and users with fewer than 3 are only trained on. The result does not depend on the order of the pairs.
 
     Args:
         users: Row number of each pair `(N,)`.

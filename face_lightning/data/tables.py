@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ from face_lightning.errors import ConfigurationError, DataError
 Progress = Callable[[float], None]  # called with the share that has been read, in [0, 1]
 _MAX_LINE = 1 << 24  # bytes; also the block size of the parser
 _PARQUET_ROWS = 1 << 18
+_PARQUET = (".parquet", ".pq")
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
+_UNIT = b"\x1f"  # what stands for a separator of several letters: ASCII's own separator of columns
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
-_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
+_NAMES = {"::": "two colons", ",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 
 
 @dataclass(frozen=True)
@@ -26,24 +30,26 @@ class TableFormat:
     r"""Format of text files; ignored for Parquet.
 
     Attributes:
-        separator: Column separator, one character; by the suffix of the file if None: `,` for .csv, tab for .tsv,
-            .txt and RecBole's files.
+        separator: Column separator, such as `;` or `::`; by the suffix of the file if None: `,` for .csv, tab for .tsv,
+            .txt and RecBole's files. Columns between separators of several letters have no quotes.
         encoding: Name of a codec of Python.
         header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
+        likely: Separator to take if none is given and line 1 has it.
 
     Raises:
-        ConfigurationError: If the separator is not a single character or the encoding is unknown.
+        ConfigurationError: If the separator cannot be one or the encoding is unknown.
     """
 
     separator: str | None = None
     encoding: str = "utf-8"
     header: bool = True
+    likely: str | None = None
 
     def __post_init__(self) -> None:
         separator = self.separator
-        if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n\0'):
+        if separator is not None and (not separator or not separator.isascii() or {*separator} & {*'"\r\n\0'}):
             raise ConfigurationError(
-                f"separator: expected one ASCII character, got {separator!r}; omit it for comma in .csv, tab otherwise"
+                f"separator: expected ASCII characters, got {separator!r}; omit it for comma in .csv, tab otherwise"
             )
         try:
             codecs.lookup(self.encoding)
@@ -85,10 +91,15 @@ class Table:
             if count > 1:
                 raise DataError(f"{argument}: expected one column {name!r} in {self.path}, got {count}; rename them")
             cure = f"choose one with --{argument}"
-            if len(self.columns) == 1 and self.separator:
-                found = [mark for mark in ("\t", ";", ",", "|", " ") if mark in self.columns[0]]
+            similar = [column for column in self.columns if _letters(column) == _letters(name)]
+            if similar:
+                cure = f"choose one with --{argument}, such as --{argument} {similar[0]}"
+            elif len(self.columns) == 1 and self.separator:
+                found = [mark for mark in ("::", "\t", ";", ",", "|", " ") if mark in self.columns[0]]
                 if found:
                     cure = f"columns seem to be separated by {_NAMES[found[0]]}, add --separator {found[0]!r}"
+            elif self.form.header and any(re.fullmatch(r"[-+]?\d+(\.\d+)?", column) for column in self.columns):
+                cure = "line 1 seems to have data instead of names, add --no_header and give numbers, as in --user 1"
             shown = ", ".join(repr(column[:60]) for column in self.columns[:20])
             raise DataError(f"{argument}: expected a column {name!r} in {self.path}, got {shown}; {cure}")
 
@@ -100,7 +111,7 @@ class Table:
         """
         report = progress or _ignore
         with _errors_translated(self.path, self.form):
-            yield from self._parquet(wanted, report) if self.path.suffix == ".parquet" else self._text(wanted, report)
+            yield from self._parquet(wanted, report) if _is_parquet(self.path) else self._text(wanted, report)
 
     def _parquet(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
         with pq.ParquetFile(self.path) as file:
@@ -116,9 +127,13 @@ class Table:
         last = str(len(self.columns) - 1)
         read = list(dict.fromkeys([*numbers, last]))
         size = max(self.path.stat().st_size, 1)
+        mark, many = self.separator, len(self.separator) > 1
         with pa.OSFile(str(self.path)) as raw:
+            stream = _decompressed(raw, self.path)
+            if many:
+                stream = pa.PythonFile(_Replacing(stream, mark.encode(self.form.encoding), _UNIT), mode="r")
             reader = pacsv.open_csv(
-                _decompressed(raw, self.path),
+                stream,
                 read_options=pacsv.ReadOptions(
                     use_threads=False,  # errors then include the row, at no cost in time
                     block_size=_MAX_LINE,
@@ -127,9 +142,9 @@ class Table:
                     encoding=self.form.encoding,
                 ),
                 parse_options=pacsv.ParseOptions(
-                    delimiter=self.separator,
-                    quote_char=False if _is_recbole(self.path) else '"',
-                    newlines_in_values=not _is_recbole(self.path),
+                    delimiter=_UNIT.decode() if many else mark,
+                    quote_char=False if many or _is_recbole(self.path) else '"',
+                    newlines_in_values=not (many or _is_recbole(self.path)),
                 ),
                 convert_options=pacsv.ConvertOptions(
                     include_columns=read, column_types=dict.fromkeys(read, pa.string()), null_values=[]
@@ -141,10 +156,25 @@ class Table:
                 if len(batch):
                     ending = batch.column(last)[len(batch) - 1].as_py()
                 report(raw.tell() / size)
-        if "\n" in ending.strip("\r\n") or ending.endswith("\n"):
+        if not many and ("\n" in ending.strip("\r\n") or ending.endswith("\n")):
             raise DataError(
                 f"{self.path}: expected closed quotes, got one that is open at the end of the file; correct it"
             )
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of a table: itself, or the files of a folder that Spark or Hive wrote.
+
+    Raises:
+        DataError: If a folder has none.
+    """
+    if not path.is_dir():
+        return [path]
+    parts = sorted(part for part in path.rglob("*") if part.is_file() and part.name[0] not in "._")
+    parts = [part for part in parts if part.stat().st_size]
+    if not parts:
+        raise DataError(f"source: expected a folder with part files, got {path} without any; give another folder")
+    return parts
 
 
 def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table:
@@ -167,18 +197,29 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
         )
     if path.stat().st_size == 0:
         raise DataError(f"{argument}: expected a table in {path}, got an empty file; write it again")
-    if path.suffix == ".parquet":
+    if _is_parquet(path):
         with _errors_translated(path, form):
             names = tuple(pq.read_schema(path).names)
         return Table(path, names, ("",) * len(names), "", form)
     separator = form.separator or _SEPARATORS.get(_suffix(path), ",")
     with _errors_translated(path, form):
         line = _first_line(path, form.encoding)
+    if line.lstrip().startswith("{"):
+        raise DataError(
+            f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got {path}, which looks like JSON; convert it, "
+            "such as with pandas.read_json(..., lines=True).to_csv(index=False)"
+        )
+    if form.separator is None and form.likely is not None and form.likely in line:
+        separator = form.likely
+    if form.separator is None and _is_recbole(path) and separator not in line and " " in line.strip():
+        separator = " "
     if not line.strip():
         raise DataError(f"{argument}: expected column names in line 1 of {path}, got an empty line; add them")
     try:
         names = (
-            tuple(line.split(separator)) if _is_recbole(path) else tuple(next(csv.reader([line], delimiter=separator)))
+            tuple(line.split(separator))
+            if _is_recbole(path) or len(separator) > 1
+            else tuple(next(csv.reader([line], delimiter=separator)))
         )
     except csv.Error as error:
         raise DataError(f"{argument}: expected column names in line 1 of {path}, got: {error}") from error
@@ -202,9 +243,55 @@ def _is_recbole(path: Path) -> bool:
     return _suffix(path) in (".inter", ".item", ".user")
 
 
+class _Replacing(io.RawIOBase):
+    """Bytes of a stream with one mark in place of another, across the borders of blocks.
+
+    Args:
+        stream: Where bytes come from.
+        mark: What is replaced, at least one byte.
+        other: What it is replaced by.
+    """
+
+    def __init__(self, stream: pa.NativeFile, mark: bytes, other: bytes) -> None:
+        self._stream, self._mark, self._other = stream, mark, other
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read about as many bytes as are asked for, and none at the end alone."""
+        while True:
+            block = self._stream.read(size if size > 0 else None)
+            content = self._rest + block
+            pieces = content.split(self._mark)
+            kept = 0 if not block else min(len(self._mark) - 1, len(pieces[-1]))  # may be the start of a mark
+            self._rest = pieces[-1][len(pieces[-1]) - kept :]
+            pieces[-1] = pieces[-1][: len(pieces[-1]) - kept]
+            result = self._other.join(pieces)
+            if result or not block:
+                return result
+
+
+def _letters(name: str) -> str:
+    """Letters and digits of a name in lower case, by which `userId` and `user_id` are alike."""
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _starts_with(path: Path, *marks: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(6).startswith(marks)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix in _PARQUET or _starts_with(path, b"PAR1")
+
+
 def _decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
-    kinds = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-    return pa.CompressedInputStream(raw, kinds[path.suffix]) if path.suffix in kinds else raw
+    """The file's text, by what its first bytes say of compression: names may be wrong."""
+    kind = next((kind for mark, kind in _COMPRESSED.items() if _starts_with(path, mark)), None)
+    return raw if kind is None else pa.CompressedInputStream(raw, kind)
 
 
 def _first_line(path: Path, encoding: str) -> str:
@@ -214,10 +301,10 @@ def _first_line(path: Path, encoding: str) -> str:
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().replace("_", "-").startswith("utf-16"):
         raise UnicodeDecodeError("utf-8", start, 0, 1, "the file is UTF-16")
     text = codecs.getincrementaldecoder(encoding)("replace").decode(start).removeprefix("\ufeff")
-    line, end, _ = text.partition("\n")
-    if not end and len(start) == 1 << 20:
+    line, *rest = re.split("\r\n|\n|\r", text, maxsplit=1)
+    if not rest and len(start) == 1 << 20:
         raise pa.ArrowInvalid("straddling object")
-    return line.rstrip("\r")
+    return line
 
 
 @contextmanager
@@ -243,7 +330,7 @@ def _errors_translated(path: Path, form: TableFormat) -> Iterator[None]:
                 f"{path}{where}: expected {fields[1]} columns as in line 1, got {fields[2]}; correct the row, and "
                 "quote values that contain the separator"
             ) from error
-        if path.suffix == ".parquet":
+        if _is_parquet(path):
             raise DataError(
                 f"{path}: expected an intact Parquet file, got a damaged one ({reason[:120]}); write or copy it again"
             ) from error

@@ -15,10 +15,17 @@ def check_checksums(path: Path) -> None:
     """Refuse a checkpoint whose content is not what was written: torch.load ignores its checksums.
 
     Raises:
-        CheckpointError: If a checksum is wrong.
+        CheckpointError: If a checksum is wrong, or content is compressed: torch never compresses, and a small file
+            could take any amount of memory.
         BadZipFile: If it is no archive.
     """
     with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise CheckpointError(
+                    f"{entry.filename} of {entry.file_size / 2**20:,.0f} MiB is compressed to "
+                    f"{entry.compress_size / 2**20:,.2f} MiB"
+                )
         damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"wrong checksum of {damaged}")

@@ -135,6 +135,10 @@ class RunEarlyStopping(EarlyStopping):
             )
         super().__init__(monitor, patience=patience, **kwargs)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count of the interrupted run, but not its patience, which may have been changed."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Judge the epoch unless it was interrupted."""
         if is_whole_epoch(trainer):

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from face_lightning.errors import ConfigurationError
 
@@ -118,6 +119,15 @@ def unfinished(run_dir: Path, fingerprint: str) -> bool:
     """Whether a run with this fingerprint was started in the folder, saved a checkpoint, and has no result yet."""
     begun = (run_dir / "checkpoints" / "last.ckpt").is_file() and not (run_dir / "result.json").exists()
     return begun and _fingerprint(run_dir / "environment.json") == fingerprint
+
+
+def trained_on(run_dir: Path) -> dict[str, Any]:
+    """Identity of the data that a run records: `fingerprint`, and that of `texts` where it has words."""
+    try:
+        data = json.loads((current_run(run_dir) / "environment.json").read_text())["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _fingerprint(path: Path) -> str | None:

@@ -106,6 +106,8 @@ def gather_test_users(stage: Stage) -> dict[str, Any]:
     """
     device = stage.device  # where processes can meet
     columns = {key: gather_rows(torch.cat(parts).to(device)).cpu() for key, parts in stage.test_users.items()}
+    if not columns:
+        return {}
     order = columns["user"].argsort()
     return {key: column[order].numpy() for key, column in columns.items()}
 

@@ -21,6 +21,7 @@ from face_lightning.errors import CheckpointError, ConfigurationError, TrainingE
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
+from face_lightning.memory import check_memory
 from face_lightning.metrics import per_user_values, ranking_metrics
 from face_lightning.parallel.column_strategy import layout_of
 from face_lightning.parallel.table_layout import TableLayout, WholeTables
@@ -79,6 +80,12 @@ class Stage(L.LightningModule, ABC):
             raise ConfigurationError(
                 f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
             )
+        check_memory(
+            "top_k",
+            8 * max(top_k) * 1024,
+            f"{max(top_k):,} items x 1,024 users of a tile x 8 bytes",
+            f"lower it; there are {num_items:,} items",
+        )
         check_range("warmup_steps", warmup_steps, least=0, usual="0, or 30 with a mapper,")
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
         check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
@@ -102,6 +109,11 @@ class Stage(L.LightningModule, ABC):
     def graph(self) -> InteractionGraph:
         """The interaction graph, on the device of the stage once a Trainer has set it up."""
         if self._graph is None:
+            if not hasattr(getattr(self.trainer, "datamodule", None), "graph"):
+                raise ConfigurationError(
+                    "datamodule: expected an InteractionDataModule, whose graph the stage propagates on, got other "
+                    "data; call the Trainer with datamodule=InteractionDataModule(...) instead of dataloaders"
+                )
             self._graph = self.trainer.datamodule.graph.to(self.device)  # type: ignore[attr-defined]
         return self._graph
 

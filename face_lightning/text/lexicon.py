@@ -17,6 +17,9 @@ BLOCKLIST = Path(__file__).with_name("blocklist.txt")
 _PLAIN = re.compile(r"[a-z]+")
 # Words of running text; words with an apostrophe ("children's", "don't") are excluded.
 IN_TEXT = re.compile(r"(?<![\w'’])[a-z]{3,}(?![\w'’])")  # noqa: RUF001 -- the curly apostrophe is meant
+_ADDRESS = re.compile(
+    r"(?:[a-z][a-z0-9+.-]{1,20}://|www\.)\S+|\S+@\S+|\b[\w-]+\.(?:com|org|net|html?|php|aspx?|jpe?g|png)\b\S*", re.I
+)
 _NOUN_TAGS = ("NN", "JJ")
 _PURPOSE = "the default word list"
 
@@ -82,7 +85,8 @@ def frequent_words(
 
     Excluded are the language's most frequent words, words that one of the two sources of `is_noun_or_adjective`
     lists as other parts of speech only, and words of most texts, such as those of a template, which do not
-    distinguish entities. Only lower-case words count: capitals mark names, titles and companies.
+    distinguish entities. Only lower-case words count: capitals mark names, titles and companies. Addresses of the web
+    and of mail are left out.
 
     Args:
         texts: One text per entity; None stands for a missing text.
@@ -100,7 +104,7 @@ def frequent_words(
     for text in texts:
         if text is not None:
             num_texts += 1
-            counts.update(set(IN_TEXT.findall(text)))
+            counts.update(set(IN_TEXT.findall(_ADDRESS.sub(" ", text))))
     wordfreq = import_optional("wordfreq", extra="words", purpose=_PURPOSE)
     stop_words = set(wordfreq.top_n_list("en", num_stop_words))
     taken = [

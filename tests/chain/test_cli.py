@@ -197,8 +197,13 @@ def test_only_results_and_mistakes_are_printed_and_stage1_needs_no_encoder(world
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.stderr == "face: error: batch_size: expected at least 1, got 0; omit it for the default\n"
     assert done.returncode == 0
-    printed = r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
-    assert re.fullmatch(printed, done.stdout)
+    resumed = r"\S*run: resumed with trainer.max_epochs: 2 -> 4\n"
+    told = (
+        r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n"
+        + resumed
+        + r"\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
+    )
+    assert re.fullmatch(told, done.stdout)
 
 
 def test_start_is_light() -> None:

@@ -225,7 +225,10 @@ def test_file_that_is_no_yaml(world: World, refused: Refused) -> None:
         (f"{BACKBONE}.init_args.embedding_dim=0", r"embedding_dim: expected at least 1, got 0; "),
         ("data.batch_size=many", r"data.batch_size: expected int, got many; correct the value"),
         ("seed_everything=true", r"seed_everything: expected a number, got True; "),
-        ("trainer.max_epochs=0", r"trainer: expected at least one epoch of training, got none; raise"),
+        (
+            "trainer.max_epochs=0",
+            r"trainer: expected at least one epoch with its validation, got \d+ steps and none; raise",
+        ),
         ("trainer.check_val_every_n_epoch=9", r"trainer: expected a validation within 4 epochs, .* got none; lower"),
         ("trainer.strategy=nosuch", r"trainer: You selected an invalid strategy name: `strategy='nosuch'`.*; correct"),
         ("early_stopping.monitor=nosuch", r"early_stopping.monitor: .*`nosuch` which is not available. .*`val/recall"),

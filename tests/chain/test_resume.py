@@ -119,12 +119,13 @@ def test_another_configuration_does_not_go_on_with_a_run_that_was_cut(
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage3"])
 def test_checkpoint_from_the_middle_of_an_epoch(chain: World, tmp_path: Path, stage: str) -> None:
-    steps = ["--allow-code", "--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={tmp_path}"]
+    folder = tmp_path / "whole" / "steps"
+    steps = ["--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.dirpath={folder}"]
     steps += ["--trainer.callbacks.filename={step}", "--trainer.callbacks.every_n_train_steps=2"]
     steps += ["--trainer.callbacks.save_top_k=-1"]
     assert fit(chain.config(stage), "--run_dir", tmp_path / "whole", *steps) == 0
     assert_same_run(tmp_path / "whole", chain.run(stage), fingerprint=False)
-    middle = tmp_path / f"step={4 if stage == 'stage2' else 6}.ckpt"  # an epoch of stage 2 has 3 steps, of others 5
+    middle = folder / f"step={4 if stage == 'stage2' else 6}.ckpt"  # an epoch of stage 2 has 3 steps, of others 5
     progress = torch.load(middle, weights_only=True)["loops"]["fit_loop"]["epoch_progress"]
     assert (progress["current"]["ready"], progress["current"]["completed"]) == (2, 1)
     assert fit(chain.config(stage), "--run_dir", tmp_path / "rest", "--ckpt_path", middle) == 0

@@ -22,7 +22,7 @@ TOUCHED = Path("/tmp/face-lightning-hostile-code-ran")
 UNTRUSTED = (
     r"expected a class that a configuration may name \(Trust in docker/README.md\), got {}, whose code would run; add"
 )
-LATER = r"trainer: expected at least one epoch of training, got none; raise trainer.max_epochs"
+LATER = r"trainer: expected at least one epoch with its validation, got \d+ steps and none; raise trainer.max_epochs"
 OF_ANOTHER = r"ckpt_path: expected a state that names checkpoints of its own folder, got '../../data/items.jsonl', a f"
 MAPPER = "model.init_args.mapper.init_args"
 

@@ -58,7 +58,7 @@ BAD = {
     "quote in id": (csv_text() + 'a,"b\nc",1,2\n', [], "expected ids without line breaks"),
     "doubled column": ("user_id,item_id,item_id\na,b,c\n", [], "expected one column 'item_id'"),
     "full users": ("user_id,item_id\na,x\na,y\n", ["--ratios", "1", "0", "0"], "all 2 items in training"),
-    "separator": (csv_text(), ["--separator", "::"], "separator: expected one ASCII character"),
+    "separator": (csv_text(), ["--separator", ""], "separator: expected ASCII characters"),
     "encoding": (csv_text(), ["--encoding", "utf-9"], "encoding: expected a codec"),
     "ratios": (csv_text(), ["--ratios", "0", "1", "1"], "ratios: expected three sizes"),
     "option": (csv_text(), ["--cores", "5"], "unrecognized arguments: --cores 5; see face data import --help"),

@@ -7,11 +7,11 @@ from typing import Any, Literal
 from face_lightning.data.metadata import MetadataFile, read_metadata
 from face_lightning.data.pairs import Columns, read_pairs
 from face_lightning.data.prepared import PreparedData, Record, describe_file
-from face_lightning.data.preparing import Recipe, notices, prepare
+from face_lightning.data.preparing import Recipe, notices, prepare, raw_notices
 from face_lightning.data.profiles import DOMAINS, Dataset
 from face_lightning.data.readers.prepared_folder import as_dataset, missing_texts
 from face_lightning.data.readers.reader import Reader
-from face_lightning.data.tables import Progress, TableFormat
+from face_lightning.data.tables import Progress, TableFormat, parts_of
 from face_lightning.errors import ConfigurationError
 
 
@@ -22,10 +22,11 @@ class InteractionFile(Reader):
     the same once and stores the result.
 
     Args:
-        source: CSV, TSV, Parquet or RecBole's .inter file; with split "given", the file of training.
+        source: CSV, TSV, Parquet or RecBole's .inter file, or a folder of part files as Spark writes; with split
+            "given", that of training.
         user: Column of user ids.
         item: Column of item ids.
-        rating: Column of ratings; only needed with `min_rating`.
+        rating: Column of ratings, for `min_rating`; without it every row counts, whatever its rating.
         min_rating: Minimum rating of an interaction.
         time: Column of times: numbers, or dates such as 2024-01-31 12:00:00.
         core: Minimum number of interactions of every user and item (k-core).
@@ -36,7 +37,7 @@ class InteractionFile(Reader):
         seed: Seed of the random splits.
         valid: File of validation, for split "given".
         test: File of test, for split "given".
-        separator: Column separator; by the suffix of the file if omitted.
+        separator: Column separator, such as `;` or `::`; by the suffix of the file if omitted.
         encoding: Encoding of text files.
         header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
         drop_missing: Drop rows without an id instead of rejecting the file.
@@ -48,6 +49,8 @@ class InteractionFile(Reader):
         item_fields: Names of fields in `item_metadata` by the names that templates use, such as
             `{title: movie_title, tags: class}`; see `MetadataFile`.
         user_fields: Likewise of `user_metadata`.
+        metadata_separator: Column separator of metadata; `separator` if omitted and line 1 has it, else by suffix.
+        metadata_header: Whether the first line of metadata has the names of the columns; otherwise these are 1, 2, ...
         domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
         name: Name of the data set; that of the file if omitted.
     """
@@ -77,6 +80,8 @@ class InteractionFile(Reader):
         user_key: str | None = None,
         item_fields: dict[str, str] | None = None,
         user_fields: dict[str, str] | None = None,
+        metadata_separator: str | None = None,
+        metadata_header: bool = True,
         domain: str = "item",
         name: str | None = None,
     ) -> None:
@@ -90,7 +95,7 @@ class InteractionFile(Reader):
         if domain not in DOMAINS:
             raise ConfigurationError(f"domain: expected one of {', '.join(DOMAINS)}, got {domain!r}; choose one")
         self.paths = [Path(source), *(Path(path) for path in (valid, test) if path is not None)]
-        self.columns = Columns(user, item, None if min_rating is None else rating, time)
+        self.columns = Columns(user, item, rating, time)
         self.recipe = Recipe(min_rating, core, split, tuple(ratios), last_n, seed)
         self.form = TableFormat(separator, encoding, header)
         self.drop_missing = drop_missing
@@ -98,8 +103,9 @@ class InteractionFile(Reader):
             "user": (user_metadata or _find_recbole_file(self.paths[0], "user"), user_key or user, user_fields),
             "item": (item_metadata or _find_recbole_file(self.paths[0], "item"), item_key or item, item_fields),
         }
+        form = TableFormat(metadata_separator, encoding, metadata_header, separator)
         self.metadata = {
-            kind: MetadataFile(Path(path), kind, key, fields or {}, TableFormat(separator, encoding))
+            kind: MetadataFile(Path(path), kind, key, fields or {}, form)
             for kind, (path, key, fields) in given.items()
             if path is not None
         }
@@ -126,10 +132,10 @@ class InteractionFile(Reader):
         pairs = read_pairs(self.paths, self.columns, self.form, drop_missing=self.drop_missing, progress=progress)
         interactions, steps = prepare(pairs, self.recipe, self.name)
         history: dict[str, Any] = {
-            "sources": [describe_file(path) for path in self.paths],
+            "sources": [describe_file(part) for path in self.paths for part in parts_of(path)],
             "columns": self.columns.named(),
             "steps": [step._asdict() for step in steps],
-            "notices": notices(interactions),
+            "notices": [*raw_notices(pairs, self.recipe), *notices(interactions)],
         }
         records: dict[str, list[Record]] = {}
         sides = {"user": interactions.user_ids, "item": interactions.item_ids}

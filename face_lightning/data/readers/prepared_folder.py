@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from face_lightning.data.plain_values import without_markup
 from face_lightning.data.prepared import PreparedData, Record, read_prepared
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.readers.reader import Reader
@@ -69,5 +70,5 @@ def _override_texts(records: Sequence[Record] | None, texts: tuple[str | None, .
     """Replace texts by the field `text` of records that have one."""
     if records is None:
         return texts
-    given = (" ".join(str(record.get("text") or "").split()) for record in records)
+    given = (" ".join(without_markup(str(record.get("text") or "")).split()) for record in records)
     return tuple(own or text for own, text in zip(given, texts, strict=True))

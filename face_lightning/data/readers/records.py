@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from face_lightning.data.interactions import Interactions
+from face_lightning.data.plain_values import is_missing, names_in, parsed, whole_number, without_markup, year_in
 from face_lightning.data.profiles import Facts, Profiles
 from face_lightning.data.readers.taste import find_taste, most_common
 from face_lightning.errors import DataError
@@ -115,7 +116,8 @@ def gather_facts(
 
 def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, object]:
     """Return the fields of an item under the names that templates use."""
-    year = _text(record, "year") or _text(record, "release_date")[:4]
+    years = (_text(record, "year"), _text(record, "release_date"))
+    year = next(filter(None, map(year_in, years)), years[0])
     profile = _text(record, "profile") or _text(record, "description")
     studio = _text(record, "developer").split(",")[0]
     return {**record, "title": title, "tags": tags, "year": year, "developer": studio, "profile": profile}
@@ -125,15 +127,15 @@ def _tags(record: Record) -> list[str]:
     """Return tags, genres and categories in the order of the record, deduplicated regardless of case."""
     found: dict[str, str] = {}
     for field in _TAG_FIELDS:
-        values = record.get(field)
-        for value in values if isinstance(values, list | tuple) else []:
-            name = " ".join(str(value).split())
-            if name:
-                found.setdefault(name.casefold(), name)
+        values = parsed(record.get(field))
+        for name in names_in(values) if isinstance(values, list | tuple | dict) else []:
+            found.setdefault(name.casefold(), name)
     return list(found.values())
 
 
 def _text(record: Record, field: str) -> str:
-    """Return a field as text with white space collapsed; "" if it is missing."""
+    """Return a field as text without markup, white space collapsed; "" if it is missing."""
     value = record.get(field)
-    return "" if value is None or isinstance(value, list | dict) else " ".join(str(value).split())
+    if isinstance(value, list | dict):
+        return ", ".join(names_in(value))
+    return "" if is_missing(value) else " ".join(without_markup(str(whole_number(value))).split())

@@ -9,6 +9,7 @@ import numpy as np
 
 from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.data.pickles import read_matrix, read_pickle
+from face_lightning.data.plain_values import without_markup
 from face_lightning.data.prepared import PreparedData, describe_file
 from face_lightning.data.preparing import Step, notices
 from face_lightning.data.profiles import Dataset, Profiles
@@ -177,7 +178,7 @@ def _read_texts(path: Path, count: int) -> tuple[str | None, ...] | None:
                 f"{path}: expected row numbers from 0 to {count - 1} with a profile as text, got "
                 f"{key!r} with {type(text).__name__}; the file belongs to another data set or is damaged"
             )
-        texts[key] = " ".join((text or "").split()) or None
+        texts[key] = " ".join(without_markup(text or "").split()) or None
     return tuple(texts)
 
 

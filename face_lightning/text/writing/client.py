@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.redaction import redact, redact_key
+from face_lightning.text.writing.deadline import ExpiringHTTP, ExpiringHTTPS, read_until
 
 _Result = TypeVar("_Result")
 _MAX_REPLY_BYTES = 10_000_000
@@ -83,7 +84,7 @@ class ChatClient:
     Args:
         url: Address of the server's API, such as http://localhost:8000/v1.
         api_key: Bearer token; not sent if None.
-        timeout: Seconds to wait for a reply.
+        timeout: Seconds to wait for a whole reply.
         retries: Number of retries of a failed request.
         backoff: Seconds before the first retry; doubled for each later one.
         per_minute: Maximum number of requests per minute; no limit if None.
@@ -118,7 +119,7 @@ class ChatClient:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._limiter = RateLimiter(per_minute)
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(_NoRedirect, ExpiringHTTP, ExpiringHTTPS)
         self.stop = threading.Event()
 
     def ask(self, body: Mapping[str, Any], read: Callable[[Reply], _Result]) -> _Result:
@@ -155,12 +156,13 @@ class ChatClient:
     def _send(self, body: Mapping[str, Any]) -> Reply:
         """Send a request once."""
         request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
+        deadline = time.monotonic() + self._timeout
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                data = response.read(_MAX_REPLY_BYTES + 1)
+                data = read_until(response, _MAX_REPLY_BYTES + 1, deadline)
         except urllib.error.HTTPError as error:
             with error:
-                raise self._status_error(error) from error
+                raise self._status_error(error, deadline) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise RetryError(f"no reply from {self._url} ({type(error).__name__}: {reason!s:.80})") from error
@@ -171,9 +173,9 @@ class ChatClient:
             return reply
         return replace(reply, content=self.redact(reply.content))
 
-    def _status_error(self, error: urllib.error.HTTPError) -> Exception:
+    def _status_error(self, error: urllib.error.HTTPError, deadline: float) -> Exception:
         """Return the exception for an HTTP status other than success."""
-        detail = _error_detail(error, self._key)
+        detail = _error_detail(error, self._key, deadline)
         if error.code in (408, 409, 425, 429) or error.code >= 500:
             return RetryError(f"status {error.code}{detail}", _seconds(error.headers.get("Retry-After"), error.code))
         if error.code in (400, 413, 422):  # wrong for this request, e.g. too long; others may succeed
@@ -205,10 +207,10 @@ def _read_reply(data: str) -> Reply:
     return Reply(content, prompt, completion)
 
 
-def _error_detail(error: urllib.error.HTTPError, key: str | None) -> str:
+def _error_detail(error: urllib.error.HTTPError, key: str | None, deadline: float) -> str:
     """Return the server's description of an error, shortened, without the key, which a server may repeat."""
     try:
-        text = error.read(10_000).decode("utf-8", "replace")
+        text = read_until(error, 10_000, deadline).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return ""
     text = redact(" ".join((_error_message(text) or text).split()), key)

@@ -1,0 +1,83 @@
+"""What a resumed run may change: settings that take effect. All others have to be those of the run."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from face_lightning.errors import CheckpointError
+
+# They decide what is learnt, and a checkpoint restores the old ones or cannot tell that they differ.
+_FIXED = (
+    *("model", "data", "seed_everything", "checkpoint.monitor", "checkpoint.mode"),
+    *("early_stopping.monitor", "early_stopping.mode"),
+)
+# Where things lie and how fast they are computed; the content of data is compared by its fingerprint.
+_FREE = (
+    *("cache_dir", "codebook", "device", "search", "reader", "summaries", "word_list", "blocklist", "model"),
+    *("default_root_dir", "dirpath", "enable_progress_bar"),
+)
+_APPLIED = ("data.eval_batch_size", "data.mask_seen", "model.init_args.top_k")
+
+
+def check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> list[str]:
+    """Refuse to resume a run with settings that it was not started with and that would not take effect.
+
+    Args:
+        checkpoint: Checkpoint in the folder `checkpoints` of a run.
+        config: Configuration of the resumed run, as it is written to config.yaml.
+
+    Returns:
+        Settings of the run that change, as `name: old -> new`.
+
+    Raises:
+        CheckpointError: If a setting differs that is fixed when a run is started, or the run's config.yaml is missing.
+    """
+    path = checkpoint.absolute().parent.parent / "config.yaml"
+    try:
+        recorded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise CheckpointError(
+            f"ckpt_path: expected {path}, which says what the run was started with, got none; resume in the run's own "
+            "folder, or start a new run with --init_from"
+        )
+    changed = []
+    for name, old, new in _differences(recorded, config):
+        if _is_free(name):
+            continue
+        if name not in _APPLIED and _within(name, _FIXED):
+            raise CheckpointError(
+                f"{name}: expected {_shown(old)} as in the run that is resumed, got {_shown(new)}; leave it out, or "
+                "start another run with --init_from and another --run_dir"
+            )
+        if _within(name, ("trainer", "early_stopping", "data", "model")):
+            changed.append(f"{name}: {_shown(old)} -> {_shown(new)}")
+    return changed
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401
+    """Names and values of the settings that two configurations have in common and that differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        if old.get("class_path") != new.get("class_path"):
+            yield name, old.get("class_path"), new.get("class_path")
+            return
+        for key in old.keys() & new.keys():
+            yield from _differences(old[key], new[key], f"{name}.{key}".lstrip("."))
+    elif old != new:
+        yield name, old, new
+
+
+def _is_free(name: str) -> bool:
+    words = name.split(".")
+    return not {*words[1:]}.isdisjoint(_FREE) or words[0] in ("run_dir", "init_from", "ckpt_path", "if_exists")
+
+
+def _within(name: str, sections: tuple[str, ...]) -> bool:
+    return any(name == section or name.startswith(f"{section}.") for section in sections)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401
+    return f"{value.get('class_path', value) if isinstance(value, Mapping) else value}"[:80]

@@ -1,0 +1,34 @@
+"""Runs on data without validation or test pairs: they train, and their result says what was not measured."""
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+WITHOUT_VALIDATION = (
+    "no validation: the data have no pairs for it, so the last epoch was kept, and training not stopped"
+)
+WITHOUT_TEST = "no test: the data have no pairs for it, or trainer.limit_test_batches is 0"
+
+
+def watch_nothing_unmeasured(trainer: L.Trainer, num_pairs: int) -> bool:
+    """Keep the last epoch and never stop early where validation metrics are watched and there are none.
+
+    Args:
+        trainer: Trainer of the run, before it fits.
+        num_pairs: Number of validation pairs.
+
+    Returns:
+        Whether validation metrics are watched in vain.
+    """
+    if num_pairs:
+        return False
+    watching = [
+        callback
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping | ModelCheckpoint) and str(callback.monitor).startswith("val/")
+    ]
+    for callback in watching:
+        if isinstance(callback, EarlyStopping):
+            trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+        else:
+            callback.monitor = None
+    return bool(watching)

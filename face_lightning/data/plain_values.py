@@ -1,0 +1,118 @@
+"""Values of metadata as people write them: lists and mappings as text, dates, numbers, and what is missing."""
+
+import ast
+import html
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
+_MISSING_TAGS = {*MISSING, "(no genres listed)"}
+_NAME_KEYS = ("name", "title", "label", "description", "value")  # of an object that stands for its name
+_MAX_LITERAL = 1 << 16  # letters of a list or mapping as text
+_YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
+_COMPACT_DATE = re.compile(r"\s*(1[5-9]\d\d|20\d\d)[01]\d[0-3]\d\s*")
+_WHOLE = re.compile(r"\s*([-+]?\d{1,15})\.0+\s*")
+
+_INLINE = "a|abbr|b|big|cite|code|del|em|font|i|ins|kbd|mark|q|s|small|span|strike|strong|sub|sup|tt|u|var"
+_BLOCK = (
+    "address|article|aside|blockquote|body|br|button|caption|center|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6]|"
+    "head|header|hr|html|iframe|img|input|label|li|link|main|meta|nav|ol|option|p|pre|section|select|source|table|"
+    "tbody|td|tfoot|th|thead|tr|ul|video|audio|script|style"
+)
+_INLINE_TAG = re.compile(rf"</?(?:{_INLINE})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))  # what a browser does not show
+
+
+def without_markup(text: str) -> str:
+    """`text` as a browser shows it: HTML's tags, comments and scripts left out, entities decoded."""
+    for _ in range(2):  # markup is often escaped once more
+        if "<" in text:
+            for begin, end in _HIDDEN:
+                text = _cut(text, begin, end)
+            text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
+        if "&" in text:
+            text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
+    return text
+
+
+def _cut(text: str, begin: str, end: str) -> str:
+    """`text` without what lies between two marks."""
+    lowered, parts, position = text.lower(), [], 0
+    if len(lowered) != len(text):  # letters whose lower case has another length
+        return text
+    while (start := lowered.find(begin, position)) >= 0:
+        stop = lowered.find(end, start + len(begin))
+        if stop < 0:
+            break
+        parts.append(text[position:start])
+        position = stop + len(end)
+    return " ".join([*parts, text[position:]])
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value stands for none, as `nan`, `N/A` or `(no genres listed)`."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, str) and value.strip() in _MISSING_TAGS)
+
+
+def parsed(value: object) -> object:
+    """A list or mapping that is written as JSON or as Python text; any other value as it is."""
+    if not isinstance(value, str) or len(value) > _MAX_LITERAL:
+        return value
+    text = value.strip()
+    if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}"), ("(", ")")):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list | tuple | dict | set) else value
+    return value
+
+
+def names_in(value: object) -> list[str]:
+    """Names in a list or mapping, in order: of objects their name, of other mappings the keys that hold something."""
+    return list(dict.fromkeys(name for name in _names(value, 0) if not is_missing(name)))
+
+
+def _names(value: object, depth: int) -> Iterator[str]:
+    if depth > 8 or is_missing(value) or isinstance(value, bool):
+        return
+    if isinstance(value, Mapping):
+        keys = {str(key).lower(): key for key in value}
+        name = next((keys[key] for key in _NAME_KEYS if isinstance(value.get(keys.get(key)), str)), None)
+        if name is not None:
+            yield from _names(value[name], depth + 1)
+            return
+        for key, held in value.items():
+            if not is_missing(held) and held is not False and held != 0:
+                yield from _names(str(key), depth + 1)
+    elif isinstance(value, list | tuple | set):
+        if value and all(isinstance(part, tuple) and len(part) == 2 for part in value):  # a map of Parquet
+            value = list(dict(value))
+        for part in value:
+            yield from _names(part, depth + 1)
+    else:
+        yield " ".join(without_markup(str(whole_number(value))).split())
+
+
+def whole_number(value: Any) -> Any:  # noqa: ANN401
+    """1990 for 1990.0, as a number or as text; any other value as it is."""
+    if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
+        return int(value)
+    found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
+    return value if found is None else found[1]
+
+
+def year_in(text: str) -> str:
+    """The first year from 1500 to 2099 in a date of any form; "" if there is none."""
+    compact = _COMPACT_DATE.fullmatch(text)
+    found = compact or _YEAR.search(text)
+    return "" if found is None else found[1]
