@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "run the three stages on MovieLens-100K and show the words",
     "describe": "print the words of users and items",
     "baselines": "fit and test popularity, ItemKNN and EASE on the data of a configuration",
+    "explain": "explain why an item suits a user, from the words of both",
     "recommend": "recommend items to known users, or to new ones by their history",
     "similar": "find items or users that are alike",
     "serve": "serve a run by HTTP",

@@ -27,6 +27,7 @@ from face_lightning.answers import (
 )
 from face_lightning.catalogue import Catalogue, RankedRows
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
+from face_lightning.explanations import Explanation, link_words
 from face_lightning.fold_in import FoldIn
 from face_lightning.index_search import IndexKind
 from face_lightning.kernel_ridge import KernelRidge
@@ -353,6 +354,25 @@ class Recommender:
         order = (meanings @ meanings.mean(1).unsqueeze(2)).squeeze(2).argsort(dim=1, descending=True, stable=True)
         spelled = [[codebook.words[token] for token in row] for row in descriptors.gather(1, order).tolist()]
         return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
+
+    def explain(self, user: str | int, item: str | int) -> Explanation:
+        """Why an item suits a user: words of both, and the pairs of like meaning.
+
+        Raises:
+            DataError: If an id is unknown.
+            CheckpointError: If the run has no words.
+        """
+        of_user, of_item = self.describe(users=[str(user)], items=[str(item)])
+        meanings = [torch.stack([self._meanings.find(word)[1] for word in one.words]) for one in (of_user, of_item)]
+        (user_row,), (item_row,) = self.user_rows([str(user)]), self.item_rows([str(item)])
+        scores = self._embeddings.items @ self._embeddings.users[user_row]
+        return Explanation(
+            of_user.words,
+            of_item.words,
+            link_words(of_user.words, of_item.words, meanings[0] @ meanings[1].T),
+            float(scores[item_row]),
+            int((scores > scores[item_row]).sum()) + 1,
+        )
 
     def words_of(self, side: Side) -> Any:  # noqa: ANN401
         """Words of all users or items as an Arrow array of lists, in the order of rows; None for a run without."""

@@ -1,10 +1,11 @@
 """`face summarize`: texts of users and items by templates, a local language model, or a server."""
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -16,6 +17,9 @@ from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.writing.run import Outcome, write_summaries
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
 from face_lightning.trust import policy_of
+
+if TYPE_CHECKING:
+    from face_lightning.text.writing.prompts import Prompts
 
 Kind = Literal["item", "user"]
 
@@ -73,6 +77,19 @@ def _writer(config: Namespace, dataset: Dataset) -> SummaryWriter:
     from face_lightning.text.writing.prompts import Prompts
 
     prompts = Prompts(domain, config.answer or ("json" if config.writer == "server" else "text"), config.max_words)
+    return language_model_writer(config, prompts)
+
+
+def language_model_writer(config: Namespace | argparse.Namespace, prompts: "Prompts") -> SummaryWriter:
+    """Build the writer of a language model.
+
+    Args:
+        config: Arguments of the command.
+        prompts: What the model is asked.
+
+    Raises:
+        ConfigurationError: If the model, or the address of its server, is not given.
+    """
     if config.model is None:
         raise ConfigurationError(f"model: expected the name of a model for the writer {config.writer}, got none")
     if config.writer == "local":
