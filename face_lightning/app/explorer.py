@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from face_lightning.app.entity_map import EntityMap, draw_map
+from face_lightning.errors import FaceError
 from face_lightning.plain_text import printable
 from face_lightning.recommender import Recommender, Side
-from face_lightning.runs.kept_meanings import MEANINGS
 from face_lightning.runs.results import read_result
 
 Kind = Literal["item", "user"]
@@ -80,11 +80,13 @@ class Explorer:
         """Whether the run gives words to users and items."""
         return self.recommender.has_words
 
-    @property
+    @cached_property
     def can_steer(self) -> bool:
-        """Whether the run keeps what words mean, so that a list can follow them."""
-        run_dir = self.recommender.run_dir
-        return self.has_words and run_dir is not None and (run_dir / MEANINGS).is_file()
+        """Whether the list can follow words; the first call loads what they mean."""
+        try:
+            return bool(self.vocabulary) and len(self.recommender.steer(None, self.vocabulary[:1], k=1).ids) > 0
+        except FaceError:
+            return False
 
     def search(self, kind: Kind, query: str, limit: int = 8) -> list[Entity]:
         """Users or items whose id is `query`, whose name begins with it, or holds it, in this order."""
@@ -176,9 +178,7 @@ class Explorer:
     def warm_up(self) -> None:
         """Read and compute what the first visitor would wait for."""
         if self.has_words:
-            _ = self.known_words, self._texts
-        if self.can_steer:
-            self.recommender.steer(None, more=self.vocabulary[:1], k=1)
+            _ = self.known_words, self._texts, self.can_steer
 
     def _rows(self, kind: Kind) -> Mapping[str, int]:
         entities = self.recommender.entities

@@ -15,7 +15,8 @@ from face_lightning.commands.stage import main as run_stage
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.fetch import fetch_movielens_100k
 from face_lightning.data.readers import MovieLens100K
-from face_lightning.errors import ConfigurationError
+from face_lightning.errors import ConfigurationError, MissingDependencyError
+from face_lightning.reports.document import write_report
 from face_lightning.runs.recorder import peak_mib
 from face_lightning.runs.results import read_result, test_users
 from face_lightning.significance import compare_paired
@@ -71,9 +72,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.rule("Words, learnt from clicks and titles")
     words = read_words(arguments.runs / "stage3")
     console.print(word_table([*select(words, "item", FILMS), *select(words, "user", VIEWERS)]))
+    show_next(console, arguments.runs)
     console.print(f"runs and TensorBoard's events: {arguments.runs} (tensorboard --logdir {arguments.runs})")
     console.print(f"took {time.perf_counter() - started:.0f} s, at most {peak_mib():,} MiB")
     return 0
+
+
+def show_next(console: Console, runs: Path) -> None:
+    """Write the report, and print its path and the command that opens the page."""
+    run, compared = runs / "stage3", [runs / name for name in ("stage1", "control", "baselines/ease")]
+    try:
+        report, *_ = write_report(run, compared, runs / "report.html")
+    except MissingDependencyError as error:
+        console.print(f"no report: {error}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"explore it in a browser: face app --run {run}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_results(console: Console, runs: Path, data: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 import face_lightning.backbones
 import face_lightning.data.readers
@@ -44,7 +43,9 @@ from face_lightning.runs.outputs import (
     write_descriptors,
     write_predictions,
 )
+from face_lightning.runs.projector import write_projector
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
+from face_lightning.runs.tensorboard_log import RunTensorBoardLogger, log_final
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.trust import FLAG, policy_of
@@ -233,7 +234,7 @@ class FaceCLI(LightningCLI):
             kwargs["callbacks"] = [*as_list(trainer_config.get("callbacks")), self.recorder]
             kwargs["plugins"] = [*as_list(trainer_config.get("plugins")), AtomicCheckpointIO()]
             if trainer_config.get("logger") in (None, True):
-                kwargs["logger"] = TensorBoardLogger(self.run_dir.parent, name=self.run_dir.name, version="")
+                kwargs["logger"] = RunTensorBoardLogger(self.run_dir)
         elif trainer_config.get("logger") in (None, True):
             kwargs["logger"] = False
         try:
@@ -353,6 +354,7 @@ class FaceCLI(LightningCLI):
         notes = [WITHOUT_VALIDATION] * self._without_validation + [WITHOUT_TEST] * (not tested)
         if notes:
             result["notes"] = notes
+        write_projector(self.run_dir)
         write_atomically(self.run_dir / "result.json", strict_json(result, indent=2) + "\n")
         recall = f"test/recall@{self.model.top_k[-1]}"
         measured = f"{recall} {tested[recall]:.4f}" if tested else "not tested"

@@ -18,6 +18,7 @@ _RUN_FILES = (
     *_UNFINISHED,
     *_CHECKPOINTS,
     "events.out.tfevents.*",
+    "projector_*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
     *("test_users.parquet", "descriptors.parquet", "predictions.parquet", "predictions-[0-9]*.parquet"),
     "codebook.safetensors",

@@ -179,6 +179,9 @@ class DescribingStage(Stage):
             if isinstance(logger, TensorBoardLogger):
                 table = sample_table(self.space.texts, self.space.word_vectors, descriptors)
                 logger.experiment.add_text("words", table, self.global_step)
+                for name, rows in (("use", descriptors), ("use_by_items", descriptors[self.backbone.num_users :])):
+                    counts = torch.bincount(rows.flatten())
+                    logger.experiment.add_histogram(f"words/{name}", counts[counts > 0], self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the monitor's state and predicted targets besides what every stage saves."""

@@ -1,0 +1,121 @@
+"""How fast `face app` is with many items: python -m benchmarks.app_speed [--num_items 100000] [--write].
+
+A generated run is served, and the system's Chromium opens its page and changes words. First paint is the browser's
+first-contentful-paint, the list is on the page at `list`; an edit takes from the click on a word to the new list in the
+page. Without --write nothing is recorded.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from playwright.sync_api import sync_playwright
+from scipy.sparse import csr_array
+
+from benchmarks.records import append
+from face_lightning.runs.inference import write_data, write_embeddings
+from face_lightning.structures import Embeddings
+from face_lightning.text.cache import save_tensors
+
+NUM_WORDS, NUM_DESCRIPTORS, EMBEDDING_DIM, TEXT_DIM = 9000, 16, 64, 384
+PORT = 8199
+_EDIT = """() => new Promise(resolve => {
+  const begin = performance.now(), list = document.querySelector('section.list');
+  new MutationObserver((_, observer) => { observer.disconnect(); resolve(performance.now() - begin); })
+    .observe(list, {childList: true, subtree: true});
+  document.querySelector('.q-chip__icon--remove').click();
+})"""
+
+
+def write_run(folder: Path, num_items: int) -> None:
+    """A run of random embeddings, words and meanings, with as many users as items."""
+    draws = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(num_items), 20), draws.integers(0, num_items, 20 * num_items)
+    splits: list[Any] = [csr_array((num_items, num_items), dtype=np.float32) for _ in range(3)]
+    splits[0] = csr_array((np.ones(len(users), np.float32), (users, items)), shape=(num_items, num_items))
+    ids = np.arange(num_items).astype(str)
+    labels = [f"Item {number}" for number in range(num_items)]
+    write_data(folder, splits, (ids, ids), (labels, labels), "f" * 64)
+    tables = torch.randn(2, num_items, EMBEDDING_DIM, generator=torch.Generator().manual_seed(0))
+    write_embeddings(folder, Embeddings(tables[0], tables[1]), "f" * 64)
+    words = np.array([f"word{number}" for number in range(NUM_WORDS)])
+    chosen = pa.array(words).take(pa.array(draws.integers(0, NUM_WORDS, 2 * num_items * NUM_DESCRIPTORS)))
+    starts = np.arange(0, 2 * num_items * NUM_DESCRIPTORS + 1, NUM_DESCRIPTORS)
+    columns = {
+        "kind": ["user"] * num_items + ["item"] * num_items,
+        "id": [*ids, *ids],
+        "label": [*labels, *labels],
+        "words": pa.ListArray.from_arrays(pa.array(starts, pa.int32()), chosen),
+        "text": ["A text."] * (2 * num_items),
+    }
+    pq.write_table(pa.table(columns), folder / "descriptors.parquet")
+    meanings = {
+        name: torch.randn(size, TEXT_DIM, generator=torch.Generator().manual_seed(size)).half()
+        for name, size in (("words", NUM_WORDS), ("items", num_items))
+    }
+    save_tensors(folder / "meanings.safetensors", meanings, {"words": " ".join(words)})
+    (folder / "result.json").write_text(json.dumps({"dataset": "generated", "metrics": {}}))
+
+
+def measure(browser: Any, num_items: int) -> dict[str, list[float]]:  # noqa: ANN401
+    """Seconds of first paint and of the list over page loads, and of edits."""
+    found: dict[str, list[float]] = {"first_paint": [], "list": [], "edit": []}
+    for load in range(5):
+        page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()  # an empty cache
+        page.goto(f"http://127.0.0.1:{PORT}/?user={load * num_items // 5}")
+        page.wait_for_selector("[data-testid=recommended]")
+        found["list"].append(page.evaluate("performance.now()") / 1000)
+        script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        found["first_paint"].append(page.evaluate(script) / 1000)
+        for _ in range(5):
+            page.wait_for_timeout(300)
+            found["edit"].append(page.evaluate(_EDIT) / 1000)
+        page.close()
+    return found
+
+
+def main() -> None:
+    """Generate the run, serve it, and print the medians and the slowest."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num_items", type=int, default=100_000)
+    parser.add_argument("--write", action="store_true", help="append the result to benchmarks/results/app_speed.jsonl")
+    arguments = parser.parse_args()
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        write_run(Path(folder), arguments.num_items)
+        command = [sys.executable, "-m", "face_lightning.cli", "app", "--run", folder, "--port", str(PORT)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                server.stdout.readline()  # the address, when it is served
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                browser.new_page().goto(f"http://127.0.0.1:{PORT}", wait_until="load", timeout=60_000)
+                found = measure(browser, arguments.num_items)
+                browser.close()
+            finally:
+                server.terminate()
+    record = {
+        "num_items": arguments.num_items,
+        "metrics": {
+            f"{name}_{kind}_s": round(function(values), 3)
+            for name, values in found.items()
+            for kind, function in (("median", statistics.median), ("max", max))
+        },
+    }
+    print(json.dumps(record, indent=2))
+    if arguments.write:
+        append("app_speed", record)
+
+
+if __name__ == "__main__":
+    main()
