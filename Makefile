@@ -35,7 +35,7 @@ bench: $(READY)
 results: $(READY)
 	$(BIN)/python -m benchmarks.report
 
-# benchmarks/pictures/*.svg; the picture of `face describe` needs the run of `make demo`.
+# benchmarks/pictures/*; those of commands need the run of `make demo`, those of pages a Chromium on the PATH.
 pictures: $(READY)
 	$(BIN)/python -m benchmarks.pictures
 

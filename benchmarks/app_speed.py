@@ -7,10 +7,7 @@ page. Without --write nothing is recorded.
 
 import argparse
 import json
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from playwright.sync_api import sync_playwright
 from scipy.sparse import csr_array
 
+from benchmarks.browser import launched, open_page, served
 from benchmarks.records import append
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings
@@ -67,12 +64,12 @@ def write_run(folder: Path, num_items: int) -> None:
     (folder / "result.json").write_text(json.dumps({"dataset": "generated", "metrics": {}}))
 
 
-def measure(browser: Any, num_items: int) -> dict[str, list[float]]:  # noqa: ANN401
+def measure(browser: Any, address: str, num_items: int) -> dict[str, list[float]]:  # noqa: ANN401
     """Seconds of first paint and of the list over page loads, and of edits."""
     found: dict[str, list[float]] = {"first_paint": [], "list": [], "edit": []}
     for load in range(5):
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()  # an empty cache
-        page.goto(f"http://127.0.0.1:{PORT}/?user={load * num_items // 5}")
+        page.goto(f"{address}/?user={load * num_items // 5}")
         page.wait_for_selector("[data-testid=recommended]")
         found["list"].append(page.evaluate("performance.now()") / 1000)
         script = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
@@ -90,20 +87,11 @@ def main() -> None:
     parser.add_argument("--num_items", type=int, default=100_000)
     parser.add_argument("--write", action="store_true", help="append the result to benchmarks/results/app_speed.jsonl")
     arguments = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, launched() as browser:
         write_run(Path(folder), arguments.num_items)
-        command = [sys.executable, "-m", "face_lightning.cli", "app", "--run", folder, "--port", str(PORT)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            try:
-                assert server.stdout is not None
-                server.stdout.readline()  # the address, when it is served
-                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-                browser.new_page().goto(f"http://127.0.0.1:{PORT}", wait_until="load", timeout=60_000)
-                found = measure(browser, arguments.num_items)
-                browser.close()
-            finally:
-                server.terminate()
+        with served(Path(folder), PORT) as address:
+            open_page(browser, address)  # what the first visitor waits for is not measured
+            found = measure(browser, address, arguments.num_items)
     record = {
         "num_items": arguments.num_items,
         "metrics": {

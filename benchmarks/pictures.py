@@ -2,6 +2,7 @@
 
 - gain.svg: what the control, RLMRec-Con and FACE add to stage 1, from results/ablations.jsonl
 - describe.svg: what `face describe` prints for a finished run, by default that of `make demo`
+- app.png, map.png, report.png: `face app` and `face report` of that run, in the system's Chromium; left out without one
 
 pipeline.svg is drawn by hand.
 """
@@ -9,6 +10,7 @@ pipeline.svg is drawn by hand.
 import argparse
 import io
 import statistics
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +19,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from scipy.stats import t as student
 
+from benchmarks.browser import find_browser, launched, open_page, served
 from benchmarks.report import newest, value
 from face_lightning.commands.describe import read_words, select, word_table
+from face_lightning.reports.document import write_report
 
 PICTURES = Path(__file__).parent / "pictures"
 PANELS = (("steam-vt", "LightGCN"), ("steam-vt", "GMF"), ("yelp", "LightGCN"), ("yelp", "GMF"), ("ml-100k", "GMF"))
 RUNS = {"stage3": ("FACE", "#1f6feb"), "con": ("RLMRec-Con (texts)", "#8250df"), "control": ("control", "#6e7781")}
 ITEMS, USERS = ("50", "172"), ("42", "269")
+VISITOR, WANTED = "42", "space"
+_PORT = 8198
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,30 @@ def draw_describe(path: Path, run: Path) -> None:
     path.write_text(picture, "utf-8")
 
 
+def draw_pages(run: Path) -> list[Path]:
+    """The page with two changed words, its map, and the head of the report."""
+    found = [PICTURES / name for name in ("app.png", "map.png", "report.png")]
+    with tempfile.TemporaryDirectory() as folder, launched() as browser, served(run, _PORT) as address:
+        page = open_page(browser, f"{address}/?user={VISITOR}")
+        page.wait_for_selector("[data-testid=recommended]")
+        page.locator(".q-chip__icon--remove").first.click()
+        page.get_by_label("Add a word").fill(WANTED)
+        page.keyboard.press("Enter")
+        page.locator("[data-testid=changes] .more").wait_for()
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=found[0])
+        page.get_by_role("tab", name="Map").click()
+        page.locator("canvas").wait_for(timeout=120_000)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=found[1])
+        report = Path(folder) / "report.html"
+        others = [other for name in ("stage1", "control", "baselines/ease") if (other := run.parent / name).is_dir()]
+        write_report(run, others, report)
+        open_page(browser, report.as_uri()).screenshot(path=found[2])
+    return found
+
+
 def main() -> None:
     """Draw all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +150,10 @@ def main() -> None:
     arguments = parser.parse_args()
     draw_gain(PICTURES / "gain.svg")
     draw_describe(PICTURES / "describe.svg", arguments.run)
+    if find_browser() is None:
+        print("app.png, map.png and report.png left out: no Chromium on the PATH")
+    else:
+        draw_pages(arguments.run)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,10 @@ class Explorer:
 
     @cached_property
     def known_words(self) -> frozenset[str]:
-        """Words that may be asked for."""
-        return frozenset(self.vocabulary)
+        """Words that may be asked for: those of all users and items."""
+        words = self.recommender.words_of("users")
+        of_users = [] if words is None else pc.unique(pc.list_flatten(words)).to_pylist()
+        return frozenset(self.vocabulary).union(of_users)
 
     @cached_property
     def map(self) -> EntityMap:

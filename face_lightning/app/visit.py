@@ -69,11 +69,11 @@ class Visit:
         """Ask for more (positive) or less (negative) of a word, or take the change back (0).
 
         Raises:
-            DataError: If no item has the word.
+            DataError: If no user and no item has the word.
         """
         word = word.strip().lower()
         if weight and word not in self.explorer.known_words:
-            raise DataError(f"word: no item has {printable(word)!r} among its words; choose one that is suggested")
+            raise DataError(f"word: nobody and nothing has the word {printable(word)!r}; choose one that is suggested")
         self.weights.pop(word, None)
         if weight:
             self.weights[word] = max(-MOST_WEIGHT, min(MOST_WEIGHT, weight))

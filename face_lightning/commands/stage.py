@@ -45,7 +45,7 @@ from face_lightning.runs.outputs import (
 )
 from face_lightning.runs.projector import write_projector
 from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
-from face_lightning.runs.tensorboard_log import RunTensorBoardLogger, log_final
+from face_lightning.runs.tensorboard_log import RunTensorBoardLogger
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.trust import FLAG, policy_of

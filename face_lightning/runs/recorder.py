@@ -17,6 +17,7 @@ import torch
 from face_lightning.distributed import gather_rows
 from face_lightning.files import atomic_path, strict_json, write_atomically
 from face_lightning.progress import validates
+from face_lightning.runs.tensorboard_log import log_final
 from face_lightning.stages.base import Stage
 
 _OF_VALIDATION = ("val/", "codebook/")
@@ -70,6 +71,12 @@ class RunRecorder(L.Callback):
         """Stop the clock."""
         del trainer, pl_module
         self.seconds += time.perf_counter() - self._started
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """List the run's hyper-parameters with its test metrics in TensorBoard."""
+        del pl_module
+        tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
+        log_final(trainer.loggers, tested)
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds trained so far, so that a resumed run continues to count."""
