@@ -44,6 +44,32 @@ def load_sentence_transformer(
     return model
 
 
+def load_causal_model(source: Path | str, model: str, dtype: torch.dtype | str) -> Any:  # noqa: ANN401
+    """Load a causal language model of transformers.
+
+    Args:
+        source: Folder or hub id.
+        model: Name that the user gave.
+        dtype: Number format of the weights, or "auto".
+
+    Raises:
+        DataError: If it cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with translate_loading_errors(model):
+        try:
+            return AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=isinstance(source, Path),
+                trust_remote_code=False,
+            )
+        except RuntimeError as error:
+            raise DataError(f"model: {model!r} cannot be loaded ({error!s:.200}); download its files again") from error
+
+
 @contextmanager
 def translate_loading_errors(model: str) -> Iterator[None]:
     """Translate errors of transformers into a `DataError` of one line.

@@ -124,7 +124,7 @@ def write_data(folder: Path) -> None:
     (folder / "user_ids.txt").write_text("".join(f"u{user}\n" for user in range(NUM_USERS)))
 
 
-def write_encoder(folder: Path) -> None:
+def write_encoder(folder: Path, seed: int = 0) -> None:
     """A BERT of random weights as a folder of sentence-transformers."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -132,7 +132,7 @@ def write_encoder(folder: Path) -> None:
 
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *SENTENCE, *WORDS, "##s"]
     tokenizer = BertTokenizerFast(vocab={token: row for row, token in enumerate(vocabulary)}, model_max_length=48)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=16,

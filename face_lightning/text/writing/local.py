@@ -3,14 +3,13 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.cache import content_key
-from face_lightning.text.loading import translate_loading_errors
+from face_lightning.text.loading import load_causal_model, translate_loading_errors
 from face_lightning.text.models import ModelFiles, resolve_model
 from face_lightning.text.writing.prompts import AnswerError, Prompts
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
@@ -160,21 +159,5 @@ class LocalWriter:
 
     @cached_property
     def _model(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
-        from transformers import AutoModelForCausalLM
-
         dtype = self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
-        local = isinstance(self._files.source, Path)
-        with translate_loading_errors(self.model):
-            try:
-                model: Any = AutoModelForCausalLM.from_pretrained(
-                    self._files.source,
-                    dtype=dtype,
-                    use_safetensors=True,
-                    local_files_only=local,
-                    trust_remote_code=False,
-                )
-            except RuntimeError as error:
-                raise DataError(
-                    f"model: {self.model!r} cannot be loaded ({error!s:.200}); download its files again"
-                ) from error
-        return model.to(self.device).eval()
+        return load_causal_model(self._files.source, self.model, dtype).to(self.device).eval()

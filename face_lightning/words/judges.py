@@ -1,0 +1,237 @@
+"""Judges of words: a sentence encoder, a local language model, a server."""
+
+import re
+import string
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.text.loading import load_causal_model, translate_loading_errors
+from face_lightning.text.models import ModelFiles, resolve_model
+from face_lightning.text.writing.client import ChatClient, GiveUpError, Reply, RetryError
+from face_lightning.words.centering import center
+from face_lightning.words.questions import Question, Task
+
+LABELS = string.ascii_uppercase + string.ascii_lowercase + string.digits  # options that a prompt can list
+_MAX_CHARACTERS = 6000  # of all options of a prompt together
+_MAX_OPTION = 300
+_INSTRUCTIONS: dict[Task, str] = {
+    "retrieval": "Which description fits these words best?\nWords: {context}\n",
+    "intrusion": "Which word does not belong with the others?\n",
+    "detection": "Which word fits this description better?\nDescription: {context}\n",
+}
+
+
+class Judge(Protocol):
+    """Answers questions about words.
+
+    Attributes:
+        name: Name in tables.
+    """
+
+    name: str
+
+    def choose(self, questions: Sequence[Question]) -> list[int]:
+        """Position of the option taken for each question; -1 where there is no answer."""
+
+
+class EncoderJudge:
+    """Takes what is nearest in the space of a sentence encoder; contexts and options are centered, each by its mean.
+
+    The word that does not belong is the one least similar to the mean of the others.
+
+    Args:
+        name: Name in tables.
+        encode: Unit vectors `(N, E)` of N texts.
+    """
+
+    def __init__(self, name: str, encode: Callable[[Sequence[str]], Tensor]) -> None:
+        self.name, self._encode = name, encode
+
+    def choose(self, questions: Sequence[Question]) -> list[int]:
+        """See `Judge`."""
+        contexts = self._vectors([question.context for question in questions if question.context])
+        options = self._vectors([option for question in questions for option in question.options])
+        return [int(self._scores(question, contexts, options).argmax()) for question in questions]
+
+    def _vectors(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        unique = sorted(set(texts))
+        return dict(zip(unique, center(self._encode(unique)), strict=True)) if unique else {}
+
+    @staticmethod
+    def _scores(question: Question, contexts: dict[str, Tensor], options: dict[str, Tensor]) -> Tensor:
+        rows = torch.stack([options[option] for option in question.options])
+        if question.task == "intrusion":
+            return -F.cosine_similarity(rows, rows.sum(0) - rows, dim=1)
+        return rows @ contexts[question.context]
+
+
+class LanguageModelJudge:
+    """Takes the option whose label a causal language model finds most probable as the next token of a prompt.
+
+    Each question is asked in several orders, the options being rotated, and log-probabilities are averaged, so that
+    no place in the list is preferred.
+
+    Reference:
+        Zheng et al., "Large Language Models Are Not Robust Multiple Choice Selectors", ICLR 2024.
+
+    Args:
+        model: Folder of the model, or its hub id.
+        num_orders: Orders of the options, as many as there are options at most.
+        batch_size: Prompts that pass through the model together.
+        device: Device of the model.
+    """
+
+    def __init__(self, model: str, num_orders: int = 4, batch_size: int = 8, device: str = "cpu") -> None:
+        self.name = model.rstrip("/").rsplit("/", 1)[-1]
+        self._model_name, self._num_orders, self._batch_size, self._device = model, num_orders, batch_size, device
+        self._files = ModelFiles(resolve_model(model))
+
+    @torch.inference_mode()
+    def choose(self, questions: Sequence[Question]) -> list[int]:
+        """See `Judge`.
+
+        Raises:
+            DataError: If the model cannot be loaded, or its prompts are longer than it allows.
+        """
+        scores = [torch.zeros(len(question.options)) for question in questions]
+        asked = [
+            (number, shift)
+            for number, question in enumerate(questions)
+            for shift in shifts(len(question.options), self._num_orders)
+        ]
+        prompts = [self._tokens(prompt(rotate(questions[number], shift))) for number, shift in asked]
+        order = sorted(range(len(asked)), key=lambda place: -len(prompts[place]))
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            for place, values in zip(batch, self._log_probabilities([prompts[place] for place in batch]), strict=True):
+                number, shift = asked[place]
+                count = len(scores[number])
+                scores[number] += values[self._labels[:count]].roll(shift).cpu()
+        return [int(values.argmax()) for values in scores]
+
+    def _log_probabilities(self, prompts: Sequence[list[int]]) -> Tensor:
+        """Of the next token, `(B, vocabulary)`."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self._device)
+        mask = torch.tensor(
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self._device
+        )
+        places = (mask.cumsum(1) - 1).clamp_min(0)
+        output = self._model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1)
+        logits: Tensor = output.logits[:, -1]
+        return logits.float().log_softmax(-1)
+
+    def _tokens(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text)["input_ids"]
+        limit = getattr(self._model.config, "max_position_embeddings", None)
+        if limit is not None and len(ids) > limit:
+            raise DataError(
+                f"model: expected room for a prompt of {len(ids)} tokens, but {self._model_name!r} allows {limit}; ask "
+                "for fewer --candidates"
+            )
+        return ids
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        """Token of each label behind a space."""
+        tokens = [self._tokenizer(f" {label}", add_special_tokens=False)["input_ids"][-1] for label in LABELS]
+        if len(set(tokens)) < len(tokens):
+            raise DataError(f"model: expected a token of its own for each letter and digit in {self._model_name!r}")
+        return torch.tensor(tokens, device=self._device)
+
+    @cached_property
+    def _tokenizer(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        from transformers import AutoTokenizer
+
+        with translate_loading_errors(self._model_name):
+            return AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
+
+    @cached_property
+    def _model(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
+        return load_causal_model(self._files.source, self._model_name, torch.float32).to(self._device).eval()
+
+
+class ServerJudge:
+    """Asks a chat model on an OpenAI-compatible server for the label of an option.
+
+    Args:
+        client: Client of the server.
+        model: Name of the model on the server.
+        concurrency: Number of concurrent requests.
+    """
+
+    def __init__(self, client: ChatClient, model: str, concurrency: int = 8) -> None:
+        self.name, self._client, self._concurrency = model, client, concurrency
+
+    def choose(self, questions: Sequence[Question]) -> list[int]:
+        """See `Judge`.
+
+        Raises:
+            ConfigurationError: If the server would reject every request: wrong key, model or address.
+            DataError: If it answers no question.
+        """
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="judges") as pool:
+            found = list(pool.map(self._ask, questions))
+        if questions and all(answer < 0 for answer in found):
+            raise DataError(f"url: expected answers of {self.name!r}, got none to {len(questions)} questions")
+        return found
+
+    def _ask(self, question: Question) -> int:
+        labels = LABELS[: len(question.options)]
+        content = prompt(question).removesuffix("Answer:") + "Answer with its letter or digit alone."
+        body = {
+            "model": self.name,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": 8,
+            "temperature": 0,
+        }
+
+        def read(reply: Reply) -> int:
+            label = re.search(r"(?<![^\W_])[A-Za-z0-9](?![^\W_])", str(reply.content))
+            if label is None or label[0] not in labels:
+                raise RetryError(f"expected one of {labels}, got {str(reply.content)[:40]!r}")
+            return labels.index(label[0])
+
+        try:
+            return self._client.ask(body, read)
+        except GiveUpError:
+            return -1
+
+
+def prompt(question: Question) -> str:
+    """A question as a text that ends where the label of an option is expected; long options are cut.
+
+    Raises:
+        ConfigurationError: If there are more options than labels.
+    """
+    if len(question.options) > len(LABELS):
+        raise ConfigurationError(
+            f"candidates: expected at most {len(LABELS)} where a language model judges, got {len(question.options)}"
+        )
+    length = min(_MAX_OPTION, _MAX_CHARACTERS // len(question.options))
+    options = (f"{label}. {_cut(option, length)}\n" for label, option in zip(LABELS, question.options, strict=False))
+    return _INSTRUCTIONS[question.task].format(context=_cut(question.context, 600)) + "".join(options) + "Answer:"
+
+
+def rotate(question: Question, shift: int) -> Question:
+    """The question with its options rotated: the first is that which was at `shift`."""
+    options = (*question.options[shift:], *question.options[:shift])
+    return Question(question.task, question.context, options, (question.answer - shift) % len(options))
+
+
+def shifts(num_options: int, num_orders: int) -> list[int]:
+    """Evenly spaced rotations of options, at most one for each."""
+    count = min(num_options, num_orders)
+    return [place * num_options // count for place in range(count)]
+
+
+def _cut(text: str, length: int) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 1].rsplit(" ", 1)[0] + "…"
