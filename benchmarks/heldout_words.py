@@ -24,11 +24,11 @@ from torch import Tensor
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.runs.checkpoint_reading import load_checkpoint, locate_checkpoint
 from face_lightning.runs.outputs import descriptors_of
 from face_lightning.words.centering import center
 from face_lightning.words.entity_texts import EntityTexts, collect_texts, text_vectors
-from face_lightning.words.prediction import kernel_ridge
 from face_lightning.words.retrieval import measure_retrieval, picking_accuracy, retrieval_members
 from face_lightning.words.space import WordSpace
 from face_lightning.words.targets import pursue
@@ -50,6 +50,11 @@ def nearest(known: Tensor, values: Tensor, queries: Tensor, count: int = 20) -> 
     """Mean text of the nearest known entities by cosine."""
     similarity = F.normalize(queries, dim=1) @ F.normalize(known, dim=1).T
     return values[similarity.topk(min(count, len(known)), dim=1).indices].mean(1)
+
+
+def kernel_ridge(known: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+    """Kernel ridge regression as training uses it."""
+    return KernelRidge.fit(known, values).predict(queries)
 
 
 PREDICTORS: dict[str, Predictor] = {

@@ -17,14 +17,16 @@ class _Loaded(FaceCLI):
         del subcommand
 
 
-def load_run(run_dir: Path, extra: Sequence[str] = ()) -> tuple[Any, InteractionDataModule]:
+def load_run(run_dir: Path, extra: Sequence[str] = (), config: Path | None = None) -> tuple[Any, InteractionDataModule]:
     """Stage of a run, with the weights of its best epoch, its graph and its texts; and its data.
 
     Args:
-        run_dir: Folder of a finished run of stage 2 or 3.
+        run_dir: Folder of a finished run of stage 2 or 3; of any stage where `config` is given.
         extra: Options that change its configuration.
+        config: Configuration of a stage 2 or 3 whose backbone and data the run has; its own if None.
     """
-    cli = _Loaded(["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir), *extra])
+    origin = ["--init_from", str(run_dir)] if config else ["--run_dir", str(run_dir)]
+    cli = _Loaded(["test", "--config", str(config or run_dir / "config.yaml"), *origin, *extra])
     stage, datamodule = cli.model, cli.datamodule
     init_from(stage, run_dir)
     stage.graph = datamodule.graph

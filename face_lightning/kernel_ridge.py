@@ -1,35 +1,50 @@
 """Kernel ridge regression between embeddings and sentence vectors."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class KernelRidge:
-    """Predicts values at unit vectors as `k(q, X) (k(X, X) + ridge I)^-1 Y`.
+    """Kernel ridge regression: `k(q, X) (k(X, X) + ridge I)^-1 Y`.
 
-    `k(x, y) = exp(-||x - y||^2 / m)` over unit vectors, m being the mean squared distance of the known ones, so that
-    the kernel suits vectors that crowd as well as those that are spread.
+    `k(x, y) = exp(-||x - y||^2 / m)` over unit vectors, m being the mean squared distance of the points X, so that the
+    kernel suits embeddings that crowd as well as those that are spread.
 
-    Args:
-        points: Points of known values `(N, D)`.
-        values: Their values `(N, E)`.
-        ridge: Ridge, in units of k(x, x) = 1.
-        max_points: Known points that take part at most, evenly spaced ones; the cost grows with their cube.
+    Attributes:
+        points: Unit points X, `(N, D)`.
+        weights: `(k(X, X) + ridge I)^-1 Y`, `(N, E)`.
     """
 
-    def __init__(self, points: Tensor, values: Tensor, ridge: float = 0.3, max_points: int = 4096) -> None:
-        step = -(-len(points) // max_points)
-        self._points = F.normalize(points[::step], dim=1).double()
-        self._spread = (2 - 2 * self._points.mean(0).square().sum()).clamp_min(1e-9)
-        matrix = self._kernel(self._points)
+    points: Tensor
+    weights: Tensor
+
+    @classmethod
+    def fit(cls, known: Tensor, values: Tensor, ridge: float = 0.3, max_points: int = 4096) -> Self:
+        """Fit values `(N, E)` at points `(N, D)`, in float64.
+
+        Args:
+            known: Points of known values.
+            values: Their values.
+            ridge: Ridge, in units of k(x, x) = 1.
+            max_points: Known points that take part at most, evenly spaced ones; the cost grows with their cube.
+        """
+        step = -(-len(known) // max_points)
+        points = F.normalize(known[::step].double(), dim=1)
+        matrix = cls(points, values)._kernel(points)
         matrix.diagonal().add_(ridge)
-        self._weights = torch.linalg.solve(matrix, values[::step].double())
+        return cls(points, torch.linalg.solve(matrix, values[::step].double()))
 
     def predict(self, queries: Tensor) -> Tensor:
-        """Values `(M, E)` at queries `(M, D)`."""
-        tiles = F.normalize(queries, dim=1).double().split(1024)
-        return torch.cat([self._kernel(tile) @ self._weights for tile in tiles]).to(queries.dtype)
+        """Values `(M, E)` at queries `(M, D)`, in the number format of these."""
+        tiles = F.normalize(queries.to(self.points), dim=1).split(1024)
+        return torch.cat([self._kernel(tile) @ self.weights for tile in tiles]).to(queries.dtype)
 
     def _kernel(self, rows: Tensor) -> Tensor:
-        return torch.exp((2 * rows @ self._points.T - 2) / self._spread)
+        """Kernel of unit rows `(M, D)` with the points, `(M, N)`."""
+        spread = (2 - 2 * self.points.mean(0).square().sum()).clamp_min(1e-9)  # mean squared distance of unit vectors
+        return torch.exp((2 * rows @ self.points.T - 2) / spread)

@@ -47,6 +47,7 @@ from face_lightning.structures import Embeddings
 if TYPE_CHECKING:
     from face_lightning.mapping.mapper import TokenMapper
     from face_lightning.runs.kept_meanings import Meanings
+    from face_lightning.runs.kept_regression import NewUserWords
     from face_lightning.text.vocabulary import Codebook
 
 __all__ = ["ColdStart", "Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
@@ -340,20 +341,29 @@ class Recommender:
     def describe_history(
         self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
     ) -> list[Description]:
-        """Words of new users, whose inferred embeddings go through the mapper; those nearest to all of them first.
+        """Words of new users from their inferred embeddings, those nearest to all of them first.
+
+        They are the words of the text that kernel ridge regression predicts (`runs.kept_regression`), or the mapper's
+        where a run keeps no regression.
 
         Raises:
             DataError: If ids are unknown, or a history is empty.
             CheckpointError: If the run has no mapper.
         """
         names, items, counts = self.history_rows(histories, unknown)
+        embeddings = self._fold_in.embed(items, counts).cpu()
+        spelled = (
+            self._mapped_words(embeddings) if self._new_user_words is None else self._new_user_words.of(embeddings)
+        )
+        return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
+
+    def _mapped_words(self, embeddings: Tensor) -> list[list[str]]:
         mapper, codebook = self._mapper
-        descriptors = mapper.describe(self._fold_in.embed(items, counts).cpu().split(1024))
+        descriptors = mapper.describe(embeddings.split(1024))
         tokens = codebook.token_embeddings - codebook.token_embeddings.mean(0)
         meanings = F.normalize(tokens, dim=1)[descriptors]
         order = (meanings @ meanings.mean(1).unsqueeze(2)).squeeze(2).argsort(dim=1, descending=True, stable=True)
-        spelled = [[codebook.words[token] for token in row] for row in descriptors.gather(1, order).tolist()]
-        return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
+        return [[codebook.words[token] for token in row] for row in descriptors.gather(1, order).tolist()]
 
     def explain(self, user: str | int, item: str | int) -> Explanation:
         """Why an item suits a user: words of both, and the pairs of like meaning.
@@ -464,7 +474,7 @@ class Recommender:
         clicked = np.bincount(self.seen.training()[1], minlength=len(self._embeddings.items)) > 0
         known = torch.from_numpy(np.flatnonzero(clicked)).to(self._embeddings.items.device)
         meanings = self._meanings.item_vectors.to(self._embeddings.items)
-        return KernelRidge(meanings[known], self._embeddings.items[known])
+        return KernelRidge.fit(meanings[known], self._embeddings.items[known])
 
     @cached_property
     def _meanings(self) -> "Meanings":
@@ -487,6 +497,12 @@ class Recommender:
         if self.run_dir is None:
             raise CheckpointError("run: expected a Recommender that was loaded from a run; use Recommender.load")
         return self.run_dir
+
+    @cached_property
+    def _new_user_words(self) -> "NewUserWords | None":
+        from face_lightning.runs.kept_regression import read_regression  # likewise
+
+        return None if self.run_dir is None else read_regression(self.run_dir)
 
     @cached_property
     def _words(self) -> Any:  # noqa: ANN401 an Arrow table

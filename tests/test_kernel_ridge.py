@@ -12,11 +12,11 @@ def test_predictions_solve_the_regularised_system() -> None:
     distances = torch.cdist(unit, unit).square()
     kernel, to_queries = (torch.exp(-d / distances.mean()) for d in (distances, torch.cdist(asked, unit).square()))
     expected = to_queries @ torch.linalg.inv(kernel + 0.3 * torch.eye(9)) @ values
-    assert torch.allclose(KernelRidge(points, values).predict(queries), expected, atol=1e-5)
+    assert torch.allclose(KernelRidge.fit(points, values).predict(queries), expected, atol=1e-5)
 
 
 def test_a_limit_takes_evenly_spaced_points() -> None:
     draws = torch.Generator().manual_seed(0)
     points, values = torch.randn(9, 3, generator=draws), torch.randn(9, 2, generator=draws)
-    expected = KernelRidge(points[::3], values[::3]).predict(points)
-    assert torch.equal(KernelRidge(points, values, max_points=3).predict(points), expected)
+    expected = KernelRidge.fit(points[::3], values[::3]).predict(points)
+    assert torch.equal(KernelRidge.fit(points, values, max_points=3).predict(points), expected)

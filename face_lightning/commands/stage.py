@@ -36,6 +36,7 @@ from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
 from face_lightning.runs.kept_meanings import keep_meanings
+from face_lightning.runs.kept_regression import keep_regression
 from face_lightning.runs.outputs import (
     descriptors_of,
     embeddings_of,
@@ -338,6 +339,7 @@ class FaceCLI(LightningCLI):
         if descriptors is not None:
             write_descriptors(self.model.space, descriptors, interactions, self.run_dir / "descriptors.parquet")
             keep_meanings(self.run_dir, self.model.words.encoder)
+            keep_regression(self.model, embeddings, self.run_dir)
         score = checkpoint.best_model_score
         result = {
             "stage": self.model.name,

@@ -1,6 +1,7 @@
 """Words of new users by their history, and the exported mapper, of a run that a chain left."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,18 +9,55 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 
-from face_lightning.errors import CheckpointError
+from face_lightning.errors import CheckpointError, DataError
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.recommender import Recommender
-from tests.chain.tiny import World, face
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.text.vocabulary import load_codebook
+from face_lightning.words.centering import center, is_anisotropic
+from face_lightning.words.targets import pursue
+from tests.chain.tiny import NUM_USERS, World, face
 
 
 @pytest.mark.parametrize("stage", ["stage2", "stage3"])
-def test_new_users_get_words_through_the_mapper(chain: World, stage: str) -> None:
+def test_new_users_get_words(chain: World, stage: str) -> None:
     recommender = Recommender.load(chain.run(stage))
     found = recommender.describe_history({"eve": ["i0", "i3"], "max": ["i1"]})
     assert [(one.kind, one.id) for one in found] == [("user", "eve"), ("user", "max")]
     assert all(len(set(one.words)) == 4 for one in found)
+
+
+def test_words_of_new_users_are_those_of_the_text_that_a_regression_predicts(chain: World) -> None:
+    """By its formula, from what the run keeps and the encoder of its texts."""
+    recommender = Recommender.load(chain.run("stage2"))
+    table = pq.read_table(chain.run("stage2") / "descriptors.parquet")
+    encoder = TextEncoder(str(chain.root / "encoder" / "model"), precision="float32")
+    vectors = encoder.encode(table["text"].to_pylist())
+    kinds = [vectors[:NUM_USERS], vectors[NUM_USERS:]]
+    if any(map(is_anisotropic, kinds)):  # as the stage's texts are then
+        kinds = [center(kind) for kind in kinds]
+    texts = torch.cat([center(kind) for kind in kinds])
+    codebook = load_codebook(chain.run("stage2") / "codebook.safetensors")[0]
+    words = center(encoder.encode(codebook.words))
+    embedded = recommender.embed_history([["i0", "i3"], ["i1"]])
+    predicted = KernelRidge.fit(torch.cat(list(recommender.embeddings())), texts, 0.3).predict(embedded)
+    expected = pursue(F.normalize(predicted, dim=1), words, 4, 64, codebook.lemmas)
+    found = recommender.describe_history([["i0", "i3"], ["i1"]])
+    assert [set(one.words) for one in found] == [{codebook.words[word] for word in row} for row in expected.tolist()]
+
+
+def test_a_run_without_regression_gives_the_words_of_its_mapper(chain: World, tmp_path: Path) -> None:
+    folder = shutil.copytree(chain.run("stage2"), tmp_path / "run")
+    (folder / "user_texts.safetensors").write_bytes(b"spoilt")
+    with pytest.raises(DataError, match=r"user_texts.safetensors is damaged"):
+        Recommender.load(folder).describe_history([["i0"]])
+    (folder / "user_texts.safetensors").unlink()
+    recommender = Recommender.load(folder)
+    mapper, codebook = recommender._mapper
+    (row,) = mapper.describe([recommender.embed_history([["i0"]])]).tolist()
+    assert set(recommender.describe_history([["i0"]])[0].words) == {codebook.words[token] for token in row}
 
 
 def test_the_kept_mapper_gives_the_words_that_the_run_wrote(chain: World) -> None:

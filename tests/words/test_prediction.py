@@ -9,14 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.mapping.anchoring import LexicalTargets
 from face_lightning.words.centering import center
-from face_lightning.words.prediction import kernel_ridge, predict_targets, with_targets
+from face_lightning.words.prediction import predict_targets, with_targets
 from face_lightning.words.targets import lexical_targets, pursue
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def kernel_ridge(known: Tensor, values: Tensor, queries: Tensor, ridge: float = 0.3, max_points: int = 4096) -> Tensor:
+    return KernelRidge.fit(known, values, ridge, max_points).predict(queries)
 
 
 def test_kernel_ridge_by_its_formula() -> None:
