@@ -4,7 +4,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from face_lightning.baselines import EASE, Baseline, ItemKNN, Popularity
 from face_lightning.baselines.evaluation import BaselineRanker, evaluate
 from face_lightning.commands import CommandParser
 from face_lightning.commands.stage import FaceCLI
+from face_lightning.commands.steps import Steps
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import ConfigurationError
 from face_lightning.files import strict_json, write_atomically
@@ -64,13 +65,19 @@ class Choice(NamedTuple):
     seconds: float
 
 
-def choose(kind: type[Baseline], data: InteractionDataModule, limits: Mapping[str, Any]) -> Choice:
+def choose(
+    kind: type[Baseline],
+    data: InteractionDataModule,
+    limits: Mapping[str, Any],
+    progress: Callable[[str], None] | None = None,
+) -> Choice:
     """Fit a baseline with every setting of its grid and keep the best one on validation.
 
     Args:
         kind: Class of the baseline.
         data: Data set.
         limits: Arguments of the constructor beside the grid's.
+        progress: Called with each setting before it is fitted.
 
     Raises:
         ConfigurationError: If the baseline does not fit into memory.
@@ -79,6 +86,8 @@ def choose(kind: type[Baseline], data: InteractionDataModule, limits: Mapping[st
     best: tuple[float, Baseline, Mapping[str, Any], float] | None = None
     train = data.interactions.train
     for setting in kind.grid:
+        if progress is not None:
+            progress(f"{kind.__name__} {described(setting)}".strip())
         baseline, started = kind(**setting, **limits), time.perf_counter()
         baseline.fit(train)
         seconds = time.perf_counter() - started
@@ -163,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console, results = Console(width=max(Console().width, 120)), []
     for kind in (kind for kind in BASELINES if kind.__name__ in options.only):
         try:
-            choice = choose(kind, data, {"memory_gib": options.memory_gib} if kind is EASE else {})
+            with Steps(len(kind.grid)) as steps:
+                choice = choose(kind, data, {"memory_gib": options.memory_gib} if kind is EASE else {}, steps)
         except ConfigurationError as error:
             if len(options.only) == 1:
                 raise

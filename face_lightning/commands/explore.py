@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.steps import Steps
 from face_lightning.errors import check_range
 from face_lightning.imports import import_optional
 
@@ -45,8 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from face_lightning.app.explorer import Explorer
     from face_lightning.app.pages import build_server
 
-    explorer = Explorer.load(arguments.run, arguments.device)
-    explorer.warm_up()
+    with Steps(2) as steps:
+        steps("reading the run")
+        explorer = Explorer.load(arguments.run, arguments.device)
+        steps("reading what words mean")
+        explorer.warm_up()
     local = arguments.host in _LOOPBACK
     server = build_server(explorer, [*_LOOPBACK, "[::1]"] if local else ["*"])
     print(f"http://{arguments.host}:{arguments.port}: {explorer.title}; Ctrl+C stops", flush=True)

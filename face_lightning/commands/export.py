@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
-from face_lightning.exports.bundle import write_bundle
+from face_lightning.commands.steps import Steps
+from face_lightning.exports.bundle import NUM_STEPS, write_bundle
 from face_lightning.recommender import Recommender
 
 
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="FAISS index over the items: exact (default), approximate and faster beyond 10^5 items, or none",
     )
     arguments = parser.parse_args(argv)
-    names = write_bundle(Recommender.load(arguments.run), arguments.run, arguments.out, arguments.index)
+    with Steps(NUM_STEPS) as steps:
+        names = write_bundle(
+            Recommender.load(arguments.run), arguments.run, arguments.out, arguments.index, progress=steps
+        )
     print(f"{arguments.out}: {', '.join(names)}")
     return 0

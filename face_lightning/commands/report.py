@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
-from face_lightning.reports.document import write_report
+from face_lightning.commands.steps import Steps
+from face_lightning.reports.document import NUM_STEPS, write_report
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="file to write (default report.html)")
     arguments = parser.parse_args(argv)
-    files = write_report(arguments.run, arguments.compare, arguments.out)
+    with Steps(NUM_STEPS) as steps:
+        files = write_report(arguments.run, arguments.compare, arguments.out, steps)
     print(f"{files[0]}: report; {len(files) - 1} tables as CSV in {files[-1].parent}")
     return 0

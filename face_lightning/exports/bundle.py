@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +25,17 @@ from face_lightning.runs.results import read_result
 
 BundledIndex = Literal["flat", "hnsw", "none"]
 _SEARCH = 256  # efSearch of HNSW; the model card has the recall that it reaches
+NUM_STEPS = 3
 _PROBED = 1000  # users on whom the recall of an index is measured
 
 
-def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: BundledIndex = "flat") -> list[str]:
+def write_bundle(
+    recommender: Recommender,
+    run_dir: Path,
+    out: Path,
+    index: BundledIndex = "flat",
+    progress: Callable[[str], None] | None = None,
+) -> list[str]:
     """Write an export, all of it or nothing.
 
     Args:
@@ -36,6 +43,7 @@ def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: Bund
         run_dir: Its folder.
         out: Folder to make.
         index: Kind of FAISS index over the items.
+        progress: Called with what comes next, `NUM_STEPS` times.
 
     Returns:
         Names of what was written.
@@ -50,9 +58,13 @@ def write_bundle(recommender: Recommender, run_dir: Path, out: Path, index: Bund
     try:
         (unfinished / "pgvector").mkdir(parents=True)
         facts = _facts(recommender, run_dir) | {"index": index, "recall": None, "has_mapper": False}
+        begin = progress or (lambda _: None)
+        begin("writing vectors and words")
         _write_tables(recommender, unfinished)
+        begin("building the index")
         if index != "none":
             facts["recall"] = _write_index(recommender, unfinished / "items.faiss", index)
+        begin("tracing the mapper")
         facts["has_mapper"] = keeps_mapper(run_dir) and _write_mapper(run_dir, facts["embedding_dim"], unfinished)
         _write_texts(facts, unfinished)
         if out.exists():

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from face_lightning.runs.kept_codebook import CODEBOOK
 from face_lightning.text.vocabulary import load_codebook
 
 KINDS = ("item", "user")
+NUM_STEPS = 5
 _MOST_USED = 40
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for a formula
 
@@ -44,7 +45,9 @@ class Report:
     tables: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
 
 
-def write_report(run_dir: Path, compared: Sequence[Path], out: Path) -> list[Path]:
+def write_report(
+    run_dir: Path, compared: Sequence[Path], out: Path, progress: Callable[[str], None] | None = None
+) -> list[Path]:
     """Write the report of a run as one HTML file, and its numbers into the folder `{stem}_csv` beside it.
 
     Args:
@@ -52,6 +55,7 @@ def write_report(run_dir: Path, compared: Sequence[Path], out: Path) -> list[Pat
         compared: Folders of finished runs of the same data to compare it with; if empty, those that it was started
             from.
         out: HTML file to write.
+        progress: Called with what comes next, `NUM_STEPS` times.
 
     Returns:
         All files.
@@ -66,7 +70,9 @@ def write_report(run_dir: Path, compared: Sequence[Path], out: Path) -> list[Pat
         raise ConfigurationError(
             f"out: expected a file such as report.html in a folder that exists, got {out}; make the folder"
         )
-    report = build_report(run_dir, compared)
+    begin = progress or (lambda _: None)
+    report = build_report(run_dir, compared, begin)
+    begin("writing")
     pages = Environment(
         loader=PackageLoader("face_lightning.reports", "."),
         undefined=StrictUndefined,
@@ -87,8 +93,9 @@ def write_report(run_dir: Path, compared: Sequence[Path], out: Path) -> list[Pat
     return [out, *(folder / f"{name}.csv" for name in report.tables)]
 
 
-def build_report(run_dir: Path, compared: Sequence[Path]) -> Report:
+def build_report(run_dir: Path, compared: Sequence[Path], begin: Callable[[str], None]) -> Report:
     """Collect everything that the report of a run shows; arguments and errors are those of `write_report`."""
+    begin("reading runs")
     (alone,) = read_runs([run_dir])
     before = ancestors(alone)
     folders = list(dict.fromkeys([run_dir, *(compared or before)]))
@@ -96,11 +103,14 @@ def build_report(run_dir: Path, compared: Sequence[Path]) -> Report:
     check_comparable(run, others)
     stages = [*(read_runs([folder, run_dir])[0] for folder in before), run]
     charts = Charts()
-    report = Report({"run": run, "others": others, "stages": stages, "metric": run.test_metrics and _largest(run)})
+    report = Report({"run": run, "others": others, "stages": stages})
     _add_configuration(report, run, others)
+    begin("testing differences")
     _add_metrics(report, run, others, charts)
     _add_curves(report, stages, charts)
+    begin("sampling words")
     _add_words(report, run, stages, charts)
+    begin("ranking items")
     _add_groups(report, run, others, charts)
     report.facts["costs"] = [
         [stage.name, stage.result["epochs"], stage.result["seconds"], stage.result["peak_mib"]] for stage in stages
@@ -155,11 +165,13 @@ def _add_metrics(report: Report, run: RunRecord, others: Sequence[RunRecord], ch
     report.facts["metrics"] = {
         one.name: [(one.metrics[metric], estimates[one.name][metric].half_width) for metric in metrics] for one in runs
     }
-    report.facts["metric_names"] = metrics
+    report.facts |= {"metric_names": metrics, "tests": [], "metric_chart": ""}
     report.tables["metrics"] = [
         ["run", "metric", "value", "half width of the 95 % interval"],
         *([one.name, key, one.metrics[key], estimates[one.name][key].half_width] for one in runs for key in metrics),
     ]
+    if not metrics:
+        return
     largest = _largest(run)
     shown = [largest, largest.replace("recall", "ndcg")]
     report.facts["tests"] = paired_tests(run, others, [metric for metric in shown if metric in metrics])
@@ -246,6 +258,9 @@ def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], char
 
 def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], charts: Charts) -> None:
     """Who gains, where the runs keep what is needed to rank."""
+    report.facts["groups"] = {}
+    if not run.test_metrics:
+        return
     metric, top_k = _largest(run), int(_largest(run).rpartition("@")[2])
     recommenders = {}
     for one in (run, *others):

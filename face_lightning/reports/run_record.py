@@ -95,23 +95,30 @@ def ancestors(run: RunRecord) -> list[Path]:
 
 def _read_run(folder: Path, name: str) -> RunRecord:
     path = current_run(folder)
-    for needed in ("result.json", "test_users.parquet"):
-        if not (path / needed).is_file():
-            raise CheckpointError(
-                f"run: expected the folder of a finished run, but {folder} has no {needed}; finish that run, or train "
-                "it again"
-            )
+    if not (path / "result.json").is_file():
+        raise CheckpointError(
+            f"run: expected the folder of a finished run, but {folder} has no result.json; finish that run, or train "
+            "it again"
+        )
     try:
         result = read_result(folder)
         environment = json.loads((path / "environment.json").read_text()) if result["stage"] != "baseline" else {}
         lines = (path / "metrics.jsonl").read_text().splitlines() if (path / "metrics.jsonl").is_file() else []
         history = [json.loads(line) for line in lines]
-        table = pq.read_table(path / "test_users.parquet").sort_by("user_id")
-        users = {key: table[key].to_numpy().astype(np.float64) for key in table.column_names if key != "user_id"}
+        ids, users = _read_users(path / "test_users.parquet")
         assert isinstance(result["metrics"], dict)
     except (OSError, ValueError, KeyError, AssertionError, pa.ArrowException) as error:
         raise DataError(f"run: a file of {folder} is damaged ({error}); train that run again") from error
-    return RunRecord(folder, name, result, _config(folder), environment, history, table["user_id"].to_pylist(), users)
+    return RunRecord(folder, name, result, _config(folder), environment, history, ids, users)
+
+
+def _read_users(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Ids and metrics of the test users, sorted by id; none of a run without test data."""
+    if not path.is_file():
+        return [], {}
+    table = pq.read_table(path).sort_by("user_id")
+    users = {key: table[key].to_numpy().astype(np.float64) for key in table.column_names if key != "user_id"}
+    return table["user_id"].to_pylist(), users
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -110,6 +110,18 @@ def test_a_run_without_embeddings_or_words_has_a_report(tmp_path: Path) -> None:
     assert "keeps no embeddings" in page
 
 
+def test_a_run_without_test_data_has_a_report(tmp_path: Path) -> None:
+    run = write_finished(tmp_path / "run", "one")
+    (run / "test_users.parquet").unlink()
+    content = json.loads((run / "result.json").read_text())
+    content["metrics"] = {"codebook/perplexity": 12.5}
+    (run / "result.json").write_text(json.dumps(content))
+    assert face("report", "--run", run, "--out", tmp_path / "r.html") == 0
+    page = (tmp_path / "r.html").read_text("utf-8")
+    check_page(page)
+    assert "was not tested" in page
+
+
 def test_numbers_for_people() -> None:
     assert [number(value) for value in (0.12345, 4087.0739, 6842.0, 0.0, None, float("nan"))] == [
         "0.1235",

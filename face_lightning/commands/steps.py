@@ -1,0 +1,60 @@
+"""Progress of commands that take more than a moment, on the terminal alone."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from face_lightning.plain_text import as_text
+
+
+class Steps:
+    """Shows which step of a command runs, how many there are, and about how long the rest takes.
+
+    Nothing is written where the error stream is a file, so that logs stay short.
+
+    Args:
+        total: Number of steps.
+        console: Where to write; the error stream if None.
+    """
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console or Console(stderr=True),
+            disable=console is None and not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=total)
+        self._begun = False
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str) -> None:
+        """Begin the next step."""
+        if self._begun:
+            self._bar.advance(self._task)
+        self._begun = True
+        self._bar.update(self._task, description=as_text(what))
