@@ -191,6 +191,37 @@ TABLES: dict[str, Table] = {
         ],
         command="python -m benchmarks.heldout_words RUN_DIR",
     ),
+    "word-samples": Table(
+        sources=[{"benchmark": "word_samples", "dataset": MOVIELENS}],
+        labels=["item", "text"],
+        by=["label", "text"],
+        columns=[Column("words", lambda records, _: str(value(records[-1], "words")))],
+        command="python -m benchmarks.word_samples RUN_DIR",
+    ),
+    "new-users": Table(
+        sources=[{"benchmark": "new_users"}],
+        labels=["data", "backbone", "users"],
+        by=["dataset", "backbone", "variant"],
+        columns=[
+            Column("Recall@20", mean(RECALL)),
+            Column("picked out of 10 by their words, %", percent("words/heldout_users@10")),
+            Column("seeds", count),
+        ],
+        command="python -m benchmarks.new_users CONFIGS",
+    ),
+    "judgements": Table(
+        sources=[{"benchmark": "judgements"}],
+        labels=["judge", "of", "words"],
+        by=["judge", "kind", "variant"],
+        columns=[
+            *(Column(f"text out of {count}, %", percent(f"retrieval@{count}")) for count in (10, 20, 60)),
+            Column("intruder out of 6, %", percent("intrusion")),
+            Column("word out of 2, %", percent("detection")),
+            Column("NPMI", mean("coherence", ".2f")),
+            Column("entities", mean("entities", ".0f")),
+        ],
+        command="python -m benchmarks.judgements RUN_DIR",
+    ),
     "grounding": Table(
         sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
         labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not out.absolute().parent.is_dir():
         raise ConfigurationError(f"out: expected a file in a folder that exists, got {out}; make the folder")
     judges = _judges(arguments)
-    described = [_described(arguments.run, kind, arguments.limit, arguments.seed) for kind in ("item", "user")]
+    described = [describe_kind(arguments.run, kind, arguments.limit, arguments.seed) for kind in ("item", "user")]
     records = [
         {"judge": judge.name, **record, "seed": arguments.seed}
         for judge in judges
@@ -127,7 +127,7 @@ def _share_right(judge: Judge, questions: Sequence[Question]) -> float:
     return float(np.mean([answer == question.answer for answer, question in zip(answers, questions, strict=True)]))
 
 
-def _described(run_dir: Path, kind: str, limit: int, seed: int) -> Described:
+def describe_kind(run_dir: Path, kind: str, limit: int, seed: int) -> Described:
     """Entities of a kind with a text, evenly spaced if they are many, and all variants of their words."""
     rows = [row for row in read_words(run_dir).to_pylist() if row["kind"] == kind and row["text"]]
     step = max(1, -(-len(rows) // limit))
