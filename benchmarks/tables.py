@@ -9,6 +9,7 @@ from benchmarks.backbones import PUBLISHED
 from benchmarks.records import read
 from benchmarks.report import Column, Record, Table, Where, against, count, mean, percent, value
 from benchmarks.speed_tables import SPEED
+from benchmarks.steering_tables import STEERING
 
 RECALL, NDCG = "test/recall@20", "test/ndcg@20"
 QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
@@ -328,4 +329,4 @@ TABLES: dict[str, Table] = {
         columns=[*QUALITY, *PICKED, Column("seeds", count)],
         command="make bench",
     ),
-} | SPEED
+} | {**SPEED, **STEERING}

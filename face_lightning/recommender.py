@@ -474,7 +474,7 @@ class Recommender:
         clicked = np.bincount(self.seen.training()[1], minlength=len(self._embeddings.items)) > 0
         known = torch.from_numpy(np.flatnonzero(clicked)).to(self._embeddings.items.device)
         meanings = self._meanings.item_vectors.to(self._embeddings.items)
-        return KernelRidge.fit(meanings[known], self._embeddings.items[known])
+        return KernelRidge.fit(meanings[known], self._embeddings.items[known], ridge=0.1)
 
     @cached_property
     def _meanings(self) -> "Meanings":

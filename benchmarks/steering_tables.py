@@ -1,0 +1,87 @@
+"""The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
+
+from benchmarks.report import Column, Table, Where, count, mean, percent
+
+_WAYS = {
+    "**words**": "words",
+    "text similarity added to scores": "text similarity",
+    "ridge regression from text": "ridge from text",
+    "tag filter (knows the tags)": "tag filter",
+    "control: a random word": "random word",
+    "control: the nearest other word": "synonym",
+    "control: the user's own word": "own word",
+}
+
+
+def _steering(dataset: str, part: str) -> Table:
+    return Table(
+        sources=[{"benchmark": "steering", "dataset": dataset, "part": part}],
+        labels=[f"{dataset}, topics {'in no text' if part == 'withheld' else 'of the texts'}"],
+        rows={label: {"variant": variant} for label, variant in _WAYS.items()},
+        columns=[
+            Column("without an edit", mean("topic_ndcg", ".3f")),
+            Column("more: at 90 % of Recall@20", mean("topic_ndcg_at_90", ".3f")),
+            Column("at 75 %", mean("topic_ndcg_at_75", ".3f")),
+            Column("at 50 %", mean("topic_ndcg_at_50", ".3f")),
+            Column("less: at strength 0.5", mean("less_ndcg", ".3f")),
+            Column("its Recall@20", mean("less_recall")),
+            Column("topics", mean("num_topics", ".0f")),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR",
+    )
+
+
+_COLD: dict[str, Where] = {
+    "kernel ridge from text, as `Recommender`": {"variant": "text"},
+    "kernel ridge from 16 words": {"variant": "words"},
+    "kernel ridge from TF-IDF of tags": {"variant": "tags"},
+    "kernel ridge from both kernels": {"variant": "text + tags"},
+    "profile of the history, without embeddings": {"variant": "profile"},
+    "**embedding + profile**": {"variant": "embedding + profile"},
+}
+STEERING: dict[str, Table] = {
+    "steering-ml-100k": _steering("ml", "withheld"),
+    "steering-steam-withheld": _steering("steam", "withheld"),
+    "steering-steam-seen": _steering("steam", "seen"),
+    "word-bottleneck": Table(
+        sources=[{"benchmark": "word_bottleneck"}],
+        labels=["data", "stage", "users by"],
+        by=["dataset", "stage", "variant"],
+        columns=[Column("Recall@20", mean("test/recall@20")), Column("NDCG@20", mean("test/ndcg@20"))],
+    ),
+    "sessions": Table(
+        sources=[{"benchmark": "steering", "part": "sessions"}],
+        labels=["data"],
+        by=["dataset"],
+        columns=[
+            Column("in the ten best at first, %", percent("at_start")),
+            Column("after at most five words, %", percent("within_5")),
+            Column("words asked for", mean("mean_turns", ".1f")),
+            Column("ms an edit, median", mean("edit_ms", ".2f")),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR",
+    ),
+    "cold-start": Table(
+        sources=[{"benchmark": "cold_start"}],
+        labels=["cold items of citeulike-a, least squares 256-d"],
+        rows=_COLD,
+        columns=[
+            Column("Recall@20", mean("cold/recall@20")),
+            Column("NDCG@20", mean("cold/ndcg@20")),
+            Column("warm Recall@20", mean("test/recall@20")),
+            Column("seeds", count),
+        ],
+    ),
+    "language-model-tasks": Table(
+        sources=[{"benchmark": "language_model_tasks"}],
+        labels=["task", "model", "prompt"],
+        by=["part", "model", "variant"],
+        columns=[
+            Column("similarity to the own text", mean("similarity", ".3f")),
+            Column("to texts of others", mean("mismatched", ".3f")),
+            Column("own text nearest of 10, %", percent("picked_of_10")),
+            Column("test item first of 4, %", percent("first_of_4")),
+        ],
+        command="python -m benchmarks.language_model_tasks RUN_DIR --model FOLDER",
+    ),
+}

@@ -1,0 +1,92 @@
+"""How much of a user passes through the words: python -m benchmarks.word_bottleneck RUN_DIR [RUN_DIR ...].
+
+For finished runs of stage 2 or 3: test Recall@20 and NDCG@20 where each user's embedding is replaced by what the user's
+words alone tell of it, by blends of both, and by controls. Item embeddings stay as they are. A linear map by ridge
+regression, fitted on the other users (five folds), leads to the space of embeddings from
+
+- decoder: what the mapper's decoder makes of the words' codes, in their slots
+- meanings: the mean token embedding of the words, in no order
+- shuffled: the decoder's output for another user's words (control)
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.records import append
+from face_lightning.recommender import Recommender
+from face_lightning.runs.kept_mapper import read_mapper
+
+_DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
+
+
+def mapped(features: Tensor, values: Tensor, penalty: float = 0.1, folds: int = 5) -> Tensor:
+    """Values `(N, D)` that ridge regression predicts from features `(N, F)`, fitted on the rows of other folds."""
+    features = F.pad((features - features.mean(0)) / features.std(0).clamp_min(1e-6), (0, 1), value=1.0).double()
+    fold = torch.arange(len(features)) % folds
+    predicted = torch.empty_like(values)
+    for number in range(folds):
+        points, targets = features[fold != number], values[fold != number].double()
+        gram = points.T @ points
+        gram.diagonal().add_(penalty * len(points))
+        predicted[fold == number] = (features[fold == number] @ torch.linalg.solve(gram, points.T @ targets)).float()
+    return predicted
+
+
+@torch.no_grad()
+def measure(run_dir: Path) -> dict[str, tuple[float, float]]:
+    """Recall@20 and NDCG@20 by what stands for the users."""
+    recommender = Recommender.load(run_dir)
+    users, items = recommender.embeddings()
+    mapper, codebook = read_mapper(run_dir, items.shape[1])
+    descriptors = mapper.describe(users.split(1024))
+    codes = mapper.quantizer.codes()
+    decoded = torch.cat([mapper.decode(codes[rows]) for rows in descriptors.split(1024)])
+    meanings = codebook.token_embeddings[descriptors].mean(1)
+    other = decoded[torch.randperm(len(users), generator=torch.Generator().manual_seed(0))]
+    alone = mapped(decoded, users)
+    stands = {
+        "embedding": users,
+        "words: decoder": alone,
+        "words: meanings": mapped(meanings, users),
+        "half words, half embedding": (alone + users) / 2,
+        "shuffled": mapped(other, users),
+    }
+    splits = [recommender.seen.matrix(split, len(items)) for split in range(3)]
+    tested = np.flatnonzero(np.diff(splits[2].indptr))
+    seen = torch.from_numpy((splits[0] + splits[1])[tested].toarray() > 0)
+    relevant = torch.from_numpy(splits[2][tested].toarray() > 0)
+    count = relevant.sum(1)
+    ideal = _DISCOUNTS.cumsum(0)[count.clamp_max(20) - 1]
+    found = {}
+    for name, table in stands.items():
+        top = (table[tested] @ items.T).masked_fill(seen, -torch.inf).topk(20, dim=1).indices
+        hits = relevant.gather(1, top).float()
+        found[name] = float((hits.sum(1) / count).mean()), float((hits @ _DISCOUNTS / ideal).mean())
+    return found
+
+
+def main() -> None:
+    """Measure the runs that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    for run_dir in parser.parse_args().runs:
+        of_run = json.loads((run_dir / "result.json").read_text())
+        origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
+        table = Table("users by", "Recall@20", "NDCG@20", title=f"{of_run['dataset']}, {of_run['stage']}")
+        for variant, (recall, ndcg) in measure(run_dir).items():
+            metrics = {"test/recall@20": recall, "test/ndcg@20": ndcg}
+            append("word_bottleneck", {**origin, "variant": variant, "metrics": metrics})
+            table.add_row(variant, f"{recall:.4f}", f"{ndcg:.4f}")
+        Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
