@@ -11,7 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from face_lightning.app.explorer import Entity, Explorer, Kind
 from face_lightning.app.map_chart import map_options
-from face_lightning.app.page_elements import Slider, button, chip, heading, link, pane
+from face_lightning.app.page_elements import LinkButton, Slider, button, chip, heading, pane
 from face_lightning.app.visit import MOST_WEIGHT, Row, Visit
 from face_lightning.errors import FaceError
 
@@ -171,7 +171,7 @@ class Page:
             heading("h3", "Most alike")
             for other in neighbours:
                 with ui.element("div"):
-                    link(other.label, partial(self.open, other.kind, [other.id]))
+                    LinkButton(other.label, partial(self.open, other.kind, [other.id]))
                     ui.label(" ".join(other.words[:_SHOWN_WORDS])).classes("soft").style("padding: 0 .3rem")
 
     def _show_list(self) -> None:
@@ -193,7 +193,7 @@ class Page:
                 ui.label(text).classes(f"move {style}")
             else:
                 ui.label("")
-            link(row.item.label, partial(self.open, "item", [row.item.id]))
+            LinkButton(row.item.label, partial(self.open, "item", [row.item.id]))
             if row.item.words:
                 with ui.element("div").classes("whys"):
                     for word in row.shared:
@@ -230,7 +230,7 @@ class Page:
         with self.results:
             for entity in found:
                 label = entity.label if entity.label == entity.id else f"{entity.label} ({entity.id})"
-                link(label, partial(self._choose, entity)).props('role="listitem" data-testid="result"')
+                LinkButton(label, partial(self._choose, entity)).props('role="listitem" data-testid="result"')
             if not found and (self.search.value or "").strip():
                 ui.label("Nothing found.").classes("soft")
 
@@ -268,7 +268,8 @@ class Page:
     def _change(self, word: str, weight: int) -> None:
         if word.strip() and self._try(lambda: self.visit.change(word, weight)):
             self._show_list()
-            self._show_subject()
+            self._show_words()
+            self._show_changes()
 
     def _add(self) -> None:
         self._add_word(self.word.value or "")
