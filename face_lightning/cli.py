@@ -20,6 +20,7 @@ COMMANDS = {
     "baselines": "fit and test popularity, ItemKNN and EASE on the data of a configuration",
     "explain": "explain why an item suits a user, from the words of both",
     "judge": "ask independent judges about the words of a run",
+    "tune": "search a stage's hyper-parameters on validation",
     "recommend": "recommend items to known users, or to new ones by their history",
     "similar": "find items or users that are alike",
     "serve": "serve a run by HTTP",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.memory import check_memory
+from face_lightning.search_space import SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -21,6 +22,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         columns_are_independent: Whether each column of the final embeddings depends on the same column of the table
             `tables.weight` alone, and no loss of the backbone compares whole rows: processes may share columns then.
+        search_space: Arguments that `face tune` searches, with their ranges.
 
     Args:
         num_users: U.
@@ -32,6 +34,7 @@ class Backbone(nn.Module, ABC):
     """
 
     columns_are_independent: ClassVar[bool] = False
+    search_space: ClassVar[SearchSpace] = {}
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int) -> None:
         super().__init__()

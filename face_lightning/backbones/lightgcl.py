@@ -16,6 +16,7 @@ from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses.contrastive import contrast_with_all, unit_vectors
+from face_lightning.search_space import Between, OneOf, SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -56,6 +57,11 @@ class LightGCL(LightGCN):
     """
 
     columns_are_independent: ClassVar[bool] = False  # the contrast compares whole rows
+    search_space: ClassVar[SearchSpace] = {
+        "num_layers": OneOf((1, 2, 3)),
+        "contrast_weight": Between(0.01, 0.5),
+        "temperature": Between(0.1, 0.5),
+    }
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import Tensor
 from face_lightning.backbones.backbone import Backbone, EmbeddingTables
 from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
+from face_lightning.search_space import Between, OneOf, SearchSpace
 from face_lightning.structures import Embeddings
 
 
@@ -37,6 +38,7 @@ class LightGCN(Backbone):
     """
 
     columns_are_independent: ClassVar[bool] = True
+    search_space: ClassVar[SearchSpace] = {"num_layers": OneOf((1, 2, 3)), "keep_edges": Between(0.5, 1.0, log=False)}
 
     def __init__(
         self,

@@ -260,9 +260,8 @@ class FaceCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
-    def before_fit(self) -> None:
-        """Start from an earlier stage, and make the run folder."""
-        self._without_validation = watch_nothing_unmeasured(self.trainer, self.datamodule.interactions.valid.nnz)
+    def prepare_model(self) -> None:
+        """Check that the training can choose its best epoch and has the texts that it needs; load an earlier stage."""
         watched = [str(callback.monitor) for callback in self.trainer.checkpoint_callbacks if callback.monitor]  # type: ignore[attr-defined]
         every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 0
         if 0 < epochs < every and any(name.startswith("val/") for name in watched):
@@ -278,6 +277,11 @@ class FaceCLI(LightningCLI):
             self.model.warm_start()
             if self.trainer.is_global_zero:
                 print(started)
+
+    def before_fit(self) -> None:
+        """Start from an earlier stage, and make the run folder."""
+        self._without_validation = watch_nothing_unmeasured(self.trainer, self.datamodule.interactions.valid.nnz)
+        self.prepare_model()
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.

@@ -10,6 +10,7 @@ from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses.contrastive import unit_vectors
 from face_lightning.losses.ranking_loss import RankingLoss
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -32,6 +33,10 @@ class CosineContrastive(RankingLoss):
     """
 
     name: ClassVar[str] = "cosine_contrastive"
+    search_space: ClassVar[SearchSpace] = {
+        "margin": Between(0.0, 0.9, log=False),
+        "negative_weight": Between(10.0, 1000.0),
+    }
 
     def __init__(self, num_negatives: int = 1024, margin: float = 0.4, negative_weight: float = 300.0) -> None:
         super().__init__()

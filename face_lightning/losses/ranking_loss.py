@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from face_lightning.graph import InteractionGraph
+from face_lightning.search_space import SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -14,9 +15,11 @@ class RankingLoss(nn.Module, ABC):
 
     Attributes:
         name: Key of the loss in logs and among the stage's weights.
+        search_space: Arguments that `face tune` searches, with their ranges.
     """
 
     name: ClassVar[str]
+    search_space: ClassVar[SearchSpace] = {}
 
     @abstractmethod
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:

@@ -11,6 +11,7 @@ from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses.contrastive import unit_vectors
 from face_lightning.losses.ranking_loss import RankingLoss
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -39,6 +40,7 @@ class SampledSoftmax(RankingLoss):
     """
 
     name: ClassVar[str] = "sampled_softmax"
+    search_space: ClassVar[SearchSpace] = {"temperature": Between(0.05, 2.0)}
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from face_lightning.distributed import gather_unique, own_rows
 from face_lightning.graph import InteractionGraph
 from face_lightning.losses.contrastive import contrast_with_all, unit_vectors
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
 
@@ -20,6 +21,7 @@ class TextRegularizer(nn.Module, ABC):
 
     Attributes:
         name: Key of the loss in logs.
+        search_space: Arguments that `face tune` searches, with their ranges.
 
     Args:
         embedding_dim: D.
@@ -28,6 +30,7 @@ class TextRegularizer(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    search_space: ClassVar[SearchSpace] = {"weight": Between(1e-3, 0.5)}
 
     def __init__(self, embedding_dim: int, text_dim: int, weight: float) -> None:
         super().__init__()

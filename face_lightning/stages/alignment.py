@@ -11,6 +11,7 @@ from face_lightning.errors import check_range
 from face_lightning.losses import AlignmentLoss, InfoNCEAlignment, TextRegularizer
 from face_lightning.mapping.mapper import Mapped
 from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
+from face_lightning.search_space import Between, OneOf, SearchSpace
 from face_lightning.stages.describing import DescribingStage, draw_rows
 from face_lightning.structures import Embeddings, TrainingBatch
 
@@ -55,6 +56,11 @@ class AlignmentStage(DescribingStage):
     """
 
     name: ClassVar[str] = "alignment"
+    search_space: ClassVar[SearchSpace] = {
+        "optimizer.init_args.lr": Between(1e-4, 5e-3),
+        "l2_weight": Between(1e-5, 1.0),
+        "backbone_gradient": OneOf((0.0, 0.03, 0.1)),
+    }
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from face_lightning.parallel.table_layout import TableLayout, WholeTables
 from face_lightning.progress import ends_epoch
 from face_lightning.ranking import TileRanker, find_hits
 from face_lightning.schedules import cosine_restart_warning, schedule
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.seeds import counter_seed
 from face_lightning.structures import Embeddings, EvaluationBatch, TrainingBatch
 
@@ -38,6 +39,11 @@ class Stage(L.LightningModule, ABC):
     A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
     one place, `training_step`), `parameter_groups` and `lr_factors` (what is optimised, and how fast), `epoch_values`
     (scalars that are logged at an epoch's end) and `check_table_layout` (whether processes may share columns).
+
+    Attributes:
+        name: The stage in checkpoints and results.
+        search_space: Options that `face tune` searches, with their ranges; classes among the options add their own.
+        tuned_by: Logged values whose mean `face tune` maximises; Recall on validation if empty.
 
     Args:
         backbone: Builds the backbone from `num_users` and `num_items`.
@@ -59,6 +65,11 @@ class Stage(L.LightningModule, ABC):
     """
 
     name: ClassVar[str]
+    search_space: ClassVar[SearchSpace] = {
+        "optimizer.init_args.lr": Between(3e-4, 1e-2),
+        "l2_weight": Between(1e-5, 1.0),
+    }
+    tuned_by: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class DescribingStage(Stage):
 
     space: WordSpace  # built by setup
     held_out: EntityTexts | None = None  # texts that words are judged by and not learnt from
+    validates_retrieval: bool = False  # whether validation measures how well words pick their entity, as the test does
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class DescribingStage(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""
-        self._log_words(retrieval=False)
+        self._log_words(retrieval=self.validates_retrieval)
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:

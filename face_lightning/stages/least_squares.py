@@ -11,10 +11,16 @@ from torch.optim import SGD, Optimizer
 from face_lightning.backbones import GMF, Backbone
 from face_lightning.distributed import gather_rows
 from face_lightning.errors import ConfigurationError, check_range
-from face_lightning.losses.weighted_squares import sum_of_squares
+from face_lightning.losses.weighted_squares import (
+    default_unobserved_weight,
+    regularization_of_rows,
+    regularization_term,
+    sum_of_squares,
+)
 from face_lightning.row_solver import RowSolver
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.stages.base import Stage
-from face_lightning.structures import Embeddings, RowBatch, TrainingBatch
+from face_lightning.structures import RowBatch, TrainingBatch
 
 _TILE = 2**16  # interactions whose scores are computed at once
 
@@ -23,27 +29,29 @@ class LeastSquaresStage(Stage):
     """Implicit ALS: solves for all users given the items, then for all items given the users, once an epoch.
 
     `L = sum over observed (s - 1)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2`
-    with `l_u = l ((n_u + w I) / mean)^p`, where `n_u` is the number of the user's interactions and the mean is that
-    of `n_u + w I` over all users; likewise for items.
+    with the weights `l_u` and `l_i` of `regularization_of_rows`, as in Rendle et al.
 
     A batch is a tile of rows, which is solved exactly. Processes share the rows of every tile. The result is a
     checkpoint of embedding tables like that of any stage 1.
 
+    The best `l` differs between data sets by a factor of four. By default every epoch raises it by a factor, from a
+    value that is too small for any of them, and the best epoch on validation decides: one run follows the path of
+    regularisation at the cost of a run with one value, as each epoch starts from the solution of the one before.
+
     Reference:
         Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; weights and
         regularisation as in Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks",
-        RecSys 2022.
-
-    Note:
-        Rendle et al. leave out the mean, which only rescales `l`, so that a change of `p` or `w` changes the best
-        `l` by orders of magnitude.
+        RecSys 2022; paths of warm starts as in Friedman, Hastie & Tibshirani, "Regularization Paths for Generalized
+        Linear Models via Coordinate Descent", JSS 2010.
 
     Args:
         backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
         num_users: U.
         num_items: I.
-        unobserved_weight: Weight of every pair, observed or not, whose score shall be 0; w.
-        regularization: l.
+        unobserved_weight: Weight of every pair, observed or not, whose score shall be 0; w. That of
+            `default_unobserved_weight` if null.
+        regularization: l of the first epoch.
+        regularization_growth: Factor on l after every epoch; 1 keeps it.
         frequency_power: p; 0 regularises all rows alike, 1 in proportion to their interactions.
         top_k: See `Stage`.
 
@@ -53,6 +61,10 @@ class LeastSquaresStage(Stage):
 
     name: ClassVar[str] = "least_squares"
     trains_on_rows: ClassVar[bool] = True
+    search_space: ClassVar[SearchSpace] = {
+        "unobserved_weight": Between(1e-3, 0.3),
+        "frequency_power": Between(0.0, 1.0, log=False),
+    }
 
     def __init__(
         self,
@@ -60,8 +72,9 @@ class LeastSquaresStage(Stage):
         num_users: int,
         num_items: int,
         *,
-        unobserved_weight: float = 0.02,
-        regularization: float = 3.0,
+        unobserved_weight: float | None = None,
+        regularization: float = 1.0,
+        regularization_growth: float = 1.1,
         frequency_power: float = 0.5,
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
@@ -71,29 +84,29 @@ class LeastSquaresStage(Stage):
                 f"backbone: expected GMF for least squares, got {type(self.backbone).__name__}, whose embeddings are "
                 "no tables to solve for; use PretrainingStage, with the ranking loss WeightedSquares if wanted"
             )
-        check_range("unobserved_weight", unobserved_weight, above=0, usual="0.02")
-        check_range("regularization", regularization, above=0, usual="3")
+        if unobserved_weight is not None:
+            check_range("unobserved_weight", unobserved_weight, above=0, usual="0.01, or null,")
+        check_range("regularization", regularization, above=0, usual="1 with growth, 3 without,")
+        check_range("regularization_growth", regularization_growth, least=1, usual="1.1, or 1 for none,")
         check_range("frequency_power", frequency_power, least=0, most=1, usual="0.5")
         self.unobserved_weight = unobserved_weight
         self.regularization = regularization
+        self.regularization_growth = regularization_growth
         self.frequency_power = frequency_power
         self.automatic_optimization = False
         self._solver: tuple[tuple[int, bool], RowSolver] | None = None
 
     def setup(self, stage: str) -> None:
-        """Compute every row's regularisation besides what every stage sets up."""
+        """Compute every row's share of the regularisation besides what every stage sets up."""
         super().setup(stage)
-        sizes = self.backbone.num_users, self.backbone.num_items
-        self._row_weights = Embeddings(
-            *(
-                self._regularization_of(torch.bincount(ids, minlength=size), other)
-                for ids, size, other in zip(self.graph.edge_index, sizes, reversed(sizes), strict=True)
-            )
-        )
+        given = self.unobserved_weight
+        self._unobserved_weight = default_unobserved_weight(self.graph) if given is None else given
+        self._row_weights = regularization_of_rows(self.graph, self._unobserved_weight, 1.0, self.frequency_power)
 
-    def _regularization_of(self, counts: Tensor, num_others: int) -> Tensor:
-        frequencies = counts + self.unobserved_weight * num_others
-        return self.regularization * (frequencies / frequencies.mean()) ** self.frequency_power
+    @property
+    def _regularization(self) -> float:
+        """That of the current epoch, l."""
+        return regularization_at(self.current_epoch, self.regularization, self.regularization_growth)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """An optimizer that never sees a gradient: its steps are what checkpoints and loggers count."""
@@ -105,7 +118,7 @@ class LeastSquaresStage(Stage):
         del batch_idx
         tables = self.embed()
         table, other = tables if batch.of_users else reversed(tables)
-        weights = self._row_weights[0 if batch.of_users else 1]
+        weights = self._regularization * self._row_weights[0 if batch.of_users else 1]
         solver = self._solver_on(other, batch.of_users)
         rows = solver.solve(batch.column_ids, batch.lengths, weights[batch.row_ids])
         table.index_copy_(0, gather_rows(batch.row_ids), gather_rows(rows).to(table.dtype))
@@ -115,7 +128,7 @@ class LeastSquaresStage(Stage):
         """The solver of the half of the epoch at hand, in which `other` does not change."""
         half = (self.current_epoch, of_users)
         if self._solver is None or self._solver[0] != half:
-            self._solver = half, RowSolver(other, self.unobserved_weight)
+            self._solver = half, RowSolver(other, self._unobserved_weight)
         return self._solver[1]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -128,16 +141,19 @@ class LeastSquaresStage(Stage):
         ]
         terms = {
             "observed": torch.stack(observed).sum(),
-            "all_pairs": self.unobserved_weight * sum_of_squares(embeddings),
-            "regularization": torch.stack(
-                [weights @ table.square().sum(1) for weights, table in zip(self._row_weights, embeddings, strict=True)]
-            ).sum(),
+            "all_pairs": self._unobserved_weight * sum_of_squares(embeddings),
+            "regularization": self._regularization * regularization_term(embeddings, self._row_weights),
         }
         return {name: term / self.graph.num_interactions for name, term in terms.items()}
 
     @torch.no_grad()
     def epoch_values(self) -> dict[str, Tensor]:
-        """The objective, which no epoch can raise."""
+        """The objective, which no epoch raises while the regularisation stays the same."""
         terms = self.losses(TrainingBatch(*(torch.empty(0, dtype=torch.long),) * 4))
         values = {f"train/{name}": term for name, term in terms.items()}
         return values | {"train/loss": torch.stack([*terms.values()]).sum()}
+
+
+def regularization_at(epoch: int, regularization: float, growth: float) -> float:
+    """Regularisation l of an epoch, from 0 on."""
+    return regularization * growth**epoch

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from face_lightning.search_space import Between, SearchSpace
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.structures import Embeddings, TrainingBatch
 
@@ -25,6 +26,12 @@ class MappingStage(DescribingStage):
     """
 
     name: ClassVar[str] = "mapping"
+    search_space: ClassVar[SearchSpace] = {
+        "optimizer.init_args.lr": Between(5e-4, 1e-2),
+        "anchoring_weight": Between(0.3, 3.0),
+        "reconstruction_weight": Between(0.1, 3.0),
+    }
+    tuned_by: ClassVar[tuple[str, ...]] = ("words/retrieval_items@10", "words/retrieval_users@10")
 
     def __init__(
         self,

@@ -111,6 +111,19 @@ def test_squares_of_all_pairs(graph: InteractionGraph, embeddings: Embeddings) -
     assert float(value) == pytest.approx(expected / len(edges), rel=1e-6)
 
 
+def test_weighted_squares_regularise_rows_by_their_frequency(graph: InteractionGraph, embeddings: Embeddings) -> None:
+    users, items = (table.numpy() for table in embeddings)
+    edges = graph.edge_index.T.tolist()
+    weight = 0.2 * math.sqrt(len(edges) / (USERS * ITEMS))
+    expected = 0.0
+    for table, side, others in ((users, 0, ITEMS), (items, 1, USERS)):
+        frequencies = [sum(edge[side] == row for edge in edges) + weight * others for row in range(len(table))]
+        for frequency, row in zip(frequencies, table, strict=True):
+            expected += 2.0 * (frequency / np.mean(frequencies)) ** 0.7 * (row @ row)
+    free, regularised = (WeightedSquares(None, strength, 0.7)(batch(), embeddings, graph) for strength in (0.0, 2.0))
+    assert float(regularised - free) == pytest.approx(expected / len(edges), rel=1e-6)
+
+
 @every_loss
 def test_every_loss_reaches_both_tables(loss: RankingLoss, graph: InteractionGraph, embeddings: Embeddings) -> None:
     tables = Embeddings(*(table.clone().requires_grad_() for table in embeddings))
@@ -133,6 +146,7 @@ def test_impossible_values_are_refused() -> None:
         (lambda: SampledSoftmax(temperature=0), "temperature: expected more than 0, got 0"),
         (lambda: CosineContrastive(margin=2), "margin: expected at least -1 and at most 1, got 2"),
         (lambda: WeightedSquares(-1), "unobserved_weight: expected at least 0, got -1"),
+        (lambda: WeightedSquares(0.1, -1), "regularization: expected at least 0, got -1"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             build()

@@ -37,6 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = write_world(tmp_path_factory.mktemp("world"))
     content = world.read("stage1")
     arguments = {"unobserved_weight": WEIGHT, "regularization": REGULARIZATION, "frequency_power": POWER}
+    arguments["regularization_growth"] = 1.0
     content["model"] = {
         "class_path": "LeastSquaresStage",
         "init_args": {"backbone": "parts/backbone.yaml", **arguments},
@@ -47,13 +48,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def naive_objective(tables: np.ndarray, cells: np.ndarray) -> float:
+def naive_objective(
+    tables: np.ndarray, cells: np.ndarray, regularization: float = REGULARIZATION, weight: float = WEIGHT
+) -> float:
     users, items = tables[:NUM_USERS], tables[NUM_USERS:]
     scores = users @ items.T
-    total = ((scores - 1) ** 2)[cells > 0].sum() + WEIGHT * (scores**2).sum()
+    total = ((scores - 1) ** 2)[cells > 0].sum() + weight * (scores**2).sum()
     for table, counts, others in ((users, cells.sum(1), NUM_ITEMS), (items, cells.sum(0), NUM_USERS)):
-        frequency = counts + WEIGHT * others
-        total += (REGULARIZATION * (frequency / frequency.mean()) ** POWER * (table**2).sum(1)).sum()
+        frequency = counts + weight * others
+        total += (regularization * (frequency / frequency.mean()) ** POWER * (table**2).sum(1)).sum()
     return float(total / cells.sum())
 
 
@@ -69,6 +72,20 @@ def test_the_objective_is_that_of_all_pairs_and_no_epoch_raises_it(world: World)
             moved = tables.copy()
             moved[row] *= factor
             assert naive_objective(moved, cells) > naive_objective(tables, cells) - 1e-9
+
+
+def test_the_default_follows_a_path_of_regularisation(world: World, tmp_path: Path) -> None:
+    command = ["--model.init_args.regularization_growth=1.5", "--model.init_args.unobserved_weight=null"]
+    assert fit(world.config("stage1-als"), *command, "--run_dir", tmp_path, "--trainer.max_epochs=3") == 0
+    tables = checkpoint(tmp_path)["state_dict"]["backbone.tables.weight"].double().numpy()
+    cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()
+    of_the_third_epoch, weight = REGULARIZATION * 1.5**2, 0.2 * np.sqrt(cells.mean())
+    expected = naive_objective(tables, cells, of_the_third_epoch, weight)
+    assert rows(tmp_path)[-1]["train/loss"] == pytest.approx(expected, rel=1e-5)
+    for row in range(NUM_USERS, NUM_USERS + NUM_ITEMS):  # solved last
+        moved = tables.copy()
+        moved[row] *= 1.1
+        assert naive_objective(moved, cells, of_the_third_epoch, weight) > expected
 
 
 def test_it_learns_what_the_world_is_made_of(world: World) -> None:
