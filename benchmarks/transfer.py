@@ -4,8 +4,8 @@
 - tuned: the best configuration of `face tune` in --minutes from there, fitted anew
 
 Prints test Recall@20 as a share of what configs/DATASET/ials/stage1.yaml reaches, whose settings were searched on each
-data set by hundreds of runs (results/baselines.jsonl). Epochs and settings are chosen on validation, test is read once a
-run. Runs that are there are not repeated, and recorded once.
+data set by hundreds of runs (results/baselines.jsonl). Epochs and settings are chosen on validation, test is read once
+a run. Runs that are there are not repeated, and recorded once.
 """
 
 import argparse

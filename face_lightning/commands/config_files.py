@@ -1,4 +1,4 @@
-"""Configuration files that build on others, and the backbone of the run that a stage starts from.
+"""Configuration files that build on others, and what a stage takes over from the run that it starts from.
 
 A file is a mapping of options. Besides what Lightning's command line reads, it may say:
 
@@ -18,9 +18,11 @@ import yaml
 from jsonargparse import get_loader
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.runs.checkpoint_reading import load_checkpoint
 from face_lightning.runs.folder import current_run
 
 BACKBONE = "model.init_args.backbone"
+_LEAST_SQUARES = "LeastSquaresStage"
 _NAMES_BACKBONE = re.compile(r"--model(\.init_args)?\.backbone(=|$)")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -41,8 +43,8 @@ def shipped(path: Path) -> Path:
 def compose(args: Sequence[str]) -> list[str]:
     """The command line with all its configuration files as one, in front of what is typed, which beats them.
 
-    The backbone of the run that the stage starts from stands underneath. Files that hold no options are left to the
-    parser, which reports them.
+    The backbone, ranking loss and L2 weight of the run that the stage starts from stand underneath. Files that hold no
+    options are left to the parser, which reports them.
 
     Raises:
         ConfigurationError: If a file builds on one that cannot be used, or no file and no run names the backbone.
@@ -55,7 +57,7 @@ def compose(args: Sequence[str]) -> list[str]:
     for path in paths:
         config = _merge(config, read_options(path))
     if "-h" not in rest and "--help" not in rest:
-        config = _with_backbone(config, rest)
+        config = _with_earlier(config, rest)
     config = _resolve(config, lambda option: _referred(config, rest, option))
     return [*rest[:1], "--config", yaml.dump(config, Dumper=_Dumper, sort_keys=False), *rest[1:]]
 
@@ -91,6 +93,26 @@ def run_backbone(source: Path) -> dict[str, Any] | None:
     path = (current_run(source) if source.is_dir() else source.parent.parent) / "config.yaml"
     backbone = _find(_load(path), BACKBONE) if path.is_file() else None
     return backbone if isinstance(backbone, dict) and "class_path" in backbone else None
+
+
+def run_loss(source: Path) -> dict[str, Any]:
+    """Ranking loss and L2 weight of a run, as options of another stage; none where it has no configuration.
+
+    After least squares it is the same objective as a loss, with the regularisation of the best epoch.
+    """
+    folder = current_run(source) if source.is_dir() else source.parent.parent
+    path = folder / "config.yaml"
+    stage = _find(_load(path), "model") if path.is_file() else None
+    arguments = (stage or {}).get("init_args") or {}
+    if not str((stage or {}).get("class_path")).endswith(f".{_LEAST_SQUARES}"):
+        return {key: arguments[key] for key in ("ranking_loss", "l2_weight") if key in arguments}
+    growth, regularization = arguments.get("regularization_growth", 1.0), arguments["regularization"]
+    best = folder / "checkpoints" / "best.ckpt" if source.is_dir() else source
+    if growth != 1 and best.is_file():
+        regularization *= growth ** load_checkpoint(best, "init_from")["epoch"]
+    kept = {key: arguments[key] for key in ("unobserved_weight", "frequency_power")}
+    loss = {"class_path": "WeightedSquares", "init_args": {**kept, "regularization": regularization}}
+    return {"ranking_loss": loss, "l2_weight": 0.0}
 
 
 def contradiction(given: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
@@ -208,30 +230,35 @@ def _typed(args: Sequence[str], option: str, default: Any = None) -> Any:  # noq
     return found
 
 
-def _with_backbone(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
-    """`config` on top of the backbone of the run that it starts from; of its own run where it names none."""
-    if _find(config, "model.class_path") is None:
+def _with_earlier(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """`config` on top of what it takes over from the run that it starts from, or resumes or evaluates."""
+    stage = _find(config, "model.class_path")
+    if stage is None:
         return config
     init_from, checkpoint, run_dir = (
         _typed(args, key, config.get(key)) for key in ("init_from", "ckpt_path", "run_dir")
     )
     named = _find(config, BACKBONE) is not None or any(_NAMES_BACKBONE.match(word) for word in args)
-    fits = args[:1] == ["fit"] and checkpoint is None
-    sources = [init_from] if fits else []
-    if not named:
-        sources += [None if checkpoint in ("last", "best") else checkpoint, run_dir]
-    for source in (Path(str(source)) for source in sources if source is not None):
-        backbone = run_backbone(source)
-        if backbone is not None:
-            return _merge({"model": {"init_args": {"backbone": backbone}}}, config)
-    if named or (fits and init_from is None):  # where stage 1 lacks one, the parser says so
+    trains = args[:1] == ["fit"]
+    starts = trains and checkpoint is None
+    sources = [init_from] if starts else [None if checkpoint in ("last", "best") else checkpoint, run_dir]
+    paths = [Path(str(source)) for source in sources if source is not None]
+    found: dict[str, Any] = {}
+    if trains and not str(stage).endswith(_LEAST_SQUARES):  # which has no ranking loss
+        found = next(filter(None, map(run_loss, paths)), {})
+    backbone = next(filter(None, map(run_backbone, paths)), None) if starts or not named else None
+    if backbone is not None:
+        found["backbone"] = backbone
+    if found:
+        config = _merge({"model": {"init_args": found}}, config)
+    if backbone is not None or named or (starts and init_from is None):  # where stage 1 lacks one, the parser says so
         return config
-    if fits and not Path(str(init_from)).exists():
+    if starts and not Path(str(init_from)).exists():
         raise ConfigurationError(
             f"init_from: expected a run folder or a checkpoint, but {init_from} does not exist; run the stage before "
             f"first, or name another run; its backbone is taken over unless --{BACKBONE} names one"
         )
     raise ConfigurationError(
-        f"{BACKBONE}: expected that of the run in {init_from if fits else run_dir}, whose config.yaml is not there; "
+        f"{BACKBONE}: expected that of the run in {init_from if starts else run_dir}, whose config.yaml is not there; "
         f"name it with --{BACKBONE}"
     )

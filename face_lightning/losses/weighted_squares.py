@@ -111,7 +111,10 @@ def regularization_of_rows(
 def regularization_term(embeddings: Embeddings, regularization: Embeddings) -> Tensor:
     """Sum of all rows' squared norms, weighted; a scalar."""
     return torch.stack(
-        [weights @ table.square().sum(1) for weights, table in zip(regularization, embeddings, strict=True)]
+        [
+            weights.to(table.dtype) @ table.square().sum(1)
+            for weights, table in zip(regularization, embeddings, strict=True)
+        ]
     ).sum()
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from face_lightning.cli import main
@@ -140,6 +141,54 @@ def test_a_stage_takes_the_backbone_of_the_run_that_it_starts_from(world: World,
     assert main(["test", "--config", world.config("bare"), "--run_dir", str(tmp_path), *QUIET]) == 0
     more = ["--ckpt_path", "last", "--trainer.max_epochs", "2"]
     assert fit(world.config("bare"), "--run_dir", tmp_path, *more) == 0
+
+
+def write_run(folder: Path, stage: str, arguments: dict[str, Any], epoch: int = 0) -> Path:
+    """A run's configuration, and a checkpoint of its best epoch."""
+    backbone = {"class_path": "face_lightning.backbones.GMF", "init_args": {"embedding_dim": 12}}
+    model = {"class_path": f"face_lightning.stages.{stage}", "init_args": {"backbone": backbone, **arguments}}
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    content = {"state_dict": {}, "face_stage": "x", "epoch": epoch}
+    torch.save(content, folder / "checkpoints" / "best.ckpt")
+    return folder
+
+
+def test_a_stage_fine_tunes_with_the_loss_of_the_run_that_it_starts_from(tmp_path: Path) -> None:
+    softmax = {"class_path": "face_lightning.losses.SampledSoftmax", "init_args": {"temperature": 0.3}}
+    earlier = write_run(tmp_path / "stage2", "MappingStage", {"ranking_loss": softmax, "l2_weight": 0.3})
+    write(
+        tmp_path, stage3=f"init_from: {earlier}\nrun_dir: {tmp_path / 'run'}\nmodel: {{class_path: AlignmentStage}}\n"
+    )
+    command = ["fit", "--config", str(tmp_path / "stage3.yaml")]
+    model = composed(*command)["model"]["init_args"]
+    assert (model["ranking_loss"], model["l2_weight"]) == (softmax, 0.3)
+    write(tmp_path, own="base: stage3.yaml\nmodel.init_args: {ranking_loss: {class_path: BPR}, l2_weight: 0.1}\n")
+    model = composed("fit", "--config", str(tmp_path / "own.yaml"))["model"]["init_args"]
+    assert (model["ranking_loss"], model["l2_weight"]) == ({"class_path": "BPR"}, 0.1)
+    assert (
+        "ranking_loss"
+        not in composed("test", *command[1:], "--ckpt_path", str(earlier / "checkpoints/best.ckpt"))["model"][
+            "init_args"
+        ]
+    ), "what only evaluates needs no loss"
+    write_run(tmp_path / "run", "AlignmentStage", {"ranking_loss": {"class_path": "BPR"}, "l2_weight": 0.7})
+    model = composed(*command, "--ckpt_path", "last")["model"]["init_args"]
+    assert (model["ranking_loss"], model["l2_weight"]) == ({"class_path": "BPR"}, 0.7), "a resumed run keeps its own"
+
+
+def test_after_least_squares_its_objective_is_the_loss(tmp_path: Path) -> None:
+    arguments = {"unobserved_weight": None, "regularization": 2.0, "frequency_power": 0.5, "regularization_growth": 1.5}
+    earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, epoch=3)
+    write(tmp_path, stage2=f"init_from: {earlier}\nmodel: {{class_path: MappingStage}}\n")
+    model = composed("fit", "--config", str(tmp_path / "stage2.yaml"))["model"]["init_args"]
+    assert model["l2_weight"] == 0
+    assert model["ranking_loss"] == {
+        "class_path": "WeightedSquares",
+        "init_args": {"unobserved_weight": None, "regularization": 2.0 * 1.5**3, "frequency_power": 0.5},
+    }
+    write(tmp_path, again=f"init_from: {earlier}\nmodel: {{class_path: LeastSquaresStage}}\n")
+    assert composed("fit", "--config", str(tmp_path / "again.yaml"))["model"]["init_args"].keys() == {"backbone"}
 
 
 @pytest.mark.parametrize(
