@@ -103,6 +103,20 @@ class LeastSquaresStage(Stage):
         self._unobserved_weight = default_unobserved_weight(self.graph) if given is None else given
         self._row_weights = regularization_of_rows(self.graph, self._unobserved_weight, 1.0, self.frequency_power)
 
+    def on_fit_start(self) -> None:
+        """Refuse a path of regularisation that nothing ends.
+
+        Raises:
+            ConfigurationError: If the regularisation grows and there are no validation pairs.
+        """
+        super().on_fit_start()
+        interactions = self.trainer.datamodule.interactions  # type: ignore[attr-defined]
+        if self.regularization_growth > 1 and not interactions.valid.nnz:
+            raise ConfigurationError(
+                f"regularization_growth: expected 1, got {self.regularization_growth:g}, as there are no validation "
+                "pairs to choose the best epoch by; set it to 1, and regularization to a value between 1 and 7"
+            )
+
     @property
     def _regularization(self) -> float:
         """That of the current epoch, l."""

@@ -2,14 +2,17 @@
 
 import itertools
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.sparse import csr_array
 
 from face_lightning.backbones import GMF, LightGCN
+from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.errors import ConfigurationError
 from face_lightning.stages import LeastSquaresStage
@@ -86,6 +89,18 @@ def test_the_default_follows_a_path_of_regularisation(world: World, tmp_path: Pa
         moved = tables.copy()
         moved[row] *= 1.1
         assert naive_objective(moved, cells, of_the_third_epoch, weight) > expected
+
+
+def test_a_path_needs_validation(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interactions = RLMRecFolder(world.root / "data", "movie").read().interactions
+    empty = replace(interactions, valid=csr_array(interactions.valid.shape, dtype=np.float32))
+    monkeypatch.setattr(InteractionDataModule, "interactions", empty)
+    growth = "--model.init_args.regularization_growth="
+    assert fit(world.config("stage1-als"), f"{growth}1.1", "--run_dir", tmp_path / "run") == 2
+    assert "regularization_growth: expected 1, got 1.1, as there are no validation" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_learns_what_the_world_is_made_of(world: World) -> None:
