@@ -24,7 +24,7 @@ _METRIC = "test/recall@20"
 def searched(dataset: str) -> float:
     """Mean test Recall@20 of the settings that were searched on the data set, over seeds."""
     lines = [line for line in read("baselines") if line["dataset"] == dataset and line["variant"] == "als"]
-    return statistics.mean(line["metrics"][_METRIC] for line in lines if line["embedding_dim"] == 256)
+    return statistics.mean(float(line["metrics"][_METRIC]) for line in lines if line["embedding_dim"] == 256)
 
 
 def run(part: str, dataset: str, seed: int, minutes: float, arguments: argparse.Namespace) -> float:
