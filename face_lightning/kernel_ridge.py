@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MAX_POINTS = 4096
+
 
 @dataclass(frozen=True)
 class KernelRidge:
@@ -24,7 +26,7 @@ class KernelRidge:
     weights: Tensor
 
     @classmethod
-    def fit(cls, known: Tensor, values: Tensor, ridge: float = 0.3, max_points: int = 4096) -> Self:
+    def fit(cls, known: Tensor, values: Tensor, ridge: float = 0.3, max_points: int = MAX_POINTS) -> Self:
         """Fit values `(N, E)` at points `(N, D)`, in float64.
 
         Args:

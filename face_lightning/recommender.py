@@ -110,7 +110,7 @@ class Recommender:
         if self.has_words:
             _ = self._words
         with contextlib.suppress(CheckpointError):  # also imports what says that there is none
-            _ = self._mapper
+            _ = self._mapper, self._new_user_words
 
     def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
         """Rank all items approximately by a FAISS index from now on.

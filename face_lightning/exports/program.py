@@ -12,7 +12,7 @@ from face_lightning.mapping.residual_quantizer import ResidualQuantizer
 class DescriptorProgram(nn.Module):
     """Descriptors of embeddings, by operations that `torch.export` can trace.
 
-    Slots choose in turn among the words that no slot before them took, as `search_distinct` does.
+    Slots choose in turn among the words whose lemma no slot before them took, as `search_distinct` does.
 
     Args:
         mapper: Mapper in evaluation mode, with a `ResidualQuantizer`.
@@ -26,17 +26,21 @@ class DescriptorProgram(nn.Module):
         offsets = 0.5 * codes.square().sum(1)  # the nearest code has the largest product less half its square
         self.codes: Tensor
         self.offsets: Tensor
+        self.lemmas: Tensor
+        lemmas = mapper.quantizer.lemmas
+        self.register_buffer("lemmas", torch.arange(len(codes)) if lemmas is None else lemmas)
+        self.num_lemmas = int(self.lemmas.max()) + 1
         self.register_buffer("codes", codes)
         self.register_buffer("offsets", offsets * (mapper.quantizer.similarity == "l2"))
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Words `(B, S)`, as lines of `words.txt` from 0, of embeddings `(B, D)`."""
         scores = self.mapper.encode(embeddings) @ self.codes.T - self.offsets
-        taken = torch.zeros(scores.shape[0], scores.shape[2], dtype=torch.bool)
+        taken = torch.zeros(scores.shape[0], self.num_lemmas, dtype=torch.bool)
         chosen = []
         for slot in range(scores.shape[1]):
-            best = scores[:, slot].masked_fill(taken, -torch.inf).argmax(1, keepdim=True)
-            taken = taken.scatter(1, best, True)
+            best = scores[:, slot].masked_fill(taken[:, self.lemmas], -torch.inf).argmax(1, keepdim=True)
+            taken = taken.scatter(1, self.lemmas[best], True)
             chosen.append(best)
         return torch.cat(chosen, 1)
 

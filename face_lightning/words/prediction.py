@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.kernel_ridge import KernelRidge
+from face_lightning.kernel_ridge import MAX_POINTS, KernelRidge
 from face_lightning.mapping.anchoring import LexicalTargets
 from face_lightning.words.centering import center
 from face_lightning.words.space import WordSpace
@@ -35,7 +35,9 @@ def fit_texts(
     known = texts.present.clone()
     if side == "items":
         known[: texts.num_users] = False
-    return KernelRidge.fit(embeddings[known], centered[known], ridge) if bool(known.any()) else None
+    rows = known.nonzero().squeeze(1)
+    rows = rows[:: max(1, -(-len(rows) // MAX_POINTS))]  # as the regression would choose, without copies of all
+    return KernelRidge.fit(embeddings[rows], centered[rows], ridge) if len(rows) else None
 
 
 def predicted_words(
