@@ -1,6 +1,7 @@
 """The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
 
-from benchmarks.report import Column, Table, Where, count, mean, percent
+from benchmarks.records import read
+from benchmarks.report import Column, Record, Table, Where, count, mean, percent
 
 _WAYS = {
     "**words**": "words",
@@ -31,6 +32,19 @@ def _steering(dataset: str, part: str) -> Table:
     )
 
 
+def _by_precision() -> list[Record]:
+    """A record for each topic of the newest runs, with the range that its precision lies in."""
+    newest = {(line["dataset"], line["part"]): line for line in read("steering") if line["part"].startswith("topics")}
+    found = []
+    for line in newest.values():
+        for topic in line["topics"].values():
+            bound = next(bound for bound in (0.1, 0.3, 0.6, 1.1) if topic["precision"] < bound)
+            ranges = {0.1: "below 10 %", 0.3: "10 to 30 %", 0.6: "30 to 60 %", 1.1: "60 % and more"}
+            metrics = {"gain": topic["after"] - topic["before"], "auc": topic["auc"], "items": topic["items"]}
+            found.append({**line, "range": ranges[bound], "bound": bound, "metrics": metrics})
+    return sorted(found, key=lambda line: (line["dataset"], line["part"], line["bound"]))
+
+
 _COLD: dict[str, Where] = {
     "kernel ridge from text, as `Recommender`": {"variant": "text"},
     "kernel ridge from 16 words": {"variant": "words"},
@@ -43,6 +57,18 @@ STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld"),
     "steering-steam-withheld": _steering("steam", "withheld"),
     "steering-steam-seen": _steering("steam", "seen"),
+    "controllable": Table(
+        load=_by_precision,
+        labels=["data", "topics", "of the 20 items nearest by text, have the tag"],
+        by=["dataset", "part", "range"],
+        columns=[
+            Column("change of NDCG@20", mean("gain", ".3f")),
+            Column("AUC of the tag from embeddings, in sample", mean("auc", ".3f")),
+            Column("items of a topic", mean("items", ".0f")),
+            Column("topics", lambda records, _: str(len(records))),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR",
+    ),
     "word-bottleneck": Table(
         sources=[{"benchmark": "word_bottleneck"}],
         labels=["data", "stage", "users by"],
