@@ -22,6 +22,13 @@ def test_pictures_are_small_and_well_formed(path: Path) -> None:
     assert ElementTree.parse(path).getroot().tag.endswith("svg")
 
 
+@pytest.mark.parametrize("name", ["app", "map", "report"])
+def test_pictures_of_pages_are_there_and_small(name: str) -> None:
+    path = pictures.PICTURES / f"{name}.png"
+    assert path.stat().st_size < 200_000
+    assert path.read_bytes()[16:24] == (1280).to_bytes(4, "big") + (900).to_bytes(4, "big")  # width and height
+
+
 def test_the_committed_gain_is_that_of_the_records() -> None:
     expected = pictures.summary({panel: pictures.gains(*panel) for panel in pictures.PANELS})
     assert expected in (pictures.PICTURES / "gain.svg").read_text(), "benchmarks/pictures is stale: run make pictures"

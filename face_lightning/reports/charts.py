@@ -27,6 +27,7 @@ _SETTINGS = {
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK
     ),
 }
+_MOST_POINTS = 200  # of a line
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -101,7 +102,8 @@ class Charts:
 
         def draw(axes: Any) -> None:  # noqa: ANN401
             for color, (name, values) in zip(_cycle(len(shares)), shares.items(), strict=True):
-                axes.plot(range(1, len(values) + 1), values, color=color, label=name)
+                ranks = np.unique(np.geomspace(1, len(values), _MOST_POINTS).astype(int))
+                axes.plot(ranks, np.asarray(values)[ranks - 1], color=color, label=name)
             axes.set(xscale="log", yscale="log", xlabel="rank of the word", ylabel="share that has it")
             for axis in (axes.xaxis, axes.yaxis):  # powers of ten would be mathematical markup
                 axis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -110,9 +112,11 @@ class Charts:
 
         return self._draw(draw, "share of users and items that have a word, by its rank")
 
-    def _draw(self, draw: Any, title: str, height: float = 2.7) -> str:  # noqa: ANN401
+    def _draw(self, draw: Any, title: str, height: float | None = None) -> str:  # noqa: ANN401
         with self._matplotlib.rc_context(_SETTINGS):
-            figure = self._figure.Figure(figsize=(4.4, height), layout="constrained")
+            figure = self._figure.Figure(figsize=(4.4, height or 2.7), layout="constrained" if height else None)
+            if height is None:  # a layout that measures all texts would draw twice
+                figure.subplots_adjust(left=0.17, right=0.98, top=0.97, bottom=0.17)
             figure.patch.set_alpha(0)
             axes = figure.add_subplot()
             axes.patch.set_alpha(0)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from face_lightning.errors import CheckpointError, DataError
+from face_lightning.bounded_yaml import load_yaml
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.plain_text import printable
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.results import read_result
@@ -121,10 +123,15 @@ def _read_users(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
     return table["user_id"].to_pylist(), users
 
 
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Any:  # noqa: ANN401 not to be changed by who gets it
+    return load_yaml(text)
+
+
 def _config(folder: Path) -> dict[str, Any]:
     path = current_run(folder) / "config.yaml"
     try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError):
+        config = _parse(path.read_text())
+    except (OSError, yaml.YAMLError, ConfigurationError):
         return {}
     return config if isinstance(config, dict) else {}
