@@ -28,7 +28,7 @@ from face_lightning.hardware import has_bfloat16
 from face_lightning.mapping.gpu_search import has_faiss_gpu
 from face_lightning.mapping.search import SearchBackend, build_search
 from face_lightning.ranking import Ranker
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings, EvaluationBatch
 

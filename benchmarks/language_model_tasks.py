@@ -21,7 +21,7 @@ from rich import print as show
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.writing.client import ChatClient
 from face_lightning.text.writing.local import LocalWriter

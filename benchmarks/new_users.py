@@ -27,7 +27,7 @@ from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.readers import MovieLens100K, RLMRecFolder
 from face_lightning.data.readers.reader import Reader
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.words.centering import center
 from face_lightning.words.entity_texts import text_vectors
 from face_lightning.words.prediction import fit_texts, predicted_words

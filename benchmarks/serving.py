@@ -33,9 +33,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.index_search import IndexSearch, build_index
 from face_lightning.inner_product import InnerProductSearch
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.index_search import IndexSearch, build_index
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings
 

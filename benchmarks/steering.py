@@ -30,8 +30,8 @@ from torch import Tensor
 from benchmarks.records import append
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.readers import RLMRecFolder
-from face_lightning.recommender import Recommender
-from face_lightning.steering import WordSteering
+from face_lightning.recommending.recommender import Recommender
+from face_lightning.recommending.steering import WordSteering
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center

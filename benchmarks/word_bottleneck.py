@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.kept_mapper import read_mapper
 
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks.loading import load_run
 from benchmarks.records import append
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 
 
 def sample(clicks: np.ndarray, members: np.ndarray, count: int) -> list[int]:

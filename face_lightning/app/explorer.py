@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from face_lightning.app.entity_map import EntityMap, draw_map
 from face_lightning.errors import FaceError
 from face_lightning.plain_text import printable
-from face_lightning.recommender import Recommender, Side
+from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.results import read_result
 
 Kind = Literal["item", "user"]

@@ -15,7 +15,7 @@ from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
 from face_lightning.plain_text import as_text, escape_json
-from face_lightning.recommender import Recommender, Side
+from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from face_lightning.commands import CommandParser
 from face_lightning.commands.summarize import language_model_writer
 from face_lightning.errors import DataError
-from face_lightning.explanations import Explanation, explanation_text
 from face_lightning.plain_text import printable
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.explanations import Explanation, explanation_text
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.writing.word_prompts import WordPrompts
 from face_lightning.text.writing.writer import Request
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from face_lightning.commands import CommandParser
 from face_lightning.commands.steps import Steps
 from face_lightning.exports.bundle import NUM_STEPS, write_bundle
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from face_lightning.catalogue import RankedRows
 from face_lightning.commands import CommandParser
 from face_lightning.data.new_items import read_new_items
 from face_lightning.errors import ConfigurationError
 from face_lightning.plain_text import as_text
-from face_lightning.ranking_files import RankingWriter, check_out, read_histories, read_ids
-from face_lightning.recommender import Recommender, TopK
+from face_lightning.recommending.catalogue import RankedRows
+from face_lightning.recommending.ranking_files import RankingWriter, check_out, read_histories, read_ids
+from face_lightning.recommending.recommender import Recommender, TopK
 
 MOST_SHOWN = 20  # queries that are shown on a terminal
 _CHUNK = 4096  # histories that are read at once

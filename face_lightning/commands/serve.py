@@ -6,7 +6,7 @@ from pathlib import Path
 from face_lightning.commands import CommandParser
 from face_lightning.errors import check_range
 from face_lightning.imports import import_optional
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 
 
 def main(argv: Sequence[str] | None = None) -> int:

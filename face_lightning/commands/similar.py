@@ -12,8 +12,8 @@ from face_lightning.commands.recommend import (
     ranking_table,
     too_many,
 )
-from face_lightning.ranking_files import RankingWriter, check_out, read_ids
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.ranking_files import RankingWriter, check_out, read_ids
+from face_lightning.recommending.recommender import Recommender
 
 
 def main(argv: Sequence[str] | None = None) -> int:

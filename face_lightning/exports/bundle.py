@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
-from face_lightning.index_search import build_index
-from face_lightning.recommender import Recommender, Side
+from face_lightning.recommending.index_search import build_index
+from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_mapper import keeps_mapper, read_mapper
 from face_lightning.runs.results import read_result

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from face_lightning.errors import ConfigurationError, FaceError
 from face_lightning.files import write_atomically
 from face_lightning.plain_text import printable
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.reports.charts import Charts
 from face_lightning.reports.gains import (
     by_activity,

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.reports.run_record import RunRecord
 from face_lightning.runs.inference import Seen, check_seen
 from face_lightning.significance import compare_paired, correct_holm

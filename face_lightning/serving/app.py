@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from face_lightning import __version__
 from face_lightning.errors import FaceError
-from face_lightning.recommender import Description, TopK
+from face_lightning.recommending.recommender import Description, TopK
 from face_lightning.serving.limits import Limits
 from face_lightning.serving.live import LiveRecommender, watch
 from face_lightning.serving.messages import (

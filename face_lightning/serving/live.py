@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 from face_lightning.errors import FaceError
-from face_lightning.index_search import IndexKind
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.index_search import IndexKind
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import EMBEDDINGS
 
 _LOGGER = logging.getLogger(__name__)

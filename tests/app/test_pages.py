@@ -6,8 +6,8 @@ from fastapi.testclient import TestClient
 
 from face_lightning.app.explorer import Explorer
 from face_lightning.app.pages import build_server
-from face_lightning.recommender import Recommender
-from tests.test_recommender import write_run
+from face_lightning.recommending.recommender import Recommender
+from tests.recommending.test_recommender import write_run
 
 
 def test_the_page_is_sent_under_its_own_names_alone(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from face_lightning.app.entity_map import draw_map
 from face_lightning.app.explorer import Explorer
 from face_lightning.app.visit import Visit
 from face_lightning.errors import DataError
-from face_lightning.recommender import Recommender
-from tests.test_recommender import NAMES, write_run
-from tests.test_steering import write_meanings
+from face_lightning.recommending.recommender import Recommender
+from tests.recommending.test_recommender import NAMES, write_run
+from tests.recommending.test_steering import write_meanings
 
 WORDS = {"10": ["war", "toy"], "20": ["war"], "30": ["sea"], "40": ["sea", "love"], "50": ["love"]}
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from face_lightning.errors import CheckpointError, DataError
 from face_lightning.kernel_ridge import KernelRidge
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import load_codebook
 from face_lightning.words.centering import center, is_anisotropic

@@ -12,7 +12,7 @@ from face_lightning.backbones import LightGCN
 from face_lightning.data.pickles import read_matrix
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.graph import build_graph
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import read_embeddings, read_entities, read_interactions
 from tests.chain.tiny import NUM_ITEMS, NUM_USERS, QUIET, World, checkpoint, face, fit
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from face_lightning.errors import DataError
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.kept_meanings import MEANINGS, read_meanings
 from tests.chain.tiny import WORDS, World, face
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from tests.chain.tiny import World, result
 
 

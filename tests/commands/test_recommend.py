@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from face_lightning.cli import main
-from face_lightning.recommender import Recommender
-from tests.test_recommender import write_run
+from face_lightning.recommending.recommender import Recommender
+from tests.recommending.test_recommender import write_run
 
 
 @pytest.fixture

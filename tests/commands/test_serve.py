@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from face_lightning.cli import main
-from tests.test_recommender import write_run
+from tests.recommending.test_recommender import write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 

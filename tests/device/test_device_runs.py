@@ -13,7 +13,7 @@ from torch import Tensor
 
 from face_lightning.distributed import gather_rows
 from face_lightning.mistakes import describe_mistake
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.stages.base import Stage
 from tests.chain.tiny import World, checkpoint, result
 from tests.device.conftest import DEVICE, Fit

@@ -15,10 +15,10 @@ import yaml
 from safetensors.torch import load_file
 
 from face_lightning.cli import main
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import write_embeddings
 from face_lightning.structures import Embeddings
-from tests.test_recommender import ITEMS, NAMES, USERS, write_run
+from tests.recommending.test_recommender import ITEMS, NAMES, USERS, write_run
 
 BLOCK = """
 import sys, runpy

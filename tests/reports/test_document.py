@@ -15,7 +15,7 @@ from tinyhtml5.parser import HTMLParser
 
 from face_lightning.reports.document import number
 from tests.chain.tiny import face
-from tests.test_recommender import write_run
+from tests.recommending.test_recommender import write_run
 
 HOSTILE = (
     "<script>alert(1)</script>",

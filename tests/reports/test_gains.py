@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.reports.gains import (
     by_activity,
     by_popularity,
@@ -15,7 +15,7 @@ from face_lightning.reports.gains import (
     paired_tests,
 )
 from face_lightning.reports.run_record import RunRecord
-from tests.test_recommender import write_run
+from tests.recommending.test_recommender import write_run
 
 METRIC = "test/recall@2"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import write_embeddings
 from face_lightning.structures import Embeddings
+from tests.recommending.test_recommender import ITEMS, USERS, write_run
 from tests.serving.client import Client
 from tests.serving.hostile import HOSTILE
-from tests.test_recommender import ITEMS, USERS, write_run
 
 
 @pytest.fixture

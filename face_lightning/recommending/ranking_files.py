@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from face_lightning.catalogue import RankedRows
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.recommending.catalogue import RankedRows
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 _GROUP = 2**20  # rows of a row group

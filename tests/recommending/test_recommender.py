@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_array
 
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from face_lightning.cli import main
-from face_lightning.explanations import Explanation, Link, explanation_text, link_words
-from face_lightning.recommender import Recommender
+from face_lightning.recommending.explanations import Explanation, Link, explanation_text, link_words
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.cache import save_tensors
 from face_lightning.text.writing.word_prompts import WordPrompts
 from face_lightning.text.writing.writer import Request
 from tests.conftest import Behaviour, FakeServer
-from tests.test_recommender import write_run
+from tests.recommending.test_recommender import write_run
 
 
 def test_links_are_the_closest_pairs_and_no_word_occurs_twice() -> None:

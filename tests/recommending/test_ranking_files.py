@@ -7,9 +7,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from face_lightning.catalogue import RankedRows
 from face_lightning.errors import ConfigurationError, DataError
-from face_lightning.ranking_files import RankingWriter, check_out, read_histories, read_ids
+from face_lightning.recommending.catalogue import RankedRows
+from face_lightning.recommending.ranking_files import RankingWriter, check_out, read_histories, read_ids
 
 USERS, ITEMS = pa.array(["ann", 'b"ob, jr', "Zoë"]), pa.array(["10", "20", "30"])
 TILES = [
@@ -31,7 +31,7 @@ def write(path: Path) -> None:
 @pytest.mark.parametrize("group", [1, 2, 100])
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 def test_pairs_have_a_row_each(tmp_path: Path, suffix: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("face_lightning.ranking_files._GROUP", group)
+    monkeypatch.setattr("face_lightning.recommending.ranking_files._GROUP", group)
     path = tmp_path / f"out.{suffix}"
     write(path)
     strings = pa_csv.ConvertOptions(

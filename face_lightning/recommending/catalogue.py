@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from face_lightning.errors import check_range
-from face_lightning.index_search import IndexKind, IndexSearch
 from face_lightning.inner_product import InnerProductSearch
+from face_lightning.recommending.index_search import IndexKind, IndexSearch
 
 _MAX_SCORES = 2**26  # that are held at once
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from face_lightning.catalogue import RankedRows
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.recommending.catalogue import RankedRows
 from face_lightning.runs.inference import Entities
 
 Ids = Sequence[str | int] | np.ndarray

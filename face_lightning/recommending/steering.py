@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.catalogue import Catalogue
+from face_lightning.recommending.catalogue import Catalogue
 
 _NUM_EXAMPLES = 20  # these two were chosen on validation items of MovieLens-100K and steam-vt
 _RIDGE = 10.0  # of the mean squared coordinate

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from face_lightning.index_search import IndexSearch
 from face_lightning.inner_product import InnerProductSearch
+from face_lightning.recommending.index_search import IndexSearch
 
 GENERATOR = torch.Generator().manual_seed(0)
 KEYS = torch.randn(2000, 16, generator=GENERATOR)

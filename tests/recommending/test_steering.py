@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from face_lightning.cli import main
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
-from face_lightning.recommender import Recommender
-from face_lightning.steering import WordSteering
+from face_lightning.recommending.recommender import Recommender
+from face_lightning.recommending.steering import WordSteering
 from face_lightning.text.cache import save_tensors
-from tests.test_recommender import ITEMS, USERS, write_run
+from tests.recommending.test_recommender import ITEMS, USERS, write_run
 
 
 def write_meanings(run: Path) -> Path:

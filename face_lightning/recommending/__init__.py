@@ -1,0 +1,1 @@
+"""What a finished run answers: recommendations, similar entities, words, steering, by original ids."""

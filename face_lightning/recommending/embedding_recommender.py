@@ -1,0 +1,276 @@
+"""Recommendations and similar entities of a finished run by its embeddings, by original ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
+from face_lightning.fold_in import FoldIn
+from face_lightning.recommending.answers import (
+    Ids,
+    Side,
+    TopK,
+    Unknown,
+    collect,
+    rows_of,
+)
+from face_lightning.recommending.catalogue import Catalogue, RankedRows
+from face_lightning.recommending.index_search import IndexKind
+from face_lightning.runs.folder import current_run
+from face_lightning.runs.inference import (
+    Entities,
+    Seen,
+    SeenItems,
+    check_seen,
+    read_embeddings,
+    read_entities,
+    read_interactions,
+)
+from face_lightning.structures import Embeddings
+
+_SAMPLE = 256  # users on whom the recall of an index is measured
+
+
+class EmbeddingRecommender:
+    """Ranks the catalogue for known and new users, exactly as evaluation does.
+
+    It needs the files that a run keeps for inference, and no data set, text encoder or Trainer.
+
+    Args:
+        embeddings: Final embeddings of users `(U, D)` and items `(I, D)`.
+        entities: Their original ids and names.
+        seen: Items that users have interacted with.
+        run_dir: Folder of the run; None for none.
+    """
+
+    def __init__(
+        self, embeddings: Embeddings, entities: Entities, seen: SeenItems, run_dir: Path | None = None
+    ) -> None:
+        self.entities, self.seen, self.run_dir = entities, seen, run_dir
+        self._embeddings = embeddings
+        self._catalogue = Catalogue(embeddings.items)
+
+    @classmethod
+    def load(cls, run_dir: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Read a finished run of any stage.
+
+        Args:
+            run_dir: Folder of the run.
+            device: Where to rank; tables on the CPU stay memory-mapped, and processes share them.
+
+        Raises:
+            CheckpointError: If the run is not finished, or its files belong to different data.
+            ConfigurationError: If there is no such device.
+            DataError: If a file is damaged.
+        """
+        run_dir = current_run(Path(run_dir))
+        embeddings, trained_on = read_embeddings(run_dir)
+        entities, (seen, seen_in) = read_entities(run_dir), read_interactions(run_dir)
+        shape = len(entities.user_ids), len(entities.item_ids)
+        if {entities.fingerprint, seen_in} != {trained_on} or shape != tuple(map(len, embeddings)):
+            raise CheckpointError(
+                f"run: expected files of one run, but those in {run_dir} belong to different data; finish that run, or "
+                "train it again"
+            )
+        try:
+            embeddings = Embeddings(*(table.to(device) for table in embeddings))
+        except (RuntimeError, AssertionError) as error:  # torch's, of a device that is unknown or not there
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(f"device: expected cpu or one of this machine, got {device} ({reason})") from error
+        return cls(embeddings, entities, seen, run_dir)
+
+    def warm_up(self) -> None:
+        """Build now what is otherwise built on first use: search, fold-in and rows of ids."""
+        self._catalogue.prepare()
+        self._directions_of_items.prepare()
+        _ = self._fold_in, self.entities.user_rows, self.entities.item_rows
+
+    def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
+        """Rank all items approximately by a FAISS index from now on.
+
+        Rankings with `allow` or `deny`, and similar entities, stay exact.
+
+        Args:
+            kind: "hnsw" or "ivf".
+            recall: Share of the exact 20 best items that the index should find; it is tuned until it does so for
+                evenly spaced users.
+
+        Returns:
+            The recall that was reached.
+
+        Raises:
+            ConfigurationError: If `recall` is out of range.
+            MissingDependencyError: If FAISS is not installed.
+        """
+        check_range("recall", recall, above=0, most=1, usual="0.99")
+        users = self._embeddings.users
+        return self._catalogue.use_index(kind, users[:: max(1, len(users) // _SAMPLE)], recall)
+
+    def embeddings(self) -> Embeddings:
+        """Final embeddings of users `(U, D)` and items `(I, D)`, not to be changed."""
+        return self._embeddings
+
+    def recommend(
+        self,
+        users: Ids | str | None = None,
+        k: int = 20,
+        *,
+        filter_seen: Seen | None = "all",
+        allow: Ids | None = None,
+        deny: Ids | None = None,
+        unknown: Unknown = "error",
+    ) -> TopK:
+        """Best items of known users.
+
+        Args:
+            users: Original ids; all users if None.
+            k: Number of items, K.
+            filter_seen: Which of their own items users do not get: those of all splits, of training, of training and
+                validation ("train+val"), or none.
+            allow: Items to choose from; all if None.
+            deny: Items to leave out.
+            unknown: Whether ids that the run does not know are an "error", or to "skip".
+
+        Raises:
+            DataError: If ids are unknown.
+            ConfigurationError: If an argument is out of range.
+        """
+        rows = np.arange(len(self._embeddings.users)) if users is None else self.user_rows(users, unknown)
+        tiles = self.rank(rows, k, filter_seen, self.candidates(allow, deny, unknown))
+        return collect(tiles, self.entities.user_ids, self.entities.item_ids)
+
+    def recommend_history(
+        self,
+        histories: Sequence[Ids] | Mapping[str, Ids],
+        k: int = 20,
+        *,
+        filter_seen: bool = True,
+        allow: Ids | None = None,
+        deny: Ids | None = None,
+        unknown: Unknown = "error",
+    ) -> TopK:
+        """Best items of new users, whose embeddings follow from their histories: see `FoldIn`.
+
+        Args:
+            histories: Original ids of each user's items, by the user's name or numbered from 0.
+            k: Number of items, K.
+            filter_seen: Whether users do not get the items of their own history.
+            allow: See `recommend`.
+            deny: See `recommend`.
+            unknown: See `recommend`; "skip" also skips histories without any known item.
+
+        Raises:
+            DataError: If ids are unknown, or a history is empty.
+            ConfigurationError: If an argument is out of range.
+        """
+        names, items, counts = self.history_rows(histories, unknown)
+        tiles = self.rank_histories(items, counts, k, filter_seen, self.candidates(allow, deny, unknown))
+        return collect(tiles, pa.array(names, pa.string()), self.entities.item_ids)
+
+    def embed_history(self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error") -> Tensor:
+        """Embeddings of new users `(B, D)`; arguments and errors are those of `recommend_history`."""
+        _, items, counts = self.history_rows(histories, unknown)
+        return self._fold_in.embed(items, counts)
+
+    def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
+        """Items whose embeddings have the largest cosine with each item's; the item itself is left out."""
+        tiles = self.rank_similar("items", self.item_rows(items, unknown), k)
+        return collect(tiles, self.entities.item_ids, self.entities.item_ids)
+
+    def similar_users(self, users: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
+        """Users whose embeddings have the largest cosine with each user's; the user is left out."""
+        tiles = self.rank_similar("users", self.user_rows(users, unknown), k)
+        return collect(tiles, self.entities.user_ids, self.entities.user_ids)
+
+    def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
+        """Rows of users `(B,)` by their original ids."""
+        return rows_of("users", self.entities.user_rows, ids, unknown)
+
+    def item_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
+        """Rows of items `(B,)` by their original ids."""
+        return rows_of("items", self.entities.item_rows, ids, unknown)
+
+    def label_of(self, side: Side, identifier: str) -> str:
+        """Name of a user or an item of the run by its original id."""
+        known, labels = (
+            (self.entities.user_rows, self.entities.user_labels)
+            if side == "users"
+            else (self.entities.item_rows, self.entities.item_labels)
+        )
+        return str(labels[known[identifier]].as_py())
+
+    def candidates(self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "error") -> np.ndarray | None:
+        """Rows of the items that may be recommended, ascending; None for all."""
+        rows = (None if ids is None else self.item_rows(ids, unknown) for ids in (allow, deny))
+        return self._catalogue.candidates(*rows)
+
+    def rank(
+        self, users: np.ndarray, k: int, filter_seen: Seen | None = "all", candidates: np.ndarray | None = None
+    ) -> Iterator[RankedRows]:
+        """Rank items for rows of users `(B,)`, tile by tile in bounded memory."""
+        seen, size = check_seen(filter_seen), self._catalogue.tile_size()
+        for begin in range(0, len(users), size):
+            tile = users[begin : begin + size]
+            queries = self._embeddings.users[torch.from_numpy(tile)]
+            excluded = None if seen is None else self.seen.of(tile, seen)
+            yield from self._catalogue.rank(queries, tile, k, candidates, excluded)
+
+    def rank_histories(
+        self,
+        items: np.ndarray,
+        counts: np.ndarray,
+        k: int,
+        filter_seen: bool = True,
+        candidates: np.ndarray | None = None,
+    ) -> Iterator[RankedRows]:
+        """Rank items for histories, whose `counts` `(B,)` items lie one after the other in `items` `(N,)`."""
+        numbers = np.arange(len(counts))
+        excluded = (np.repeat(numbers, counts), items) if filter_seen else None
+        return self._catalogue.rank(self._fold_in.embed(items, counts), numbers, k, candidates, excluded)
+
+    def rank_similar(self, side: Side, rows: np.ndarray, k: int) -> Iterator[RankedRows]:
+        """Rank users or items by cosine with those at `rows` `(B,)`, tile by tile in bounded memory."""
+        catalogue = self._directions_of_users if side == "users" else self._directions_of_items
+        size = catalogue.tile_size()
+        for begin in range(0, len(rows), size):
+            tile = rows[begin : begin + size]
+            queries = catalogue.table[torch.from_numpy(tile)]
+            yield from catalogue.rank(queries, tile, k, excluded=(np.arange(len(tile)), tile))
+
+    @cached_property
+    def _directions_of_users(self) -> Catalogue:
+        return Catalogue(F.normalize(self._embeddings.users, dim=1))
+
+    @cached_property
+    def _directions_of_items(self) -> Catalogue:
+        return Catalogue(F.normalize(self._embeddings.items, dim=1))
+
+    @cached_property
+    def _fold_in(self) -> FoldIn:
+        starts, items = self.seen.training()
+        return FoldIn(self._embeddings.items, self._embeddings.users, starts, items)
+
+    def history_rows(
+        self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Names of histories, the rows of their items one after the other, each once, and how many each has `(B,)`."""
+        named = histories.items() if isinstance(histories, Mapping) else enumerate(histories)
+        given = {str(name): [str(identifier) for identifier in items] for name, items in named}
+        self.item_rows([identifier for items in given.values() for identifier in items], unknown)  # one error for all
+        rows = {name: np.unique(self.item_rows(items, unknown)) for name, items in given.items()}
+        empty = [name for name, items in rows.items() if not len(items)]
+        if empty and unknown == "error":
+            raise DataError(
+                f"histories: expected at least one item in each, but {', '.join(empty[:5])} "
+                f"{'has' if len(empty) == 1 else 'have'} none; leave them out, or skip them with unknown='skip'"
+            )
+        kept = {name: items for name, items in rows.items() if len(items)}
+        counts = np.array([len(items) for items in kept.values()], dtype=np.int64)
+        return list(kept), np.concatenate([np.empty(0, np.int64), *kept.values()]), counts
