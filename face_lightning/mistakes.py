@@ -19,6 +19,7 @@ _REPORTS = (
     (r"Option '([^']+)' is not accepted", "{where}: expected a known option, got {0!r}; correct its name"),
     (r"does not accept option '([^']+)'", "{0}: no such option; correct its name, see face fit --help"),
     (r"unrecognized arguments: (.*)", "{0}: no such option; correct its name, see face fit --help"),
+    (r"arguments are required: ([\w.]+) - Expected", "{where}.{0}: expected, but not given; add it"),
     (r"arguments are required: (.*)", "{0}: expected, but not given; name a file with --config FILE"),
     (
         r"Expected a dot import path string: (\S+)",
@@ -61,6 +62,8 @@ def _of_cause(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, UnicodeDecodeError):
         return f"config: expected text in UTF-8, but byte {error.start} is none; save the file as UTF-8"
+    if isinstance(error, RecursionError):
+        return "config: expected values that are nested less deeply, got hundreds of levels; correct the file"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("face_lightning"):
         return f"{error}; install it, or configure something else"
     return None

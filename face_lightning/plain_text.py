@@ -1,5 +1,6 @@
 """Text from data as terminals show it: as text, and never as markup, colours, links or other writing directions."""
 
+import html
 import re
 
 # Controls of terminals (C0, DEL, C1), marks and overrides of the writing direction, and lone surrogates.
@@ -16,6 +17,16 @@ def as_text(text: str) -> str:
     from rich.markup import escape  # the command line reports mistakes without rich
 
     return escape(printable(text))
+
+
+def as_markdown(text: str) -> str:
+    """`printable(text)` for what is shown as Markdown or HTML: neither has an effect in it."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", html.escape(printable(text)))
+
+
+def whole(text: str) -> str:
+    """`text` with `?` in place of lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def escape_json(text: str) -> str:

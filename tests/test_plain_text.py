@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from face_lightning.plain_text import as_text, escape_json, printable
+from face_lightning.plain_text import as_markdown, as_text, escape_json, printable, whole
 
 HOSTILE = [
     *(
@@ -39,3 +39,9 @@ def test_json_means_the_same(text: str) -> None:
 
 def test_other_writing_stays() -> None:
     assert printable("Véronique (1991) 映画 🎬") == "Véronique (1991) 映画 🎬"
+
+
+def test_markdown_and_html_show_as_they_are_written() -> None:
+    assert as_markdown("<img src=x> [a](http://b) | **c**") == (r"&lt;img src=x&gt; \[a\]\(http://b\) \| \*\*c\*\*")
+    assert as_markdown("\x1b[2J") == "\ufffd\\[2J"
+    assert whole("Film \ud800") == "Film ?"

@@ -1,7 +1,7 @@
 """Arguments of a run: what there is, and values that cannot be meant."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ _FOLDERS = (
     "offload_folder",
     "nvme_path",
 )  # that parts of a trainer write to
+_CACHES = ("codebooks", "summaries", "vectors")  # folders within a cache
 _FIXED = {  # a run is found again by these
     "filename": ("best",),
     "save_top_k": (1,),
@@ -120,6 +121,8 @@ def check_folders(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: If there is one.
     """
+    for cache in _cache_folders(config.get("model")):
+        _check_cache(cache)
     run_dir = Path(config["run_dir"]).resolve()
     for section in ("logger", "profiler", "callbacks", "plugins", "strategy"):
         for spec in as_list(config["trainer"].get(section)):
@@ -131,6 +134,25 @@ def check_folders(config: Mapping[str, Any]) -> None:
                         f"trainer.{section}.{name}: expected a folder within run_dir ({run_dir}), got {folder}; "
                         "leave it out, or add --allow-code if you trust this configuration"
                     )
+
+
+def _cache_folders(value: Any) -> Iterator[Path]:  # noqa: ANN401
+    """Folders that a configuration names as `cache_dir`, at any depth."""
+    for key, item in value.items() if hasattr(value, "items") else ():
+        if str(key).rpartition(".")[2] == "cache_dir" and isinstance(item, str | Path):
+            yield Path(item).expanduser()
+        else:
+            yield from _cache_folders(item)
+
+
+def _check_cache(folder: Path) -> None:
+    """Refuse a cache in a folder of something else: a configuration could name any."""
+    others = {path.name for path in folder.iterdir()} - {*_CACHES} if folder.is_dir() else set()
+    if others and folder.resolve() != Path("~/.cache/face_lightning").expanduser().resolve():
+        raise ConfigurationError(
+            f"cache_dir: expected a new folder, or one that holds {', '.join(_CACHES)} alone, got {folder} with "
+            f"{min(others)}; name another one, or add --allow-code if you trust this configuration"
+        )
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401

@@ -16,7 +16,11 @@ from face_lightning.baselines import EASE, Baseline, ItemKNN, Popularity
 from face_lightning.baselines.evaluation import BaselineRanker, evaluate
 from face_lightning.commands import CommandParser
 from face_lightning.commands.stage import FaceCLI
+<<<<<<< HEAD
 from face_lightning.commands.steps import Steps
+=======
+from face_lightning.commands.unmeasured import require_pairs
+>>>>>>> 8d28d0d (Data without validation or test pairs, after-effects of Lightning's features, sizes that cannot fit: rows and words)
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import ConfigurationError
 from face_lightning.files import strict_json, write_atomically
@@ -154,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         ConfigurationError: If no baseline could be fitted, or the arguments are wrong.
+        DataError: If the data have no validation or test pairs.
     """
     names = [kind.__name__ for kind in BASELINES]
     parser = CommandParser(
@@ -168,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory_gib", type=float, default=8.0, help="memory that EASE may take (default: 8)")
     options, rest = parser.parse_known_args(argv)
     data = read_data(rest)
+    require_pairs(data.interactions, "valid", "test")
     folder = options.out or Path("runs") / data.interactions.name / "baselines"
     console, results = Console(width=max(Console().width, 120)), []
     for kind in (kind for kind in BASELINES if kind.__name__ in options.only):

@@ -23,10 +23,10 @@ from face_lightning.commands.arguments import (
 )
 from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
 from face_lightning.commands.resuming import check_same_run
-from face_lightning.commands.unmeasured import WITHOUT_TEST, WITHOUT_VALIDATION, watch_nothing_unmeasured
+from face_lightning.commands.unmeasured import WITHOUT_TEST, WITHOUT_VALIDATION, require_pairs, watch_nothing_unmeasured
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
-from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
+from face_lightning.errors import CheckpointError, ConfigurationError, check_range
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
@@ -368,18 +368,11 @@ class FaceCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Refuse to measure nothing."""
-        self._require_pairs("valid")
+        require_pairs(self.datamodule.interactions, "valid")
 
     def before_test(self) -> None:
         """Refuse to measure nothing."""
-        self._require_pairs("test")
-
-    def _require_pairs(self, split: str) -> None:
-        if self.datamodule.interactions.matrix(split).nnz == 0:
-            raise DataError(
-                f"data: expected {split} pairs to measure, got none in {self.datamodule.interactions.name}; split the "
-                "data anew, such as with face data import FILE --ratios 3 1 1"
-            )
+        require_pairs(self.datamodule.interactions, "test")
 
     def after_predict(self) -> None:
         """Leave predictions.parquet, or a file for each process where there are several, and none of an earlier run."""

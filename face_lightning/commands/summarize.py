@@ -14,6 +14,7 @@ from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.summarizing import summary_requests, write_summary_file
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.plain_text import printable
 from face_lightning.text.writing.run import Outcome, write_summaries
 from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, SummaryWriter, TemplateSummaries
 from face_lightning.trust import policy_of
@@ -148,10 +149,11 @@ def _show_prompts(writer: SummaryWriter, requests: Sequence[Request]) -> int:
     prompts = getattr(writer, "prompts", None)
     for kind in dict.fromkeys(request.kind for request in requests):
         first = next((one for one in requests if one.kind == kind and writer.key(one) is not None), None)
-        print(f"--- {kind} {first.id if first else '(none with facts)'}")
+        print(f"--- {kind} {printable(first.id) if first else '(none with facts)'}")
         if first is not None:
             messages = prompts.messages(first) if prompts is not None else None
-            print("\n".join(message["content"] for message in messages) if messages else writer.key(first))
+            shown = "\n".join(message["content"] for message in messages) if messages else str(writer.key(first))
+            print("\n".join(map(printable, shown.split("\n"))))
     keys = [writer.key(request) for request in requests]
     print(f"--- {len(set(keys) - {None}):,} prompts for {len(requests):,} entities, {keys.count(None):,} without facts")
     return 0
@@ -167,7 +169,7 @@ def _report(out: Path, requests: Sequence[Request], outcome: Outcome) -> None:
     pairs = zip(requests, outcome.summaries, strict=True)
     without = [(request, summary) for request, summary in pairs if summary.text is None]
     for request, summary in sorted(without, key=lambda pair: pair[1].error == NOTHING_KNOWN)[:10]:
-        print(f"no summary of {request.kind} {request.id}: {summary.error}", file=sys.stderr)
+        print(f"no summary of {request.kind} {printable(f'{request.id}: {summary.error}')}", file=sys.stderr)
     if without:
         print(
             f"without a summary: {outcome.num_failed:,} for which the writer failed (run again to retry), "

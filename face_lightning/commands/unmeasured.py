@@ -3,10 +3,31 @@
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
+from face_lightning.data.interactions import Interactions
+from face_lightning.errors import DataError
+
 WITHOUT_VALIDATION = (
     "no validation: the data have no pairs for it, so the last epoch was kept, and training not stopped"
 )
 WITHOUT_TEST = "no test: the data have no pairs for it, or trainer.limit_test_batches is 0"
+
+
+def require_pairs(interactions: Interactions, *splits: str) -> None:
+    """Refuse to measure nothing.
+
+    Args:
+        interactions: The data.
+        splits: Splits that are measured on.
+
+    Raises:
+        DataError: If one of them has no pairs.
+    """
+    for split in splits:
+        if interactions.matrix(split).nnz == 0:
+            raise DataError(
+                f"data: expected {split} pairs to measure, got none in {interactions.name}; split the data anew, such "
+                "as with face data import FILE --ratios 3 1 1"
+            )
 
 
 def watch_nothing_unmeasured(trainer: L.Trainer, num_pairs: int) -> bool:

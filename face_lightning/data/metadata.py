@@ -17,6 +17,7 @@ from face_lightning.data.plain_values import MISSING, is_missing, names_in, pars
 from face_lightning.data.prepared import Record
 from face_lightning.data.tables import TableFormat, open_table
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.plain_text import whole
 
 TAG_FIELDS = ("tags", "genres", "categories")
 _TITLES, _PROSE = ("title", "name"), ("text", "profile", "description")
@@ -242,7 +243,7 @@ def _plain_value(name: str, value: Any, separator: str) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple | set | dict):
         return (" " if name in _PROSE else separator).join(names_in(value))
     if isinstance(value, str):
-        value = without_markup(value)
+        value = without_markup(value).strip()
     return value if name in _TITLES else whole_number(value)
 
 
@@ -258,7 +259,7 @@ def _as_list(value: object) -> list[str]:
 def _json_value(value: object) -> Any:  # noqa: ANN401 JSON's values
     """Convert a value to JSON: without lone surrogates, non-finite numbers, and types of Parquet."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return whole(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):

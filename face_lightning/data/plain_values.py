@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from face_lightning.plain_text import whole
+
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
 _MISSING_TAGS = {*MISSING, "(no genres listed)"}
 _NAME_KEYS = ("name", "title", "label", "description", "value")  # of an object that stands for its name
@@ -30,6 +32,7 @@ _HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))  # w
 
 def without_markup(text: str) -> str:
     """`text` as a browser shows it: HTML's tags, comments and scripts left out, entities decoded."""
+    text = whole(text)
     for _ in range(2):  # markup is often escaped once more
         if "<" in text:
             for begin, end in _HIDDEN:
@@ -47,10 +50,11 @@ def _cut(text: str, begin: str, end: str) -> str:
         return text
     while (start := lowered.find(begin, position)) >= 0:
         stop = lowered.find(end, start + len(begin))
+        stop = lowered.find(">", stop) if stop >= 0 else stop
         if stop < 0:
             break
         parts.append(text[position:start])
-        position = stop + len(end)
+        position = stop + 1
     return " ".join([*parts, text[position:]])
 
 

@@ -297,6 +297,10 @@ class Stage(L.LightningModule, ABC):
             if warning is not None:
                 rank_zero_warn(warning)
 
+    def on_fit_end(self) -> None:
+        """Forget the embeddings of the last validation: callbacks that copy the stage cannot copy views."""
+        self._ranker = self._final = None
+
     # Evaluation
 
     @property

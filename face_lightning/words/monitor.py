@@ -6,6 +6,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from face_lightning.plain_text import as_markdown
 from face_lightning.words.entity_texts import EntityTexts
 from face_lightning.words.word_vectors import WordVectors
 
@@ -126,5 +127,5 @@ def sample_table(
     rows = [row for row in rows if row < len(descriptors)]
     lines = ["| entity | words |", "|---|---|"]
     for row, words in zip(rows, word_vectors.sorted_words(descriptors[rows]), strict=True):
-        lines.append(f"| {texts.labels[row]} | {' '.join(words)} |")
+        lines.append(f"| {as_markdown(texts.labels[row])} | {as_markdown(' '.join(words))} |")
     return "\n".join(lines)

@@ -279,3 +279,13 @@ def test_a_pass_over_entities_is_resumed_where_it_stopped() -> None:
     start = [batch.entity_ids.tolist() for batch, _ in zip(stopped, range(3), strict=False)]
     resumed.load_state_dict({"next_step": 3})
     assert start + [batch.entity_ids.tolist() for batch in resumed] == whole
+
+
+def test_one_user_on_two_processes_gives_both_a_batch() -> None:
+    relevant = sp.csr_array(np.eye(1, 5, dtype=np.float32))
+    seen = sp.csr_array((1, 5), dtype=np.float32)
+    loaders = [EvaluationLoader(seen, relevant, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    assert [len(loader) for loader in loaders] == [1, 1]
+    assert [len(batch.user_ids) for loader in loaders for batch in loader] == [1, 0]
+    empty = EvaluationLoader(seen, sp.csr_array((1, 5), dtype=np.float32), batch_size=4, world_size=2)
+    assert len(empty) == len(list(empty)) == 0

@@ -12,7 +12,7 @@ import torch
 from face_lightning.backbones import GMF
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
-from face_lightning.errors import CheckpointError, DataError
+from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.stages import AlignmentStage, MappingStage, PretrainingStage
 from tests.chain.tiny import write_data
 
@@ -113,3 +113,9 @@ def test_processes_may_be_spawned_or_forked(data: InteractionDataModule, strateg
     trainer.fit(stage, data)
     assert not torch.equal(stage.backbone.tables.weight, before)
     assert trainer.callback_metrics["train/loss"] > 0
+
+
+def test_loaders_in_place_of_the_data_module_are_refused(data: InteractionDataModule) -> None:
+    loader = data.train_dataloader()
+    with pytest.raises(ConfigurationError, match="datamodule: expected an InteractionDataModule, whose graph"):
+        new_trainer().fit(new_stage(data), train_dataloaders=loader)

@@ -142,3 +142,12 @@ def test_own_blocklists_are_read(tmp_path: Path) -> None:
     assert read_blocklist(path) == {"war", "love"}
     with pytest.raises(DataError, match=r"block: cannot read .* or null"):
         read_blocklist(tmp_path / "missing.txt")
+
+
+def test_words_never_come_from_addresses() -> None:
+    texts = [
+        "a puzzle at https://click.example/robot?guitar=1 and www.planet.org",
+        "a puzzle by robot@guitar.com",
+        None,
+    ] * 3
+    assert frequent_words(texts, 2, max_share=1.0) == ["puzzle"]

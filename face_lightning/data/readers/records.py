@@ -120,6 +120,7 @@ def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, objec
     year = next(filter(None, map(year_in, years)), years[0])
     profile = _text(record, "profile") or _text(record, "description")
     studio = _text(record, "developer").split(",")[0]
+    record = {name: _text(record, name) if isinstance(value, str) else value for name, value in record.items()}
     return {**record, "title": title, "tags": tags, "year": year, "developer": studio, "profile": profile}
 
 
@@ -138,4 +139,5 @@ def _text(record: Record, field: str) -> str:
     value = record.get(field)
     if isinstance(value, list | dict):
         return ", ".join(names_in(value))
-    return "" if is_missing(value) else " ".join(without_markup(str(whole_number(value))).split())
+    value = value if field in ("title", "name") else whole_number(value)  # there is a game called 64.0
+    return "" if is_missing(value) else " ".join(without_markup(str(value)).split())

@@ -14,6 +14,7 @@ from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.plain_text import whole
 from face_lightning.redaction import redact, redact_key
 from face_lightning.text.writing.deadline import ExpiringHTTP, ExpiringHTTPS, read_until
 
@@ -171,7 +172,7 @@ class ChatClient:
         reply = _read_reply(redact_key(data.decode("utf-8", "replace"), self._key))
         if not isinstance(reply.content, str):
             return reply
-        return replace(reply, content=self.redact(reply.content))
+        return replace(reply, content=whole(self.redact(reply.content)))
 
     def _status_error(self, error: urllib.error.HTTPError, deadline: float) -> Exception:
         """Return the exception for an HTTP status other than success."""

@@ -1,0 +1,80 @@
+"""Runs without validation or test pairs, and after-effects of Lightning's own features, by the real command."""
+
+import json
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import coo_matrix
+
+from tests.chain.tiny import NUM_ITEMS, NUM_USERS, QUIET, World, face, fit, result, rows, write_world
+
+AVERAGING = "{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.01, swa_epoch_start: 1}}"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+def data_without(world: World, folder: Path, split: str) -> list[str | Path]:
+    """Option for data that lack the pairs of a split."""
+    shutil.copytree(world.root / "data", folder)
+    empty = coo_matrix((NUM_USERS, NUM_ITEMS), dtype=np.float32)
+    (folder / f"{split}_mat.pkl").write_bytes(pickle.dumps(empty))
+    return ["--data.reader.init_args.root", folder]
+
+
+def test_data_without_validation(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run, options = tmp_path / "run", data_without(world, tmp_path / "data", "val")
+    arguments = [world.config("stage1"), "--run_dir", run, *options]
+    assert fit(*map(str, arguments), "--trainer.max_epochs", "2", "--early_stopping.patience", "0") == 0
+    found = result(run)
+    assert found["notes"] == [
+        "no validation: the data have no pairs for it, so the last epoch was kept, and training not stopped"
+    ]
+    assert found["best"] == {"monitor": None, "score": None}
+    assert found["metrics"]["test/recall@20"] > 0
+    assert fit(*map(str, arguments), "--trainer.max_epochs", "3", "--ckpt_path", "last") == 0
+    assert [row["epoch"] for row in rows(run)] == [0, 1, 2]
+    capfd.readouterr()
+    assert face("validate", "--config", world.config("stage1"), "--run_dir", run, *options, *QUIET) == 2
+    assert "data: expected valid pairs to measure, got none" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("case", ["data", "limit"])
+def test_nothing_to_test(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], case: str) -> None:
+    run = tmp_path / "run"
+    options = data_without(world, tmp_path / "data", "tst") if case == "data" else ["--trainer.limit_test_batches=0"]
+    assert fit(world.config("stage1"), "--run_dir", run, *options, "--trainer.max_epochs", "2") == 0
+    said = capfd.readouterr().out
+    assert re.search(r"run: 2 epochs in \d+ s, not tested\nno test: the data have no pairs", said)
+    assert not [name for name in result(run)["metrics"] if name.startswith("test/")]
+    assert (run / "embeddings.safetensors").is_file()
+    assert not (run / "test_users.parquet").exists()
+    if case == "data":
+        more = ["--out", tmp_path / "baselines", "--only", "Popularity"]
+        assert face("baselines", "--config", world.config("stage1"), *options, *more) == 2
+        assert "data: expected test pairs to measure, got none" in capfd.readouterr().err
+        assert not (tmp_path / "baselines").exists()
+
+
+def test_weight_averaging_does_not_stop_the_test(world: World, tmp_path: Path) -> None:
+    callback = f"--trainer.callbacks+={AVERAGING}"
+    assert fit(world.config("stage1"), "--run_dir", tmp_path / "run", callback, "--trainer.max_epochs", "2") == 0
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["test/recall@20"] > 0
+
+
+def test_steps_that_end_before_the_first_validation(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert fit(world.config("stage1"), "--run_dir", run, "--trainer.max_steps", "2") == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert re.match(
+        r"face: error: trainer: expected at least one epoch .*, got 2 steps and none; raise trainer.max_ep", line
+    )
+    assert fit(world.config("stage1"), "--run_dir", run, "--ckpt_path", "last") == 0
