@@ -16,11 +16,8 @@ from face_lightning.baselines import EASE, Baseline, ItemKNN, Popularity
 from face_lightning.baselines.evaluation import BaselineRanker, evaluate
 from face_lightning.commands import CommandParser
 from face_lightning.commands.stage import FaceCLI
-<<<<<<< HEAD
 from face_lightning.commands.steps import Steps
-=======
 from face_lightning.commands.unmeasured import require_pairs
->>>>>>> 8d28d0d (Data without validation or test pairs, after-effects of Lightning's features, sizes that cannot fit: rows and words)
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.errors import ConfigurationError
 from face_lightning.files import strict_json, write_atomically
