@@ -86,7 +86,12 @@ def train(reader: ColdItems, seed: int, epochs: int) -> tuple[Embeddings, dict[s
     L.seed_everything(seed, verbose=False)
     data = InteractionDataModule(reader, batch_size=4096)
     stage = LeastSquaresStage(
-        partial(GMF, embedding_dim=256), data.num_users, data.num_items, unobserved_weight=0.02, regularization=3.0
+        partial(GMF, embedding_dim=256),
+        data.num_users,
+        data.num_items,
+        unobserved_weight=0.02,
+        regularization=3.0,
+        regularization_growth=1.0,
     )
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(max_epochs=epochs, limit_val_batches=0, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
