@@ -13,7 +13,6 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
-from face_lightning.data.new_items import read_new_items
 from face_lightning.errors import ConfigurationError
 from face_lightning.plain_text import as_text
 from face_lightning.recommending.catalogue import RankedRows
@@ -47,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     recommender = Recommender.load(arguments.run, arguments.device)
     if arguments.new_items is not None:
+        from face_lightning.data.new_items import read_new_items  # scipy, which ranking does not need
+
         recommender = recommender.with_items(*read_new_items(arguments.new_items))
     if arguments.more or arguments.less:
         _recommend_steered(recommender, arguments, allow, deny)

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.imports import import_optional
@@ -39,10 +40,28 @@ def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a 
     return index
 
 
+def _build_graph(vectors: np.ndarray) -> Any:  # noqa: ANN401 a FAISS index
+    """Build HNSW over vectors with a coordinate that makes their norms equal, `(M, D + 1)`; see `IndexSearch`."""
+    faiss = import_optional("faiss", extra="cpu", purpose="an index of kind hnsw")
+    squares = np.square(vectors).sum(axis=1)
+    lifted = np.column_stack([vectors, np.sqrt(squares.max() - squares)])
+    index = faiss.IndexHNSWFlat(lifted.shape[1], _NEIGHBORS)
+    index.hnsw.efConstruction = _CONSTRUCTION
+    index.add(np.ascontiguousarray(lifted))
+    return index
+
+
 class IndexSearch:
     """Finds keys of large inner product with a query by a FAISS index, with the interface of `InnerProductSearch`.
 
-    Queries for which the index finds fewer than K keys are searched exactly.
+    HNSW looks for nearest neighbors in D + 1 dimensions, where the largest inner product is the smallest distance: with
+    the last coordinate all keys get the same norm, and that of queries is 0. Its graph needs far less search for the
+    same recall than one by inner products, whose neighbors are the keys of largest norm. Queries for which the index
+    finds fewer than K keys are searched exactly.
+
+    Reference:
+        Bachrach et al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation for Inner-Product
+        Spaces", RecSys 2014.
 
     Args:
         keys: `(M, D)`.
@@ -57,7 +76,8 @@ class IndexSearch:
         self.kind = kind
         self._keys = keys.float()
         self._exact = InnerProductSearch(keys)
-        self.index = build_index(np.ascontiguousarray(self._keys.cpu().numpy()), kind)
+        vectors = np.ascontiguousarray(self._keys.cpu().numpy())
+        self.index = _build_graph(vectors) if kind == "hnsw" else build_index(vectors, kind)
 
     def tune(self, queries: Tensor, recall: float, top_k: int = 20) -> float:
         """Search as thoroughly as a recall asks for: double `efSearch` or `nprobe` until it is reached.
@@ -97,7 +117,8 @@ class IndexSearch:
         if excluded is not None:
             num_excluded = torch.bincount(excluded[0], minlength=len(queries))
         num_wanted = min(num_keys, top_k + int(num_excluded.max()))
-        found = torch.from_numpy(self.index.search(np.ascontiguousarray(queries.cpu().numpy()), num_wanted)[1])
+        vectors = F.pad(queries, (0, self.index.d - queries.shape[1])).cpu().numpy()
+        found = torch.from_numpy(self.index.search(np.ascontiguousarray(vectors), num_wanted)[1])
         found = found.to(queries.device)
         missing = found < 0
         if excluded is not None:
