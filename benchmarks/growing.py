@@ -3,7 +3,7 @@
 MovieLens-100K is split 3:1:1 per user. The old data are the first 80 % of all interactions in time order, each in the
 split that it has in the whole, so that the old run has seen nothing of validation and test. On the whole, stage 1 is
 trained anew, and from the old run by `--init_from`, which takes rows over by original id. Measured is the time until
-validation Recall@20 reaches the best of training anew. Test metrics are those of each run's best epoch.
+validation Recall@20 comes within .001 of the best of training anew. Test metrics are those of each run's best epoch.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from benchmarks.records import append
 from face_lightning.data.movielens import read_tables
 
 MONITOR = "val/recall@20"
+TOLERANCE = 0.001  # smaller differences are noise over 940 users
 BACKBONES = {"ials": "least squares", "gmf": "GMF"}
 
 
@@ -67,15 +69,16 @@ def compare(backbone: str, folder: Path, seed: int) -> dict[str, Any]:
         "anew": train(backbone, folder / "whole", runs["anew"], seed),
         "warm": train(backbone, folder / "whole", runs["warm"], seed, "--init_from", runs["old"]),
     }
-    best = max(epoch[MONITOR] for epoch in epochs["anew"])
-    found: dict[str, Any] = {"val/recall@20": best}
+    best = max(epoch[MONITOR] for epoch in epochs["anew"]) - TOLERANCE
+    found: dict[str, Any] = {"quality": best}
     for name, rows in epochs.items():
-        reached = first_at(rows, best)
+        reached, top = first_at(rows, best), max(rows, key=itemgetter(MONITOR))
         result = json.loads((runs[name] / "result.json").read_text())
         found |= {
             f"{name}_seconds": reached and reached["seconds"],
             f"{name}_epochs": reached and reached["epoch"] + 1,
-            f"{name}_best": max(row[MONITOR] for row in rows),
+            f"{name}_best": top[MONITOR],
+            f"{name}_best_seconds": top["seconds"],
             f"{name}_test": result["metrics"]["test/recall@20"],
         }
     if found["warm_seconds"] is not None and found["anew_seconds"] is not None:

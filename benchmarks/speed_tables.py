@@ -13,6 +13,11 @@ def reached(records: Sequence[Record], _: object, after: float) -> str:
     return f"{max(recalls):.4f}" if recalls else ""
 
 
+def caught_up(records: Sequence[Record], _: object) -> str:
+    """How many seeds of a warm start reach the quality of training anew."""
+    return f"{sum(record['metrics']['warm_seconds'] is not None for record in records)} of {len(records)}"
+
+
 SPEED: dict[str, Table] = {
     "steps": Table(
         sources=[{"benchmark": "training", "part": ("steps", "compile"), "batch_size": (256, 2048)}],
@@ -106,6 +111,71 @@ SPEED: dict[str, Table] = {
             Column("seconds", mean("seconds", ".0f")),
             Column("processor seconds", mean("processor_seconds", ".0f")),
             Column("peak MiB", mean("peak_mib", ",.0f")),
+        ],
+    ),
+    "serving-search": Table(
+        sources=[{"benchmark": "serving", "part": "search"}],
+        labels=["items", "width", "method"],
+        by=["num_items", "dim", "variant"],
+        columns=[
+            Column("one user: p50, ms", mean("p50_ms", ".3f"), {"at_once": 1}),
+            Column("p99, ms", mean("p99_ms", ".1f"), {"at_once": 1}),
+            Column("256 users: p50, ms", mean("p50_ms", ".1f"), {"at_once": 256}),
+            Column("recall@20", mean("recall@20"), {"at_once": 1}),
+            Column("built in, seconds", mean("build_seconds", ".1f"), {"at_once": 1}),
+            Column("reading the table, ms", mean("float32_read_ms", ".3f"), {"at_once": 1}),
+        ],
+    ),
+    "serving-http": Table(
+        sources=[{"benchmark": "serving", "part": "http"}],
+        labels=["items", "width", "index", "cores"],
+        by=["num_items", "dim", "variant", "cores"],
+        columns=[
+            Column(f"{connections}: {title}", mean(metric, spec), {"at_once": connections})
+            for connections in (1, 8, 64)
+            for title, metric, spec in (
+                ("p50, ms", "p50_ms", ".1f"),
+                ("p99, ms", "p99_ms", ".1f"),
+                ("a second", "requests_per_second", ",.0f"),
+            )
+        ],
+    ),
+    "serving-batch": Table(
+        sources=[{"benchmark": "serving", "part": "batch"}],
+        labels=["of items", ""],
+        by=["num_items", "variant"],
+        columns=[
+            Column("seconds", mean("seconds", ",.0f")),
+            Column("processor seconds", mean("processor_seconds", ",.0f")),
+            Column("peak MiB", mean("peak_mib", ",.0f")),
+            Column("file, MiB", mean("out_mib", ",.0f")),
+        ],
+    ),
+    "serving-run": Table(
+        sources=[{"benchmark": "serving", "part": "run"}],
+        labels=["for one user or item"],
+        by=["variant"],
+        columns=[
+            Column("p50, ms", mean("p50_ms", ".2f")),
+            Column("p99, ms", mean("p99_ms", ".2f")),
+            Column("seconds", mean("seconds", ".2f")),
+            Column("processor seconds", mean("processor_seconds", ".2f")),
+            Column("peak MiB", mean("peak_mib", ",.0f")),
+        ],
+    ),
+    "growing": Table(
+        sources=[{"benchmark": "growing"}],
+        labels=["ml-100k"],
+        by=["variant"],
+        columns=[
+            Column("anew: seconds to its best", mean("anew_best_seconds", ".1f")),
+            Column("from the old run", mean("warm_best_seconds", ".1f")),
+            Column("anew: best validation Recall@20", mean("anew_best")),
+            Column("from the old run", mean("warm_best")),
+            Column("anew: test Recall@20", mean("anew_test")),
+            Column("from the old run", mean("warm_test")),
+            Column("seeds that reach validation of training anew, less .001", caught_up),
+            Column("in a share of its time, %", mean("share_of_time", ".0f", 100.0)),
         ],
     ),
     "step-parts": Table(
