@@ -25,8 +25,10 @@ def load_run(run_dir: Path, extra: Sequence[str] = (), config: Path | None = Non
         extra: Options that change its configuration.
         config: Configuration of a stage 2 or 3 whose backbone and data the run has; its own if None.
     """
-    origin = ["--init_from", str(run_dir)] if config else ["--run_dir", str(run_dir)]
-    cli = _Loaded(["test", "--config", str(config or run_dir / "config.yaml"), *origin, *extra])
+    command = ["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir)]
+    if config is not None:  # a stage that has not been trained; its folder is not made
+        command = ["fit", "--config", str(config), "--init_from", str(run_dir), "--run_dir", str(run_dir / "next")]
+    cli = _Loaded([*command, *extra])
     stage, datamodule = cli.model, cli.datamodule
     init_from(stage, run_dir)
     stage.graph = datamodule.graph

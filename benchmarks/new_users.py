@@ -117,7 +117,10 @@ def main() -> None:
     whole = fit(options.configs, options.runs / "all" / str(options.seed), given, options.seed)
     absent = ["--allow-code", "--data.reader", "benchmarks.new_users.KnownUsers"]
     wrapped = {"reader": options.reader, "arguments": options.arguments, "share": options.share, "seed": options.seed}
-    absent += [f"--data.reader.init_args.{name}={json.dumps(value)}" for name, value in wrapped.items()]
+    absent += [
+        f"--data.reader.init_args.{name}={value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in wrapped.items()
+    ]
     known = fit(options.configs, options.runs / "known" / str(options.seed), absent, options.seed)
 
     stage, datamodule = load_run(whole, given, options.configs / "stage2.yaml")

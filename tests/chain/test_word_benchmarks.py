@@ -1,0 +1,66 @@
+"""Benchmarks of words: users who come after training, samples of hidden items, records of judges."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import judgements, new_users, records, word_samples
+from tests.chain.tiny import World, fit
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of the results of a test."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    return tmp_path / "results"
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_new_users_are_compared_with_the_same_users_trained(
+    world: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = json.dumps({"root": str(world.root / "data"), "domain": "movie"})
+    command = ["new_users", str(world.root), "--reader", "RLMRecFolder", "--arguments", arguments, "--share", "0.5"]
+    monkeypatch.setattr(sys, "argv", [*command, "--runs", str(tmp_path / "runs")])
+    monkeypatch.setattr(new_users, "NUM_WORDS", 4)
+    new_users.main()
+    found = {line["variant"]: line["metrics"] for line in lines(results / "new_users.jsonl")}
+    known = json.loads((tmp_path / "runs" / "known" / "0" / "environment.json").read_text())["data"]["num_users"]
+    assert found.keys() == {"trained", "new"}
+    assert 0 < known == 40 - found["new"]["users"] < 40
+    for metrics in found.values():
+        assert 0 < metrics["test/recall@20"] <= 1
+        assert 0 <= metrics["words/heldout_users@10"] <= 1
+
+
+def test_seen_and_hidden_items_are_sampled_by_their_clicks(
+    chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "hidden"
+    hide = ["--data.held_out_texts", "0.4", "--trainer.max_epochs", "1"]
+    assert fit(chain.config("stage2"), "--run_dir", run, *hide) == 0
+    monkeypatch.setattr(sys, "argv", ["word_samples", str(run), "--count", "3"])
+    word_samples.main()
+    found = lines(results / "word_samples.jsonl")
+    assert [line["text"] for line in found] == ["seen"] * 3 + ["hidden"] * 3
+    assert len({line["case"] for line in found}) == 6
+    assert all(len(set(line["words"].split())) == 4 for line in found)
+
+
+def test_what_judges_wrote_is_recorded(
+    chain: World, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {"judge": "mine", "kind": "item", "words": "learnt", "entities": 9, "retrieval@10": 0.5, "seed": 0}
+    (tmp_path / "judgements.jsonl").write_text(json.dumps(written) + "\n")
+    command = ["judgements", str(chain.run("stage3")), "--file", str(tmp_path / "judgements.jsonl")]
+    monkeypatch.setattr(sys, "argv", command)
+    judgements.main()
+    (line,) = lines(results / "judgements.jsonl")
+    assert (line["variant"], line["judge"], line["stage"], line["seed"]) == ("learnt", "mine", "alignment", 0)
+    assert line["metrics"] == {"retrieval@10": 0.5, "entities": 9}
