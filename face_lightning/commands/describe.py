@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +15,10 @@ from face_lightning.commands import CommandParser
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
 from face_lightning.plain_text import as_text, escape_json
-from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
+
+if TYPE_CHECKING:
+    from face_lightning.recommending.recommender import Side
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _describe_text(run_dir: Path, text: str) -> int:
     """Print the words of a new item, similar items, and users whom it suits."""
+    from face_lightning.recommending.recommender import Recommender  # torch, which a run with words does not need
+
     recommender = Recommender.load(run_dir)
     found = recommender.cold_start(text, k=5)
     table = Table("", "id", "name", "score", title=as_text(" ".join(found.words)))

@@ -198,12 +198,12 @@ def test_only_results_and_mistakes_are_printed_and_stage1_needs_no_encoder(world
     assert done.stderr == "face: error: batch_size: expected at least 1, got 0; omit it for the default\n"
     assert done.returncode == 0
     resumed = r"\S*run: resumed with trainer.max_epochs: 2 -> 4\n"
-    told = (
+    printed = (
         r"\S*run: 2 epochs in \d+ s, test/recall@20 0\.\d{4}\n"
         + resumed
         + r"\S*run: 4 epochs in .*\n\W*Test metric [^\[]*\[\]\n"
     )
-    assert re.fullmatch(told, done.stdout)
+    assert re.fullmatch(printed, done.stdout)
 
 
 def test_start_is_light() -> None:
