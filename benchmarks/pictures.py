@@ -20,7 +20,7 @@ from rich.console import Console
 from scipy.stats import t as student
 
 from benchmarks.browser import find_browser, launched, open_page, served
-from benchmarks.report import newest, value
+from benchmarks.table_format import newest, value
 from face_lightning.commands.describe import read_words, select, word_table
 from face_lightning.reports.document import write_report
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks import alignment
-from benchmarks.report import Column, Record, Table, mean
+from benchmarks.table_format import Column, Record, Table, mean
 
 
 def reached(records: Sequence[Record], _: object, after: float) -> str:

@@ -1,7 +1,7 @@
 """The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
 
 from benchmarks.records import read
-from benchmarks.report import Column, Record, Table, Where, count, mean, percent
+from benchmarks.table_format import Column, Record, Table, Where, count, mean, percent
 
 _WAYS = {
     "**words**": "words",

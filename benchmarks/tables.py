@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.backbones import PUBLISHED
 from benchmarks.records import read
-from benchmarks.report import Column, Record, Table, Where, against, count, mean, percent, value
 from benchmarks.speed_tables import SPEED
 from benchmarks.steering_tables import STEERING
+from benchmarks.table_format import Column, Record, Table, Where, against, count, mean, percent, value
 
 RECALL, NDCG = "test/recall@20", "test/ndcg@20"
 QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks import alignment, records
-from benchmarks.report import BLOCK, PAGES, Column, Table, against, count, fill, machine, mean, render
+from benchmarks.report import PAGES
+from benchmarks.table_format import BLOCK, Column, Table, against, count, fill, machine, mean, render
 from benchmarks.tables import TABLES
 
 MACHINE = "2 cores, Intel(R) Xeon(R) Processor avx2 avx512f avx512_bf16 amx_bf16, no GPU"
