@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def commands(project: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         for line in filter(None, "\n".join(blocks("sh")).splitlines()):
-            command, *arguments = line.split()
+            command, *arguments = shlex.split(line)
             if command == "make":
                 subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
             else:

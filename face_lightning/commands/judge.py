@@ -17,6 +17,7 @@ from face_lightning.commands import CommandParser
 from face_lightning.commands.describe import read_words
 from face_lightning.errors import ConfigurationError, DataError, check_range
 from face_lightning.files import atomic_path
+from face_lightning.reports.judgements import JUDGEMENTS
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_codebook import CODEBOOK
 from face_lightning.text.encoders import TextEncoder
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_range("orders", arguments.orders, least=1, usual="4")
     for count in arguments.candidates:
         check_range("candidates", count, least=2, usual="10 20 60")
-    out = arguments.out or current_run(arguments.run) / "judgements.jsonl"
+    out = arguments.out or current_run(arguments.run) / JUDGEMENTS
     if not out.absolute().parent.is_dir():
         raise ConfigurationError(f"out: expected a file in a folder that exists, got {out}; make the folder")
     judges = _judges(arguments)

@@ -25,6 +25,7 @@ from face_lightning.reports.gains import (
     estimate,
     paired_tests,
 )
+from face_lightning.reports.judgements import read_judgements
 from face_lightning.reports.run_record import RunRecord, ancestors, read_runs
 from face_lightning.reports.word_samples import count_words, draw_samples, shared_sets
 from face_lightning.runs.folder import current_run
@@ -230,6 +231,10 @@ def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], char
     report.facts["health_names"] = [stage.name for stage in with_words]
     report.facts["health"] = [[key, *(stage.metrics.get(key) for stage in with_words)] for key in names]
     report.tables["words"] = [["metric", *(stage.name for stage in with_words)], *report.facts["health"]]
+    columns, judgements = read_judgements(folder)
+    report.facts |= {"judged_columns": columns, "judgements": judgements}
+    if judgements:
+        report.tables["judgements"] = [columns, *judgements]
     if not (folder / "descriptors.parquet").is_file():
         return
     descriptors = pq.read_table(folder / "descriptors.parquet")

@@ -89,6 +89,25 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
     assert any(row["label"].startswith("'=HYPERLINK") for row in rows)
 
 
+def test_judgements_stand_beside_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_finished(tmp_path / "run", "run")
+    judged = [
+        {"judge": HOSTILE[0], "kind": "item", "words": variant, "entities": 5, "retrieval@2": share, "seed": 0}
+        for variant, share in (("learnt", 0.875), ("random", 0.5))
+    ]
+    (run / "judgements.jsonl").write_text("".join(json.dumps(record) + "\n" for record in judged))
+    assert face("report", "--run", run, "--out", tmp_path / "report.html") == 0
+    page = (tmp_path / "report.html").read_text()
+    check_page(page)
+    assert "Judged by others" in page
+    rows = list(csv.reader((tmp_path / "report_csv" / "judgements.csv").open()))
+    assert [row[-1] for row in rows] == ["retrieval@2", "0.875", "0.5"]
+    (run / "judgements.jsonl").write_text("[]\n")
+    assert face("report", "--run", run, "--out", tmp_path / "other.html") == 2
+    assert "judgements.jsonl is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "other.html").exists()
+
+
 def test_a_report_needs_finished_runs_and_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_finished(tmp_path / "run", "one")
     assert face("report", "--run", run, "--out", tmp_path / "missing" / "report.html") == 2
