@@ -127,9 +127,10 @@ class LightGCL(LightGCN):
         for nodes, vectors, table, summary, keys in sides:
             rows, share = own_rows(gather_unique(nodes, self.max_contrasted))
             queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
-            if self.similarity == "cosine":
+            cosine = self.similarity == "cosine"
+            if cosine:
                 queries, keys = unit_vectors(queries), unit_vectors(keys)
-            terms.append(contrast_with_all(queries, keys, rows, self.temperature, share, self.limit))
+            terms.append(contrast_with_all(queries, keys, rows, self.temperature, share, self.limit, bounded=cosine))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
     def _condense(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -56,12 +56,13 @@ def contrast_with_all(
     share: float = 1.0,
     limit: float = math.inf,
     excluded: Tensor | None = None,
+    bounded: bool = True,
 ) -> Tensor:
     """Contrast of each query with its own key against every key there is, in tiles.
 
     `L = -mean_n [ clamp(q_n . k_{p_n} / t, -limit, limit) - log sum_m exp(q_n . k_m / t) ]`
 
-    The products with all keys are computed in bfloat16 where the device has it in hardware.
+    Bounded products are computed in bfloat16 where the device has it in hardware.
 
     Args:
         queries: `(N, D)`; the loss of none is 0.
@@ -71,9 +72,12 @@ def contrast_with_all(
         share: Factor of the loss: this process's share of the queries of all processes.
         limit: Size of a pair's agreement beyond which it neither earns nor costs more.
         excluded: Keys that are no negatives of each query, `(N, X)`, padded with -1; never its own key.
+        bounded: Whether all products are within [-1, 1], as those of unit vectors are. The rounding of bfloat16 grows
+            with them, so others keep the queries' format.
     """
     agreement = ((queries * F.embedding(positives, keys)).sum(-1) / temperature).clamp(-limit, limit)
-    partition = log_partition_function(queries, keys, temperature, fast_format(queries), excluded=excluded)
+    number_format = fast_format(queries) if bounded else queries.dtype
+    partition = log_partition_function(queries, keys, temperature, number_format, excluded=excluded)
     total = (partition - agreement).sum()
     return total * (share / max(1, len(queries)))
 

@@ -18,6 +18,7 @@ class DescriptorEncoder:
         templates: Prompts of users and of items, with `{words}`.
         num_users: U.
         sentence_length: Words of a random sentence that centers are measured on; vectors are not centered if None.
+        separator: What stands between two words besides white space, such as a comma.
     """
 
     def __init__(
@@ -27,17 +28,22 @@ class DescriptorEncoder:
         templates: Sequence[str],
         num_users: int,
         sentence_length: int | None = None,
+        separator: str = "",
     ) -> None:
         self._encoder = encoder
         self.token_embeddings = token_embeddings
         self._num_users = num_users
         self.prompts = [encoder.prompt(template) for template in templates]
+        self._separator = token_embeddings.new_empty(0, token_embeddings.shape[1])  # `(C, T)`
+        if separator:
+            (ids,) = encoder.tokenizer(separator, add_special_tokens=False, return_tensors="pt").input_ids
+            self._separator = encoder.token_embeddings(ids).to(token_embeddings)
         self.centers = None if sentence_length is None else self._measure_centers(sentence_length)
 
     def encode_tokens(self, tokens: Tensor, entity_ids: Tensor) -> Tensor:
         """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, with a gradient to these."""
         kinds = (entity_ids >= self._num_users).long()
-        vectors = self._encoder.encode_descriptors(tokens, self.prompts, kinds)
+        vectors = self._encoder.encode_descriptors(self._separate(tokens), self.prompts, kinds)
         return vectors if self.centers is None else F.normalize(vectors - self.centers[kinds], dim=1)
 
     @torch.no_grad()
@@ -53,4 +59,11 @@ class DescriptorEncoder:
         drawn = torch.randint(len(self.token_embeddings), (num_sentences, sentence_length), generator=generator)
         words = self.token_embeddings[drawn.to(self.token_embeddings.device)]
         kinds = (words.new_full((num_sentences,), kind, dtype=torch.long) for kind in range(len(self.prompts)))
+        words = self._separate(words)
         return torch.stack([self._encoder.encode_descriptors(words, self.prompts, kind).mean(0) for kind in kinds])
+
+    def _separate(self, tokens: Tensor) -> Tensor:
+        """Token embeddings of words `(B, S, T)` with the separator between any two, `(B, S + (S - 1) C, T)`."""
+        between = self._separator.expand(*tokens.shape[:2], *self._separator.shape)
+        together = torch.cat([tokens.unsqueeze(2), between], dim=2).flatten(1, 2)
+        return together[:, : together.shape[1] - len(self._separator)]

@@ -18,6 +18,7 @@ class WordSettings:
         blocklist: File of words that are never descriptors; "default" is the package's, null blocks none.
         user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
         item_prompt: Sentence around an item's descriptors.
+        separator: What stands between two descriptors besides white space: "," in the paper's prompts.
         num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
         target_pool: Words nearest to the text among which targets are chosen: a larger pool says better which
             entities are alike, and holds more words that seem far-fetched.
@@ -44,6 +45,7 @@ class WordSettings:
         blocklist: str | None = "default",
         user_prompt: str = "A user who likes: {words}",
         item_prompt: str = "A {domain}: {words}",
+        separator: str = "",
         num_targets: int = 16,
         target_pool: int = 32,
         missing_ridge: float = 0.3,
@@ -59,6 +61,7 @@ class WordSettings:
         self.encoder: SentenceEncoder = encoder or TextEncoder()
         self.vocabulary = VocabularySettings(self.encoder, num_frequent, word_list, blocklist, codebook)
         self.prompts = user_prompt, item_prompt
+        self.separator = separator
         self.num_targets = num_targets
         self.target_pool = target_pool
         self.missing_ridge = missing_ridge

@@ -66,5 +66,6 @@ def build_word_space(
             [template.replace("{domain}", profiles.domain) for template in settings.prompts],
             num_users,
             settings.num_targets if centered else None,
+            settings.separator,
         ),
     )

