@@ -35,7 +35,7 @@ from face_lightning.losses import alignment_loss
 from face_lightning.mapping import anchoring
 from face_lightning.mapping import losses as mapping_losses
 from face_lightning.mapping import residual_quantizer as mapping_quantizer
-from face_lightning.mapping.search import SearchBackend, TokenSearch, build_search, pick_greedily
+from face_lightning.mapping.search import SearchBackend, TokenSearch, build_search, num_sufficient, pick_greedily
 from face_lightning.stages import alignment, describing
 from face_lightning.structures import Embeddings
 
@@ -163,14 +163,15 @@ def _with(owner: Any, **values: Any) -> Iterator[None]:  # noqa: ANN401
         yield
 
 
-def search_whole_entities(search: TokenSearch, queries: Tensor) -> Tensor:
+def search_whole_entities(search: TokenSearch, queries: Tensor, lemmas: Tensor | None = None) -> Tensor:
     """Tokens of every slot, all slots of an entity searched again where two of them clash."""
     num_rows, num_slots, dim = queries.shape
     tokens = search.search(queries.reshape(-1, dim), 1).view(num_rows, num_slots)
-    ordered = tokens.sort(dim=1).values
+    ordered = (tokens if lemmas is None else lemmas[tokens]).sort(dim=1).values
     clashing = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().squeeze(1)
-    candidates = search.search(queries[clashing].reshape(-1, dim), num_slots)
-    tokens[clashing] = pick_greedily(candidates.view(len(clashing), num_slots, num_slots))
+    count = num_slots if lemmas is None else num_sufficient(lemmas, num_slots)
+    candidates = search.search(queries[clashing].reshape(-1, dim), count)
+    tokens[clashing] = pick_greedily(candidates.view(len(clashing), num_slots, count), lemmas)
     return tokens
 
 
