@@ -120,6 +120,7 @@ class FaceCLI(LightningCLI):
         self.folder: RunFolder | None = None
         self._reads_kept_codebook = False
         self._trained_on: dict[str, Any] | None = None
+        self._changes: list[str] = []  # settings that a resumed run has not been started with
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
@@ -150,8 +151,7 @@ class FaceCLI(LightningCLI):
         self._reads_kept_codebook = use_codebook(config["model"], codebook, override=True)
         if self.subcommand == "fit":
             self._dump_config()
-            for change in check_same_run(Path(path), self.config_dump):
-                print(f"{self.run_dir}: resumed with {change}")
+            self._changes = check_same_run(Path(path), self.config_dump)
 
     def _check_backbone(self, init_from: Path) -> None:
         """Refuse a backbone that is given beside that of the run that the stage starts from, and differs."""
@@ -277,6 +277,9 @@ class FaceCLI(LightningCLI):
             self.model.warm_start()
             if self.trainer.is_global_zero:
                 print(started)
+        if self.trainer.is_global_zero:
+            for change in self._changes:
+                print(f"{self.run_dir}: resumed with {change}")
 
     def before_fit(self) -> None:
         """Start from an earlier stage, and make the run folder."""
