@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from face_lightning.commands import CommandParser
 from face_lightning.commands.describe import read_words
+from face_lightning.commands.steps import Steps
 from face_lightning.errors import ConfigurationError, DataError, check_range
 from face_lightning.files import atomic_path
 from face_lightning.reports.judgements import JUDGEMENTS
@@ -68,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigurationError(f"out: expected a file in a folder that exists, got {out}; make the folder")
     judges = _judges(arguments)
     described = [describe_kind(arguments.run, kind, arguments.limit, arguments.seed) for kind in ("item", "user")]
-    records = [
-        {"judge": judge.name, **record, "seed": arguments.seed}
-        for judge in judges
-        for entities in described
-        if len(set(entities.texts)) > 1
-        for record in judge_entities(judge, entities, arguments.candidates, arguments.seed)
-    ]
+    asked = [(judge, entities) for judge in judges for entities in described if len(set(entities.texts)) > 1]
+    with Steps(sum(len(entities.variants) for _, entities in asked)) as steps:
+        records = [
+            {"judge": judge.name, **record, "seed": arguments.seed}
+            for judge, entities in asked
+            for record in judge_entities(judge, entities, arguments.candidates, arguments.seed, steps)
+        ]
     if not records:
         raise DataError(f"run: expected texts of items or users in {arguments.run}, got none; train with texts")
     with atomic_path(out) as temporary:
@@ -84,7 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def judge_entities(judge: Judge, entities: Described, candidates: Sequence[int], seed: int) -> Iterator[dict[str, Any]]:
+def judge_entities(
+    judge: Judge,
+    entities: Described,
+    candidates: Sequence[int],
+    seed: int,
+    begin: Callable[[str], None] = lambda _: None,
+) -> Iterator[dict[str, Any]]:
     """One record a variant: shares of right answers, and coherence.
 
     Args:
@@ -92,9 +99,11 @@ def judge_entities(judge: Judge, entities: Described, candidates: Sequence[int],
         entities: What is asked about.
         candidates: Numbers of texts in retrieval; those above the number of different texts are left out.
         seed: Seed of the draws.
+        begin: Called with what is judged next.
     """
     possible = [count for count in candidates if count <= len(set(entities.texts))]
     for variant, words in entities.variants.items():
+        begin(f"{judge.name}: {variant} words of {entities.kind}s")
         questions = {f"retrieval@{count}": ask_retrieval(entities.texts, words, count, seed) for count in possible}
         questions["intrusion"] = ask_intrusion(words, seed)
         questions["detection"] = ask_detection(entities.texts, words, seed)

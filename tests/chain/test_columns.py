@@ -83,6 +83,7 @@ def test_stage_2_starts_from_shared_columns(chain: World, runs: Path, tmp_path: 
     assert torch.equal(checkpoint(tmp_path)["state_dict"]["backbone.tables.weight"], table)
 
 
+@pytest.mark.slow
 def test_what_needs_whole_embeddings_is_refused(chain: World, tmp_path: Path) -> None:
     refused = [
         ("stage1", ["backbone", "SimGCL"], "with column_parallel, got SimGCL"),

@@ -73,6 +73,7 @@ def test_a_run_without_mapper_says_so(chain: World) -> None:
         Recommender.load(chain.run("stage1")).describe_history([["i0"]])
 
 
+@pytest.mark.slow
 def test_the_exported_mapper_gives_the_same_words_without_this_package(chain: World, tmp_path: Path) -> None:
     out = tmp_path / "export"
     assert face("export", "--run", chain.run("stage3"), "--out", out, "--index", "none") == 0

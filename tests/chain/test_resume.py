@@ -35,6 +35,7 @@ def test_shorter_run_goes_on_as_the_longer_one(chain: World, tmp_path: Path, sta
     assert_same_run(tmp_path, chain.run(stage))
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_as_well(chain: World, tmp_path: Path) -> None:
     arguments = [chain.config("stage3"), "--model.init_args.mapper.init_args.dropout", "0.5"]
     assert fit(*arguments, "--run_dir", tmp_path / "long") == 0

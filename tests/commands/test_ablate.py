@@ -47,6 +47,7 @@ def write_set(world: World, **changes: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plots = tmp_path / "plots"
     command = ["ablate", "--set", write_set(world), "--seeds", "0", "1", "--runs", str(tmp_path)]

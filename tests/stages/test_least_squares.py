@@ -134,6 +134,7 @@ def test_a_run_cut_in_the_middle_of_a_sweep_goes_on_bit_for_bit(world: World, tm
     assert_same_weights(tmp_path / "cut", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_processes_solve_what_one_solves(world: World, tmp_path: Path) -> None:
     many = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=32", "--run_dir", str(tmp_path)]
     fit_together(2, ["fit", "--config", world.config("stage1-als"), *QUIET, *many])

@@ -81,6 +81,7 @@ def train(mapper: TokenMapper, embeddings: torch.Tensor, num_steps: int) -> None
 PAPER = {"normalize_input": False, "whiten_input": False, "normalize_codebook": False, "similarity": "l2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "collapses"), [(PAPER, True), ({}, False)], ids=["paper", "default"])
 def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, Any], collapses: bool) -> None:
     torch.manual_seed(0)
