@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit  # scipy.stats takes over a second to import
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.recommending.recommender import Recommender
@@ -58,7 +58,7 @@ def estimate(values: np.ndarray, count: float | None = None) -> Estimate:
     scale = 1.0 if count is None else number / count
     if number < 2:
         return Estimate(float(values.mean()) * scale if number else float("nan"), float("nan"))
-    half = student.ppf((1 + CONFIDENCE) / 2, number - 1) * values.std(ddof=1) / number**0.5
+    half = stdtrit(number - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / number**0.5
     return Estimate(float(values.mean()) * scale, float(half) * scale)
 
 
