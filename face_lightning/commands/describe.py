@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.steps import Steps
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import atomic_path
 from face_lightning.plain_text import as_text, escape_json
@@ -70,8 +71,11 @@ def _describe_text(run_dir: Path, text: str) -> int:
     """Print the words of a new item, similar items, and users whom it suits."""
     from face_lightning.recommending.recommender import Recommender  # torch, which a run with words does not need
 
-    recommender = Recommender.load(run_dir)
-    found = recommender.cold_start(text, k=5)
+    with Steps(2) as steps:
+        steps("loading the run")
+        recommender = Recommender.load(run_dir)
+        steps("reading the text")
+        found = recommender.cold_start(text, k=5)
     table = Table("", "id", "name", "score", title=as_text(" ".join(found.words)))
     sides: tuple[tuple[str, Any, Any, Side], ...] = (
         ("similar item", found.item_ids, found.item_scores, "items"),

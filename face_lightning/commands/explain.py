@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.steps import Steps
 from face_lightning.commands.summarize import language_model_writer
 from face_lightning.errors import DataError
 from face_lightning.plain_text import printable
@@ -55,8 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = recommender.label_of("items", arguments.item)
     text = explanation_text(explanation, arguments.user, title)
     if arguments.writer != "template":
-        writer = language_model_writer(arguments, WordPrompts("explanation", arguments.domain))
-        ((_, summary),) = writer.write([explanation_request(explanation, title, arguments.domain)])
+        with Steps(2) as steps:
+            steps("loading the language model")
+            writer = language_model_writer(arguments, WordPrompts("explanation", arguments.domain))
+            steps("waiting for its explanation")
+            ((_, summary),) = writer.write([explanation_request(explanation, title, arguments.domain)])
         if summary.text is None:
             raise DataError(f"writer: expected an explanation, got none ({summary.error}); use another model")
         text = summary.text
