@@ -73,7 +73,7 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
         command = [
             "fit",
             "--config",
-            ROOT / f"configs/own/gmf/{stage}.yaml",
+            ROOT / f"configs/own/ials/{stage}.yaml",
             "--run_dir",
             folder,
             "--if_exists",

@@ -17,8 +17,8 @@ word that best tells a test item from the current ten best, until the item is am
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -248,64 +248,47 @@ def main() -> None:
     study = Study(arguments.root, arguments.run, arguments.users)
     of_run = json.loads((arguments.run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
-    show: Callable[[float], str] = "{:.3f}".format
-    ways = ("words", "text similarity", "ridge from text", "tag filter", *CONTROLS)
-    for kind in ("withheld", "seen"):
+    kinds = [kind for kind in ("withheld", "seen") if study.topics[kind]]
+    for kind in kinds:
         topics: list[str] = study.topics[kind]
-        topics = topics[:: -(-len(topics) // arguments.topics)] if topics else []
-        if not topics:
-            continue
-        table = Table(kind, "NDCG@20 at 90 %", "75 %", "50 % of Recall@20", "less, 0.5", "others, 0.5")
-        for way in ways:
-            more = control(study, way, topics, 1)
-            less = control(study, way, topics, -1)
-            metrics = {
-                "topic_ndcg": more[0]["topic_ndcg@20"],
-                **{f"topic_ndcg_at_{share}": at_recall(more, share / 100) for share in (90, 75, 50)},
-                "less_ndcg": less[3]["topic_ndcg@20"],
-                "less_recall": less[3]["test/recall@20"],
-                "others_change": more[3]["others_change"],
-                "more_ndcg": more[3]["topic_ndcg@20"],
-                "more_recall": more[3]["test/recall@20"],
-                "plain_recall": more[0]["test/recall@20"],
-            }
-            append(
-                "steering",
-                {
-                    **origin,
-                    "part": kind,
-                    "variant": way,
-                    "num_topics": len(topics),
-                    "metrics": metrics,
-                    "curve": more,
-                    "curve_less": less,
-                },
-            )
-            table.add_row(
-                way,
-                *(
-                    show(metrics[name])
-                    for name in (
-                        "topic_ndcg_at_90",
-                        "topic_ndcg_at_75",
-                        "topic_ndcg_at_50",
-                        "less_ndcg",
-                        "others_change",
-                    )
-                ),
-            )
-        Console(width=120).print(table)
-    for kind in ("withheld", "seen"):
-        topics_of_kind: list[str] = study.topics[kind]
-        if topics_of_kind:
-            per_topic = by_topic(study, topics_of_kind)
-            append("steering", {**origin, "part": f"topics, {kind}", "variant": "words", "topics": per_topic})
-            least = sorted(per_topic, key=lambda topic: per_topic[topic]["after"] - per_topic[topic]["before"])
-            for topic in (*least[:12], "...", *least[-6:]):
-                print(topic, {name: round(value, 3) for name, value in per_topic.get(topic, {}).items()})
+        record_control(study, kind, topics[:: -(-len(topics) // arguments.topics)], origin)
+    for kind in kinds:
+        record_topics(study, kind, origin)
     found = sessions(study, arguments.sessions)
     append("steering", {**origin, "part": "sessions", "variant": "words", "metrics": found})
     print(found)
+
+
+def record_control(study: Study, kind: str, topics: list[str], origin: dict[str, Any]) -> None:
+    """How well every way controls topics of a kind, more and less of them."""
+    table = Table(kind, "NDCG@20 at 90 %", "75 %", "50 % of Recall@20", "less, 0.5", "others, 0.5")
+    for way in ("words", "text similarity", "ridge from text", "tag filter", *CONTROLS):
+        more, less = (control(study, way, topics, sign) for sign in (1, -1))
+        at_half = more[3]
+        metrics = {
+            "topic_ndcg": more[0]["topic_ndcg@20"],
+            **{f"topic_ndcg_at_{share}": at_recall(more, share / 100) for share in (90, 75, 50)},
+            "less_ndcg": less[3]["topic_ndcg@20"],
+            "less_recall": less[3]["test/recall@20"],
+            "others_change": at_half["others_change"],
+            "more_ndcg": at_half["topic_ndcg@20"],
+            "more_recall": at_half["test/recall@20"],
+            "plain_recall": more[0]["test/recall@20"],
+        }
+        about = {**origin, "part": kind, "variant": way, "num_topics": len(topics)}
+        append("steering", {**about, "metrics": metrics, "curve": more, "curve_less": less})
+        shown = ("topic_ndcg_at_90", "topic_ndcg_at_75", "topic_ndcg_at_50", "less_ndcg", "others_change")
+        table.add_row(way, *(f"{metrics[name]:.3f}" for name in shown))
+    Console(width=120).print(table)
+
+
+def record_topics(study: Study, kind: str, origin: dict[str, Any]) -> None:
+    """What words change of every topic of a kind; prints the least and the best controlled ones."""
+    per_topic = by_topic(study, study.topics[kind])
+    append("steering", {**origin, "part": f"topics, {kind}", "variant": "words", "topics": per_topic})
+    least = sorted(per_topic, key=lambda topic: per_topic[topic]["after"] - per_topic[topic]["before"])
+    for topic in (*least[:12], "...", *least[-6:]):
+        print(topic, {name: round(value, 3) for name, value in per_topic.get(topic, {}).items()})
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def fit(stage: int, folder: Path, before: Path | None, work: Path, options: argp
     command = [
         "fit",
         "--config",
-        ROOT / f"configs/own/gmf/stage{stage}.yaml",
+        ROOT / f"configs/own/ials/stage{stage}.yaml",
         "--run_dir",
         folder,
         "--if_exists",

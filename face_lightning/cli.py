@@ -32,7 +32,7 @@ COMMANDS = {
     "summarize": "write texts of users and items by templates or a language model",
     "vocab": "build the vocabulary of a language model",
 }
-_MODULES = {"app": "explore", **dict.fromkeys(STAGE_COMMANDS, "stage")}  # of commands that are called otherwise
+_MODULES = dict.fromkeys(STAGE_COMMANDS, "stage")  # commands that share a module
 _HELP = "\n".join(
     [
         "usage: face COMMAND ... (add --help for a command's options)",

@@ -58,7 +58,7 @@ def test_the_tree_is_uniform() -> None:
     for path in RUNS:
         assert path.parents[2] == CONFIGS
         default = f"runs/{name(path).removesuffix('.yaml')}"
-        assert FILES[path]["run_dir"] == (default.replace("/gmf", "") if default.startswith("runs/own/") else default)
+        assert FILES[path]["run_dir"] == (default.replace("/ials", "") if default.startswith("runs/own/") else default)
 
 
 def test_every_shipped_run_resolves_to_what_it_did(tmp_path: Path) -> None:

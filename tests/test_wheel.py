@@ -53,7 +53,7 @@ def test_they_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> 
     code = """
 from pathlib import Path
 from face_lightning.commands.config_files import read_options, shipped
-path = shipped(Path("configs/own/gmf/stage2.yaml"))
+path = shipped(Path("configs/own/ials/stage2.yaml"))
 print(path, read_options(path)["init_from"])
 """
     done = subprocess.run(
@@ -64,7 +64,7 @@ print(path, read_options(path)["init_from"])
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [f"{unpacked}/face_lightning/configs/own/gmf/stage2.yaml", "runs/own/stage1"]
+    assert done.stdout.split() == [f"{unpacked}/face_lightning/configs/own/ials/stage2.yaml", "runs/own/stage1"]
 
 
 @pytest.mark.slow

@@ -23,6 +23,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigurationError: If an argument is out of range.
         MissingDependencyError: If FastAPI, uvicorn or prometheus-client is not installed.
     """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    check_range("port", arguments.port, least=1, most=65535, usual="8000")
+    for name in ("workers", "max_bytes", "max_connections"):
+        check_range(name, getattr(arguments, name), least=1, usual=str(parser.get_default(name)))
+    check_range("timeout", arguments.timeout, above=0, usual="30")
+    check_range("watch_seconds", arguments.watch_seconds, least=0, usual="5")
+    check_range("recall", arguments.recall, above=0, most=1, usual="0.99")
+    for module in ("fastapi", "prometheus_client"):
+        import_optional(module, extra="serve", purpose="face serve")
+    if arguments.index != "exact":
+        import_optional("faiss", extra="cpu", purpose=f"face serve --index {arguments.index}")
+    uvicorn = import_optional("uvicorn", extra="serve", purpose="face serve")
+    Recommender.load(arguments.run, arguments.device)  # fails here, not in every worker
+    from face_lightning.serving.http_service import Settings
+
+    names = ("device", "max_bytes", "timeout", "watch_seconds", "index", "recall")
+    Settings(str(arguments.run), **{name: getattr(arguments, name) for name in names}).to_environment()
+    uvicorn.run(
+        "face_lightning.serving.http_service:create_app",
+        factory=True,
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        limit_concurrency=arguments.max_connections,
+        access_log=False,
+        server_header=False,
+    )
+    return 0
+
+
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="face serve",
         description="Serve a run by HTTP: recommendations, similar entities and words; /docs shows how. Requests must "
@@ -50,31 +82,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--index", choices=["exact", "hnsw", "ivf"], default="exact", help="how all items are ranked (default exact)"
     )
     parser.add_argument("--recall", type=float, default=0.99, help="recall@20 to tune the index to (default 0.99)")
-    arguments = parser.parse_args(argv)
-    check_range("port", arguments.port, least=1, most=65535, usual="8000")
-    for name in ("workers", "max_bytes", "max_connections"):
-        check_range(name, getattr(arguments, name), least=1, usual=str(parser.get_default(name)))
-    check_range("timeout", arguments.timeout, above=0, usual="30")
-    check_range("watch_seconds", arguments.watch_seconds, least=0, usual="5")
-    check_range("recall", arguments.recall, above=0, most=1, usual="0.99")
-    for module in ("fastapi", "prometheus_client"):
-        import_optional(module, extra="serve", purpose="face serve")
-    if arguments.index != "exact":
-        import_optional("faiss", extra="cpu", purpose=f"face serve --index {arguments.index}")
-    uvicorn = import_optional("uvicorn", extra="serve", purpose="face serve")
-    Recommender.load(arguments.run, arguments.device)  # fails here, not in every worker
-    from face_lightning.serving.app import Settings
-
-    names = ("device", "max_bytes", "timeout", "watch_seconds", "index", "recall")
-    Settings(str(arguments.run), **{name: getattr(arguments, name) for name in names}).to_environment()
-    uvicorn.run(
-        "face_lightning.serving.app:create_app",
-        factory=True,
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers,
-        limit_concurrency=arguments.max_connections,
-        access_log=False,
-        server_header=False,
-    )
-    return 0
+    return parser

@@ -103,7 +103,7 @@ def test_mistakes_are_reported_in_one_line(
 
 def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    name = Path("configs/own/gmf/stage1.yaml")
+    name = Path("configs/own/ials/stage1.yaml")
     assert read_options(shipped(name))["run_dir"] == "runs/own/stage1"
     name.parent.mkdir(parents=True)
     name.write_text("run_dir: mine\n")

@@ -29,9 +29,12 @@ def test_any_text_is_read(text: str) -> None:
     assert len(without_markup(text)) <= len(text) + 9
 
 
-@pytest.mark.parametrize("repeated", ["<script>", "<!--", "<b", "&amp;", "<style></style>"])
-def test_long_texts_take_no_longer_than_they_are(repeated: str) -> None:
-    without_markup(repeated * 100_000)  # for minutes, if in the square of the length
+@pytest.mark.parametrize(
+    ("repeated", "left"), [("<script>", ""), ("<!--", "<!--"), ("<b", "<b"), ("&amp;", "&"), ("<style></style>", "")]
+)
+def test_long_texts_take_no_longer_than_they_are(repeated: str, left: str) -> None:
+    """In the square of the length they would take minutes."""
+    assert without_markup(repeated * 100_000).strip() == left * 100_000
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from face_lightning.serving.app import Settings, create_app
+from face_lightning.serving.http_service import Settings, create_app
 from tests.serving.client import Client
 
 Start = Callable[..., Client]
