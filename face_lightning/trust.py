@@ -40,7 +40,7 @@ def trust_packages(*names: str) -> None:
     """Let configurations and checkpoints name classes of these packages or modules as well.
 
     Args:
-        names: Import paths, such as `mylab` or `mylab.directau.DirectAU`.
+        names: Import paths, such as `mylab` or `mylab.decorrelated.Decorrelated`.
     """
     set_parsing_settings(import_path_allowlist=list(names))
 

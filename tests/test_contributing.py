@@ -141,8 +141,8 @@ def test_a_reader_in_the_package_is_known_by_its_name_alone(world: World, tmp_pa
 def test_the_contract_tests_walk_over_a_backbone_in_the_package(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "backbones", tmp_path / "tests" / "backbones")
-    (tmp_path / "face_lightning" / "backbones" / "directau.py").write_text(EXAMPLES["mylab/directau.py"][2])
-    contract = ["tests/backbones/test_contract.py", "-k", "DirectAU or every_backbone_file"]
+    (tmp_path / "face_lightning" / "backbones" / "decorrelated.py").write_text(EXAMPLES["mylab/decorrelated.py"][2])
+    contract = ["tests/backbones/test_contract.py", "-k", "Decorrelated or every_backbone_file"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *contract],
         cwd=tmp_path,

@@ -104,7 +104,7 @@ def test_readme_is_one_page() -> None:
 def test_every_named_path_exists(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for path in re.findall(r"`((?:configs|benchmarks|tests|face_lightning|docker)/[\w./-]+)`", text):
-        assert (ROOT / path).exists() or "/directau" in path, path  # the file that CONTRIBUTING's example adds
+        assert (ROOT / path).exists() or "/decorrelated" in path, path  # the file that CONTRIBUTING's example adds
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith("http"):
             path, _, section = target.partition("#")

@@ -9,13 +9,29 @@ from scipy.sparse import csr_array
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses import BPR, CosineContrastive, RankingLoss, SampledSoftmax, WeightedSquares
+from face_lightning.losses import (
+    BPR,
+    BilateralSoftmax,
+    CosineContrastive,
+    DirectAU,
+    RankingLoss,
+    SampledSoftmax,
+    WeightedSquares,
+)
 from face_lightning.structures import Embeddings, TrainingBatch
 
 USERS, ITEMS, DIM, DRAWN = 7, 9, 4, 6
 CELLS = (np.random.default_rng(1).random((USERS, ITEMS)) < 0.4).astype(np.float32)
 PAIRS = [(0, 1), (0, 3), (2, 1), (5, 8), (6, 1)]
-LOSSES = [BPR(), WeightedSquares(), SampledSoftmax(num_negatives=4), SampledSoftmax("batch"), CosineContrastive(4)]
+LOSSES = [
+    BPR(),
+    WeightedSquares(),
+    SampledSoftmax(num_negatives=4),
+    SampledSoftmax("batch"),
+    CosineContrastive(4),
+    BilateralSoftmax(4),
+    DirectAU(),
+]
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 
 
@@ -102,6 +118,39 @@ def test_cosine_contrast(graph: InteractionGraph, embeddings: Embeddings) -> Non
     assert value == pytest.approx(np.mean(terms))
 
 
+def test_bilateral_softmax(graph: InteractionGraph, embeddings: Embeddings) -> None:
+    users, items = (table.numpy() for table in embeddings)
+    value, chosen = drawn(BilateralSoftmax(DRAWN, 0.2, 0.5), embeddings, graph, DRAWN)
+    terms = []
+    for user, _ in PAIRS:
+        own = [math.exp(cosine(users[user], items[i]) / 0.5) for u, i in PAIRS if u == user]  # user 0 has two pairs
+        rest = [math.exp(cosine(users[user], items[j]) / 0.2) for j in chosen]
+        terms.append(-0.5 / 0.2 * math.log(np.mean(own)) + math.log(np.mean(rest)))
+    assert value == pytest.approx(np.mean(terms))
+
+
+def test_bilateral_softmax_of_small_temperatures_is_finite(graph: InteractionGraph, embeddings: Embeddings) -> None:
+    tables = Embeddings(*(table.float().requires_grad_() for table in embeddings))
+    value = BilateralSoftmax(DRAWN, 1e-3, 1e-3)(batch(), tables, graph)
+    value.backward()
+    assert torch.isfinite(torch.stack([value, *(table.grad.sum() for table in tables)])).all()
+
+
+def test_alignment_and_uniformity(graph: InteractionGraph, embeddings: Embeddings) -> None:
+    users, items = (table.numpy() / np.linalg.norm(table.numpy(), axis=1, keepdims=True) for table in embeddings)
+    expected = np.mean([((users[u] - items[i]) ** 2).sum() for u, i in PAIRS])
+    for rows in (users[[0, 2, 5, 6]], items[[1, 3, 8]]):
+        others = [(one, other) for one in range(len(rows)) for other in range(one)]
+        closeness = [math.exp(-2 * ((rows[one] - rows[other]) ** 2).sum()) for one, other in others]
+        expected += 0.7 / 2 * math.log(np.mean(closeness))
+    assert float(DirectAU(0.7)(batch(), embeddings, graph)) == pytest.approx(expected)
+
+
+def test_a_batch_of_one_pair_has_no_uniformity(graph: InteractionGraph, embeddings: Embeddings) -> None:
+    alone = batch(PAIRS[:1])
+    assert float(DirectAU(9.0)(alone, embeddings, graph)) == pytest.approx(float(DirectAU(0)(alone, embeddings, graph)))
+
+
 def test_squares_of_all_pairs(graph: InteractionGraph, embeddings: Embeddings) -> None:
     scores = (embeddings.users @ embeddings.items.T).numpy()
     edges = [tuple(pair) for pair in graph.edge_index.T.tolist()]
@@ -137,7 +186,7 @@ def test_every_loss_reaches_both_tables(loss: RankingLoss, graph: InteractionGra
 
 
 def test_names_are_keys_of_their_own() -> None:
-    assert len({loss.name for loss in LOSSES}) == 4
+    assert len({loss.name for loss in LOSSES}) == 6
 
 
 def test_impossible_values_are_refused() -> None:
@@ -145,6 +194,9 @@ def test_impossible_values_are_refused() -> None:
         (lambda: SampledSoftmax(num_negatives=0), "num_negatives: expected at least 1, got 0"),
         (lambda: SampledSoftmax(temperature=0), "temperature: expected more than 0, got 0"),
         (lambda: CosineContrastive(margin=2), "margin: expected at least -1 and at most 1, got 2"),
+        (lambda: BilateralSoftmax(temperature=0), "temperature: expected more than 0, got 0"),
+        (lambda: BilateralSoftmax(positive_temperature=-1), "positive_temperature: expected more than 0, got -1"),
+        (lambda: DirectAU(-1), "uniformity_weight: expected at least 0, got -1"),
         (lambda: WeightedSquares(-1), "unobserved_weight: expected at least 0, got -1"),
         (lambda: WeightedSquares(0.1, -1), "regularization: expected at least 0, got -1"),
     ):
