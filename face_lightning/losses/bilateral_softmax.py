@@ -46,9 +46,7 @@ class BilateralSoftmax(RankingLoss):
         "positive_temperature": Between(0.05, 2.0),
     }
 
-    def __init__(
-        self, num_negatives: int = 1024, temperature: float = 0.15, positive_temperature: float = 0.3
-    ) -> None:
+    def __init__(self, num_negatives: int = 1024, temperature: float = 0.15, positive_temperature: float = 0.3) -> None:
         super().__init__()
         check_range("num_negatives", num_negatives, least=1, usual="1024")
         check_range("temperature", temperature, above=0, usual="0.15")
