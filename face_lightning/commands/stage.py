@@ -30,22 +30,14 @@ from face_lightning.errors import CheckpointError, ConfigurationError, check_ran
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
-from face_lightning.runs.checkpoints import AtomicCheckpointIO, RunCheckpoint
+from face_lightning.runs.checkpoints import AtomicCheckpointIO
+from face_lightning.runs.finishing import best_checkpoint, evaluate_best, write_outputs
 from face_lightning.runs.folder import RunFolder, current_run, finished, holds_run, trained_on, unfinished
-from face_lightning.runs.inference import write_data, write_embeddings
+from face_lightning.runs.inference import write_data
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
-from face_lightning.runs.kept_meanings import keep_meanings
-from face_lightning.runs.kept_regression import keep_regression
-from face_lightning.runs.outputs import (
-    descriptors_of,
-    embeddings_of,
-    has_words,
-    write_descriptors,
-    write_predictions,
-)
-from face_lightning.runs.projector import write_projector
-from face_lightning.runs.recorder import RunRecorder, environment, gather_test_users, peak_mib, write_test_users
+from face_lightning.runs.outputs import has_words, write_predictions
+from face_lightning.runs.recorder import RunRecorder, environment
 from face_lightning.runs.tensorboard_log import RunTensorBoardLogger
 from face_lightning.stages import Stage
 from face_lightning.stages.describing import DescribingStage
@@ -320,54 +312,25 @@ class FaceCLI(LightningCLI):
         """Test the best checkpoint once, and leave its result, embeddings and descriptors."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        checkpoint = next(found for found in self.trainer.checkpoint_callbacks if isinstance(found, RunCheckpoint))
-        if not checkpoint.best_model_path:
-            raise ConfigurationError(
-                f"trainer: expected at least one epoch with its validation, got {self.trainer.global_step} steps and "
-                "none; raise trainer.max_epochs or trainer.max_steps, and resume with --ckpt_path last if it was saved"
-            )
+        checkpoint = best_checkpoint(self.trainer)
         validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
         epochs, seconds = self.trainer.current_epoch, self.recorder.seconds  # of all epochs: testing loads the best one
-        best = checkpoint.best_model_path
-        results = self.trainer.test(self.model, self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        tested = dict(results[0]) if results else {}
-        if not tested:  # for the embeddings of the best epoch
-            self.trainer.predict(
-                self.model, self.datamodule, ckpt_path=best, weights_only=True, return_predictions=False
-            )
-        test_users, embeddings = gather_test_users(self.model), embeddings_of(self.model)
-        descriptors = descriptors_of(self.model) if has_words(self.model) else None
-        if not self.trainer.is_global_zero:
-            return
-        interactions = self.datamodule.interactions
-        write_embeddings(self.run_dir, embeddings, interactions.fingerprint)
-        if tested:
-            write_test_users(test_users, interactions.user_ids, self.run_dir / "test_users.parquet")
-        if descriptors is not None:
-            write_descriptors(self.model.space, descriptors, interactions, self.run_dir / "descriptors.parquet")
-            keep_meanings(self.run_dir, self.model.words.encoder)
-            keep_regression(self.model, embeddings, self.run_dir)
+        tested = evaluate_best(self.trainer, self.model, self.datamodule, checkpoint.best_model_path)
         score = checkpoint.best_model_score
-        result = {
-            "stage": self.model.name,
-            "backbone": type(self.model.backbone).__name__,
-            "dataset": interactions.name,
+        facts = {
             "seed": self.option("seed_everything"),
             "fingerprint": self.fingerprint(),
             "epochs": epochs,
             "seconds": round(seconds, 1),
-            "peak_mib": peak_mib(),
             "best": {"monitor": checkpoint.monitor, "score": None if score is None else float(score)},
             "metrics": {**tested, "last_epoch": validated},
         }
         notes = [WITHOUT_VALIDATION] * self._without_validation + [WITHOUT_TEST] * (not tested)
-        if notes:
-            result["notes"] = notes
-        write_projector(self.run_dir)
-        write_atomically(self.run_dir / "result.json", strict_json(result, indent=2) + "\n")
-        recall = f"test/recall@{self.model.top_k[-1]}"
-        measured = f"{recall} {tested[recall]:.4f}" if tested else "not tested"
-        print("\n".join([f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {measured}", *notes]))
+        write_outputs(self.model, self.datamodule.interactions, self.run_dir, facts, notes)
+        if self.trainer.is_global_zero:
+            recall = f"test/recall@{self.model.top_k[-1]}"
+            measured = f"{recall} {tested[recall]:.4f}" if tested else "not tested"
+            print("\n".join([f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {measured}", *notes]))
 
     def before_validate(self) -> None:
         """Refuse to measure nothing."""

@@ -1,0 +1,90 @@
+"""What a training leaves in its run folder once its best checkpoint is tested."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning as L
+
+from face_lightning.errors import ConfigurationError
+from face_lightning.files import strict_json, write_atomically
+from face_lightning.runs.checkpoints import RunCheckpoint
+from face_lightning.runs.inference import write_embeddings
+from face_lightning.runs.kept_meanings import keep_meanings
+from face_lightning.runs.kept_regression import keep_regression
+from face_lightning.runs.outputs import EntityIds, descriptors_of, embeddings_of, write_descriptors
+from face_lightning.runs.projector import write_projector
+from face_lightning.runs.recorder import gather_test_users, peak_mib, write_test_users
+from face_lightning.stages import Stage
+from face_lightning.stages.describing import DescribingStage
+
+
+class TrainingData(EntityIds, Protocol):
+    """What a result tells of the data, such as `Interactions`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of ids and interactions."""
+
+
+def best_checkpoint(trainer: L.Trainer) -> RunCheckpoint:
+    """The callback that holds the best checkpoint.
+
+    Raises:
+        ConfigurationError: If no epoch has been validated.
+    """
+    checkpoint = next(found for found in trainer.checkpoint_callbacks if isinstance(found, RunCheckpoint))
+    if not checkpoint.best_model_path:
+        raise ConfigurationError(
+            f"trainer: expected at least one epoch with its validation, got {trainer.global_step} steps and "
+            "none; raise trainer.max_epochs or trainer.max_steps, and resume with --ckpt_path last if it was saved"
+        )
+    return checkpoint
+
+
+def evaluate_best(trainer: L.Trainer, stage: Stage, datamodule: L.LightningDataModule, best: str) -> dict[str, float]:
+    """Test the best checkpoint once; its final embeddings stay in the stage even where there is nothing to test."""
+    results = trainer.test(stage, datamodule, ckpt_path=best, weights_only=True, verbose=False)
+    metrics = dict(results[0]) if results else {}
+    if not metrics:
+        trainer.predict(stage, datamodule, ckpt_path=best, weights_only=True, return_predictions=False)
+    return metrics
+
+
+def write_outputs(
+    stage: Stage, data: TrainingData, run_dir: Path, facts: Mapping[str, Any], notes: Sequence[str]
+) -> None:
+    """Write embeddings, users' test metrics, words and, last of all, result.json; a collective operation.
+
+    Args:
+        stage: The stage, holding the weights and final embeddings of its best epoch.
+        data: What it was trained on.
+        run_dir: Folder of the run.
+        facts: What the result holds besides what stage and data tell; `metrics` are those of the test.
+        notes: What a reader of the result has to know.
+    """
+    test_users, embeddings = gather_test_users(stage), embeddings_of(stage)
+    descriptors = descriptors_of(stage) if isinstance(stage, DescribingStage) else None
+    if not stage.trainer.is_global_zero:
+        return
+    write_embeddings(run_dir, embeddings, data.fingerprint)
+    if test_users:
+        write_test_users(test_users, data.user_ids, run_dir / "test_users.parquet")
+    if isinstance(stage, DescribingStage) and descriptors is not None:
+        write_descriptors(stage.space, descriptors, data, run_dir / "descriptors.parquet")
+        keep_meanings(run_dir, stage.words.encoder)
+        keep_regression(stage, embeddings, run_dir)
+    write_projector(run_dir)
+    result = {
+        "stage": stage.name,
+        "backbone": type(stage.backbone).__name__,
+        "dataset": data.name,
+        **facts,
+        "peak_mib": peak_mib(),
+        **({"notes": list(notes)} if notes else {}),
+    }
+    write_atomically(run_dir / "result.json", strict_json(result, indent=2) + "\n")
