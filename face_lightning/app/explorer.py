@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from face_lightning.app.entity_map import EntityMap, draw_map
 from face_lightning.errors import FaceError
@@ -122,10 +121,9 @@ class Explorer:
 
     def text(self, kind: Kind, identifier: str) -> str:
         """Text of a user or an item in one line; empty without one."""
-        if self._texts is None:
+        if not self.has_words:
             return ""
-        row = self._rows(kind)[identifier] + (len(self._ids["user"]) if kind == "item" else 0)
-        text = printable(self._texts[row].as_py() or "")
+        text = printable(self.recommender.text_of("items" if kind == "item" else "users", identifier) or "")
         return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
     def suggest(self, beginning: str, limit: int = 8) -> list[str]:
@@ -180,7 +178,7 @@ class Explorer:
     def warm_up(self) -> None:
         """Read and compute what the first visitor would wait for."""
         if self.has_words:
-            _ = self.known_words, self._texts, self.can_steer
+            _ = self.known_words, self.can_steer
 
     def _rows(self, kind: Kind) -> Mapping[str, int]:
         entities = self.recommender.entities
@@ -190,14 +188,6 @@ class Explorer:
     def _item_words(self) -> Any:  # noqa: ANN401 an Arrow array of lists
         words = self.recommender.words_of("items")
         return words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
-
-    @cached_property
-    def _texts(self) -> pa.Array | None:
-        run_dir = self.recommender.run_dir
-        if run_dir is None or not self.has_words:
-            return None
-        table = pq.read_table(run_dir / "descriptors.parquet", columns=["text"])
-        return table["text"].combine_chunks()
 
 
 def _key(text: str) -> str:

@@ -94,6 +94,8 @@ def _report(data: PreparedData, out: Path) -> None:
     )
     missing = data.history["without_text"]
     print(f"without text: {missing['users']:,} users, {missing['items']:,} items")
+    if data.new_item_records:
+        print(f"without interactions: {data.history['num_new_items']:,} further items, recommended by their texts")
     for line in data.history["notices"]:
         print(f"note: {line}", file=sys.stderr)
 
@@ -137,6 +139,13 @@ def _parser() -> CommandParser:
         "--metadata_separator", help="column separator of metadata (default: that of the file's suffix)"
     )
     parser.add_argument("--metadata_no_header", action="store_true", help="likewise --no_header, of metadata")
+    parser.add_argument(
+        "--keep_new_items",
+        "--keep-new-items",
+        action="store_true",
+        help="keep items of --item_metadata without interactions: runs with words recommend them by their texts, and "
+        "metrics do not count them",
+    )
     parser.add_argument("--domain", choices=DOMAINS, default="item", help="kind of items (default: item)")
     parser.add_argument("--name", help="name of the data set (default: that of the file)")
     parser.add_argument("--force", action="store_true", help="replace a prepared folder")

@@ -83,6 +83,8 @@ def _show_counts(console: Console, data: PreparedData) -> None:
     table.add_row("domain", data.domain)
     missing = data.history.get("without_text", {})
     table.add_row("without text", ", ".join(f"{int(count):,} {kind}" for kind, count in missing.items()))
+    if data.new_item_records:
+        table.add_row("new items", f"{data.history.get('num_new_items', len(data.new_item_records)):,}")
     console.print(table)
 
 

@@ -104,7 +104,12 @@ def read_words(run_dir: Path) -> pa.Table:
             f"run: {run_dir} has no descriptors.parquet; name the folder of a finished mapping or alignment run"
         )
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        path = path.with_name("new_items.parquet")
+        if path.is_file():
+            new = pq.read_table(path, columns=table.column_names).cast(table.schema)
+            table = pa.concat_tables([table, new])
+        return table
     except pa.ArrowInvalid as error:
         raise DataError(f"run: {path} is damaged ({error}); run that stage again") from error
 

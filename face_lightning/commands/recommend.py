@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         None if values is None else read_ids(name, values)
         for name, values in (("allow", arguments.allow), ("deny", arguments.deny))
     )
-    recommender = Recommender.load(arguments.run, arguments.device)
+    recommender = Recommender.load(arguments.run, arguments.device, new_items=not arguments.no_new_items)
     if arguments.new_items is not None:
         from face_lightning.data.new_items import read_new_items  # scipy, which ranking does not need
 
@@ -85,6 +85,12 @@ def _parser() -> CommandParser:
         type=Path,
         metavar="FILE",
         help="JSONL of items without interactions, ranked with the others: item_id, and text or title, tags, profile",
+    )
+    parser.add_argument(
+        "--no_new_items",
+        "--no-new-items",
+        action="store_true",
+        help="leave out items without interactions that the run keeps, as its metrics do",
     )
     parser.add_argument("--more", nargs="+", default=[], metavar="WORD", help="words or phrases to get more of")
     parser.add_argument("--less", nargs="+", default=[], metavar="WORD", help="words or phrases to get less of")

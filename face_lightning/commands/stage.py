@@ -326,7 +326,8 @@ class FaceCLI(LightningCLI):
             "metrics": {**tested, "last_epoch": validated},
         }
         notes = [WITHOUT_VALIDATION] * self._without_validation + [WITHOUT_TEST] * (not tested)
-        write_outputs(self.model, self.datamodule.interactions, self.run_dir, facts, notes)
+        new_items = self.datamodule.dataset.new_items
+        write_outputs(self.model, self.datamodule.interactions, self.run_dir, facts, notes, new_items)
         if self.trainer.is_global_zero:
             recall = f"test/recall@{self.model.top_k[-1]}"
             measured = f"{recall} {tested[recall]:.4f}" if tested else "not tested"

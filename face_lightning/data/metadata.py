@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -65,22 +65,34 @@ class MetadataFile:
         return f"{self.kind}_metadata"
 
 
-def read_metadata(file: MetadataFile, ids: np.ndarray) -> tuple[list[Record], int]:
+class Metadata(NamedTuple):
+    """Metadata of users or items.
+
+    Attributes:
+        records: A record for every id asked for `(K,)`, empty if the file has none.
+        others: Records of other ids by id, if they were asked for.
+        num_rows: Number of rows in the file, including rows of other ids.
+    """
+
+    records: list[Record]
+    others: dict[str, Record]
+    num_rows: int
+
+
+def read_metadata(file: MetadataFile, ids: np.ndarray, keep_others: bool = False) -> Metadata:
     """Join the metadata in a file with users or items.
 
     Args:
         file: The file.
         ids: Original ids `(K,)`.
-
-    Returns:
-        A record for every id `(K,)`, empty if the file has none, and the number of rows in the file, including rows
-        of other ids.
+        keep_others: Whether to return the records of other ids too.
 
     Raises:
         DataError: If the file is missing or damaged, lacks a field, or has an id twice or none of `ids`.
     """
     places = {name: place for place, name in enumerate(ids.tolist())}
     records: list[Record] = [{} for _ in places]
+    others: dict[str, Record] = {}
     seen: dict[str, int] = {}
     for number, name, record in _rows(file):
         if name in seen:
@@ -91,13 +103,15 @@ def read_metadata(file: MetadataFile, ids: np.ndarray) -> tuple[list[Record], in
         seen[name] = number
         if name in places:
             records[places[name]] = _clean_record(record, file)
+        elif keep_others:
+            others[name] = _clean_record(record, file)
     if not seen.keys() & places.keys():
         shown = f"{next(iter(seen))[:60]!r}" if seen else "no rows"
         raise DataError(
             f"{file.argument}: expected ids of the interactions, such as {ids[0]!s:.60}, in field {file.key!r} of "
             f"{file.path}, got {shown}; choose another field with --{file.kind}_key, or give the file of these data"
         )
-    return records, len(seen)
+    return Metadata(records, others, len(seen))
 
 
 def _rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 from face_lightning.data.metadata import TAG_FIELDS
+from face_lightning.data.profiles import NewItems
 from face_lightning.errors import DataError
 from face_lightning.text.summaries import TemplateWriter
 
 
-def read_new_items(path: Path, domain: str = "item") -> tuple[dict[str, str], dict[str, str]]:
+def read_new_items(path: Path, domain: str = "item") -> NewItems:
     """Texts and names of items by their original ids.
 
     Args:
@@ -40,4 +41,4 @@ def read_new_items(path: Path, domain: str = "item") -> tuple[dict[str, str], di
                 f"{' '.join(str(error).split()):.99}; correct the line"
             ) from error
         texts[name], labels[name] = str(text), str(record.get("title") or name)
-    return texts, labels
+    return NewItems(texts, labels)

@@ -18,7 +18,7 @@ from face_lightning.files import atomic_folder
 
 MANIFEST = "manifest.json"
 FORMAT = "face-lightning prepared 1"
-_PAIRS = "interactions.parquet"
+_PAIRS, _NEW_ITEMS = "interactions.parquet", "new_items.parquet"
 _SIDES = ("user", "item")
 Record = Mapping[str, Any]
 
@@ -32,6 +32,7 @@ class PreparedData:
         user_records: Metadata of every user `(U,)`, an empty record for users without any; None if no metadata
             were given.
         item_records: Likewise of items `(I,)`.
+        new_item_records: Metadata of items without interactions by original id.
         domain: Kind of items.
         history: Provenance of the data as plain values: sources, steps, options, notices.
     """
@@ -39,6 +40,7 @@ class PreparedData:
     interactions: Interactions
     user_records: Sequence[Record] | None = None
     item_records: Sequence[Record] | None = None
+    new_item_records: Mapping[str, Record] = field(default_factory=dict)
     domain: str = "item"
     history: Mapping[str, Any] = field(default_factory=dict)
 
@@ -125,7 +127,8 @@ def read_prepared(root: Path) -> PreparedData:
         DataError: If a file is missing or differs from what was written.
     """
     manifest = read_manifest(root)
-    for name in (_PAIRS, *(f"{side}s.parquet" for side in _SIDES)):
+    new_items = [_NEW_ITEMS] if _NEW_ITEMS in manifest["files"] else []
+    for name in (_PAIRS, *(f"{side}s.parquet" for side in _SIDES), *new_items):
         path = root / name
         if not path.is_file():
             raise DataError(f"root: expected {name} in {root}, got no such file; import the data again")
@@ -139,6 +142,12 @@ def read_prepared(root: Path) -> PreparedData:
             ids[side] = np.asarray(table[f"{side}_id"].to_pylist(), dtype=np.str_)
             rows = table["record"].to_pylist() if "record" in table.column_names else None
             records[side] = None if rows is None else [json.loads(row) if row else {} for row in rows]
+    new_records: dict[str, Record] = {}
+    for name in new_items:
+        with _damage_reported(root / name):
+            table = pq.read_table(root / name)
+            texts = map(json.loads, table["record"].to_pylist())
+            new_records = dict(zip(table["item_id"].to_pylist(), texts, strict=True))
     with _damage_reported(root / _PAIRS):
         pairs = pq.read_table(root / _PAIRS)
         users, items, splits = (pairs[name].to_numpy() for name in ("user", "item", "split"))
@@ -150,7 +159,7 @@ def read_prepared(root: Path) -> PreparedData:
     )
     if interactions.fingerprint != manifest["counts"].get("fingerprint"):
         raise DataError(f"root: expected the fingerprint of {root / MANIFEST}, got another; import the data again")
-    return PreparedData(interactions, records["user"], records["item"], manifest["domain"], manifest)
+    return PreparedData(interactions, records["user"], records["item"], new_records, manifest["domain"], manifest)
 
 
 def file_digest(path: Path) -> str:
@@ -181,6 +190,10 @@ def _write_files(data: PreparedData, folder: Path) -> None:
             texts = [json.dumps(record, ensure_ascii=False) if record else None for record in records]
             table["record"] = pa.array(texts, pa.string())
         pq.write_table(pa.table(table), folder / f"{side}s.parquet", compression="zstd")
+    if data.new_item_records:
+        texts = [json.dumps(record, ensure_ascii=False) for record in data.new_item_records.values()]
+        rows = {"item_id": pa.array(data.new_item_records, pa.string()), "record": pa.array(texts, pa.string())}
+        pq.write_table(pa.table(rows), folder / _NEW_ITEMS, compression="zstd")
     manifest = {
         "format": FORMAT,
         "name": interactions.name,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,12 +91,31 @@ class Profiles:
                     )
 
 
+class NewItems(NamedTuple):
+    """Items without interactions: no training and no metric knows them.
+
+    Attributes:
+        texts: Text of each by its original id.
+        labels: Display name of each, such as its title.
+    """
+
+    texts: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Interactions, and the profiles of their users and items, if there are any."""
+    """Interactions, and the profiles of their users and items, if there are any.
+
+    Attributes:
+        interactions: The splits.
+        profiles: Texts of the users and items in them.
+        new_items: Further items of the catalogue, which a finished run recommends by their texts.
+    """
 
     interactions: Interactions
     profiles: Profiles | None = None
+    new_items: NewItems | None = None
 
 
 def _check_vectors(argument: str, vectors: np.ndarray | None) -> None:

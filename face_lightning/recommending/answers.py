@@ -120,18 +120,21 @@ def collect(tiles: Iterator[RankedRows], query_ids: Any, ids: Any) -> TopK:  # n
     return TopK(query_ids.take(pa.array(queries)).to_numpy(zero_copy_only=False), found, scores)
 
 
-def extend_words(table: Any, entities: Entities, rows: Tensor, words: list[list[str]]) -> Any:  # noqa: ANN401 Arrow tables
+def extend_words(table: Any, entities: Entities, rows: Tensor, words: Sequence[Sequence[str]]) -> Any:  # noqa: ANN401 Arrow tables
     """The table of all entities' words with those of new items at `rows` `(N,)` of the items."""
     num_users, num_items = len(entities.user_ids), len(entities.item_ids)
-    listed = table["words"].to_pylist()
-    listed += [[]] * (num_users + num_items - len(listed))
-    for row, of_item in zip(rows.tolist(), words, strict=True):
-        listed[num_users + row] = of_item
     return pa.table(
         {
             "kind": ["user"] * num_users + ["item"] * num_items,
             "id": pa.chunked_array([entities.user_ids, entities.item_ids]),
             "label": pa.chunked_array([entities.user_labels, entities.item_labels]),
-            "words": pa.array(listed, pa.list_(pa.string())),
+            "words": extend_rows(table["words"].combine_chunks(), num_users + rows, words),
         }
     ).combine_chunks()
+
+
+def extend_rows(column: Any, rows: Tensor, values: Sequence[Any]) -> Any:  # noqa: ANN401 Arrow arrays
+    """A column with new values at `rows` `(N,)`, which replace others or come behind the last, without gaps."""
+    places = np.arange(max([len(column), *(rows + 1).tolist()]))
+    places[rows.numpy()] = len(column) + np.arange(len(rows))
+    return pa.concat_arrays([column, pa.array(values, column.type)]).take(pa.array(places))

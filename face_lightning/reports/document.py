@@ -270,7 +270,7 @@ def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], cha
     recommenders = {}
     for one in (run, *others):
         try:
-            recommenders[one.name] = Recommender.load(one.folder)
+            recommenders[one.name] = Recommender.load(one.folder, new_items=False)
         except FaceError:
             continue  # such as a baseline, which keeps no embeddings
     groups: dict[str, tuple[list[Any], str]] = {}

@@ -10,6 +10,7 @@ from face_lightning.errors import ConfigurationError
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.runs.checkpoints import RunCheckpoint
 from face_lightning.runs.inference import write_embeddings
+from face_lightning.runs.kept_items import keep_items
 from face_lightning.runs.kept_meanings import keep_meanings
 from face_lightning.runs.kept_regression import keep_regression
 from face_lightning.runs.outputs import EntityIds, descriptors_of, embeddings_of, write_descriptors
@@ -56,7 +57,12 @@ def evaluate_best(trainer: L.Trainer, stage: Stage, datamodule: L.LightningDataM
 
 
 def write_outputs(
-    stage: Stage, data: TrainingData, run_dir: Path, facts: Mapping[str, Any], notes: Sequence[str]
+    stage: Stage,
+    data: TrainingData,
+    run_dir: Path,
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    new_items: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
 ) -> None:
     """Write embeddings, users' test metrics, words and, last of all, result.json; a collective operation.
 
@@ -66,6 +72,7 @@ def write_outputs(
         run_dir: Folder of the run.
         facts: What the result holds besides what stage and data tell; `metrics` are those of the test.
         notes: What a reader of the result has to know.
+        new_items: Texts and names, by original id, of items without interactions that the run is to recommend.
     """
     test_users, embeddings = gather_test_users(stage), embeddings_of(stage)
     descriptors = descriptors_of(stage) if isinstance(stage, DescribingStage) else None
@@ -77,6 +84,8 @@ def write_outputs(
     if isinstance(stage, DescribingStage) and descriptors is not None:
         write_descriptors(stage.space, descriptors, data, run_dir / "descriptors.parquet")
         keep_meanings(run_dir, stage.words.encoder)
+        if new_items is not None:
+            keep_items(run_dir, *new_items, stage.words.encoder)
         keep_regression(stage, embeddings, run_dir)
     write_projector(run_dir)
     result = {

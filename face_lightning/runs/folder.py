@@ -21,7 +21,7 @@ _RUN_FILES = (
     "projector_*",
     *("config.yaml", "hparams.yaml", "environment.json", "metrics.jsonl", "result.json"),
     *("test_users.parquet", "descriptors.parquet", "predictions.parquet", "predictions-[0-9]*.parquet"),
-    "codebook.safetensors",
+    *("codebook.safetensors", "meanings.safetensors", "user_texts.safetensors", "new_items.parquet"),
     *("entities.parquet", "interactions.safetensors", "embeddings.safetensors"),
 )
 

@@ -34,17 +34,23 @@ class Meanings:
         word_vectors: Sentence vectors of the words `(V, E)`.
         item_vectors: Sentence vectors of the items' texts `(I, E)`.
         run_dir: Folder of the run whose configuration names the text encoder; None for none.
+        encoder: That encoder, where it is loaded already.
     """
 
     def __init__(
-        self, words: tuple[str, ...], word_vectors: Tensor, item_vectors: Tensor, run_dir: Path | None = None
+        self,
+        words: tuple[str, ...],
+        word_vectors: Tensor,
+        item_vectors: Tensor,
+        run_dir: Path | None = None,
+        encoder: SentenceEncoder | None = None,
     ) -> None:
         self.words = words
         self.rows = {word: row for row, word in enumerate(words)}
         self._center_of_words, self._center_of_items = word_vectors.mean(0), item_vectors.mean(0)
         self.word_vectors = F.normalize(word_vectors - self._center_of_words, dim=1)
         self.item_vectors = F.normalize(item_vectors - self._center_of_items, dim=1)
-        self._run_dir = run_dir
+        self._run_dir, self._given = run_dir, encoder
 
     def find(self, phrase: str) -> tuple[list[str], Tensor]:
         """Words of the vocabulary that stand for a phrase, and what they mean together, `(E,)`.
@@ -98,6 +104,8 @@ class Meanings:
 
     @cached_property
     def _encoder(self) -> SentenceEncoder:
+        if self._given is not None:
+            return self._given
         if self._run_dir is None:
             raise ConfigurationError("run: expected the folder of a run, which names the text encoder, got none")
         return _configured_encoder(self._run_dir)
@@ -117,8 +125,12 @@ def keep_meanings(run_dir: Path, encoder: SentenceEncoder) -> None:
     save_tensors(run_dir / MEANINGS, tensors, {"words": " ".join(codebook.words)})
 
 
-def read_meanings(run_dir: Path) -> Meanings:
+def read_meanings(run_dir: Path, encoder: SentenceEncoder | None = None) -> Meanings:
     """Meanings that a run keeps; those of a run of an earlier version are computed first, with its text encoder.
+
+    Args:
+        run_dir: Folder of the run.
+        encoder: Its text encoder, where that is loaded already.
 
     Raises:
         CheckpointError: If the run has no words.
@@ -131,11 +143,12 @@ def read_meanings(run_dir: Path) -> Meanings:
             raise CheckpointError(
                 f"run: expected a run with words, but {run_dir} has none; load a finished mapping or alignment run"
             )
-        keep_meanings(run_dir, _configured_encoder(run_dir))
+        keep_meanings(run_dir, encoder or _configured_encoder(run_dir))
     try:
         with safe_open(path, framework="pt") as file:
             words = tuple(file.metadata()["words"].split())
-            return Meanings(words, file.get_tensor("words").float(), file.get_tensor("items").float(), run_dir)
+            of_words, of_items = (file.get_tensor(name).float() for name in ("words", "items"))
+            return Meanings(words, of_words, of_items, run_dir, encoder)
     except (SafetensorError, KeyError, TypeError) as error:
         raise DataError(f"run: {path} is damaged ({error}); remove it, and it is computed again") from error
 

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
+from face_lightning.app.explorer import Explorer
+from face_lightning.app.visit import Visit
 from face_lightning.data.readers import PreparedFolder, RLMRecFolder
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.words.descriptor_encoder import DescriptorEncoder
 from tests.chain.tiny import World, face, fit, result
 
@@ -23,6 +27,7 @@ def write_raw_files(world: World, folder: Path) -> None:
     (folder / "clicks.csv").write_text("who;what\n" + "".join(rows))
     lines = (world.root / "data" / "items.jsonl").read_text().splitlines()[::3]
     items = [{**json.loads(line), "item_id": f"i{json.loads(line)['item_id']}"} for line in lines]
+    items.append({"item_id": "new", "title": "Newcomer", "genres": ["love", "music"]})
     (folder / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in items))
 
 
@@ -32,7 +37,7 @@ def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(
     write_raw_files(world, tmp_path)
     command = ["data", "import", tmp_path / "clicks.csv", "--user", "who", "--item", "what", "--separator", ";"]
     command += ["--item_metadata", tmp_path / "items.jsonl", "--item_key", "item_id", "--domain", "movie"]
-    assert face(*command, "--core", "2", "--out", tmp_path / "mine") == 0
+    assert face(*command, "--core", "2", "--keep_new_items", "--out", tmp_path / "mine") == 0
     assert "items have no metadata: their words come from interactions" in capsys.readouterr().err
 
     contrasted: set[int] = set()
@@ -64,3 +69,29 @@ def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(
     manifest = json.loads((tmp_path / "mine" / "manifest.json").read_text())
     assert manifest["without_text"]["items"] == texts[num_users:].count(None)
     assert result(tmp_path / "stage3")["dataset"] == "clicks"
+    assert_new_item_is_recommended(tmp_path / "stage3", capsys)
+
+
+def assert_new_item_is_recommended(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What no training has seen is ranked with the others, by its text, without the text encoder."""
+    capsys.readouterr()
+    recommender, plain = Recommender.load(run), Recommender.load(run, new_items=False)
+    assert len(recommender.embeddings().items) == len(plain.embeddings().items) + 1
+    cold = plain.cold_start("Newcomer, love and music movie.", k=2)
+    assert torch.allclose(recommender.embeddings().items[-1], cold.embedding, atol=1e-5)
+    assert "new" in recommender.recommend(["u1"], k=31, filter_seen=None).ids
+    assert "new" in recommender.steer("u1", ["love"], k=31, filter_seen=None).ids
+    command = ["recommend", "--run", run, "--users", "u1", "--filter_seen", "none", "--top_k", "31"]
+    assert face(*command) == 0
+    assert "Newcomer" in capsys.readouterr().out
+    assert face(*command, "--no_new_items") == 0
+    assert "Newcomer" not in capsys.readouterr().out
+    assert face("describe", "--run", run, "--items", "new", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["words"] == cold.words
+    explorer = Explorer.load(run)
+    (found,) = explorer.search("item", "newc")
+    assert (found.id, found.words) == ("new", cold.words)
+    assert explorer.text("item", "new") == "Newcomer, love and music movie."
+    visit = Visit(explorer)
+    visit.open("user", ["u1"])
+    assert "new" in [row.item.id for row in visit.recommend(31)]

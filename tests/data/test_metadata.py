@@ -235,3 +235,27 @@ def test_half_characters_and_odd_values_survive(clicks, tmp_path):
     assert main([*arguments, "--item_metadata", str(jsonl(tmp_path / "i.jsonl", odd))]) == 0
     profiles = PreparedFolder(out).read().profiles
     assert profiles.item_labels[0] == "?x"
+
+
+def test_items_without_interactions_are_kept_apart_and_change_no_split(clicks, tmp_path, capsys):
+    file = jsonl(
+        tmp_path / "items.jsonl", [*ITEMS, {"item_id": 78, "year": 1999}, {"item_id": 79, "text": "<b>Ab</b>out."}]
+    )
+    command = ["data", "import", str(clicks), "--item_metadata", str(file)]
+    assert main([*command, "--out", str(tmp_path / "without")]) == 0
+    assert "--keep_new_items keeps them" in capsys.readouterr().err
+    assert main([*command, "--keep_new_items", "--out", str(tmp_path / "with")]) == 0
+    shown = capsys.readouterr()
+    assert "without interactions: 2 further items" in shown.out  # a year alone is no text
+    assert "belong to no remaining item" not in shown.err
+    plain, data = (PreparedFolder(tmp_path / name).read() for name in ("without", "with"))
+    assert plain.new_items is None
+    assert data.new_items.texts == {"77": "Nobody saw this.", "79": "About."}
+    assert data.new_items.labels == {"77": "Nobody saw this", "79": "79"}
+    assert data.interactions.fingerprint == plain.interactions.fingerprint
+    assert data.profiles.item_texts == plain.profiles.item_texts
+    assert InteractionFile(clicks, item_metadata=file, keep_new_items=True).read().new_items == data.new_items
+    assert main(["data", "show", str(tmp_path / "with")]) == 0
+    assert "new items" in capsys.readouterr().out
+    assert main([*command[:3], "--keep_new_items", "--out", str(tmp_path / "none")]) == 2
+    assert "keep_new_items: expected metadata of items" in capsys.readouterr().err

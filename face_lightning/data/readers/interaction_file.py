@@ -51,6 +51,8 @@ class InteractionFile(Reader):
         user_fields: Likewise of `user_metadata`.
         metadata_separator: Column separator of metadata; `separator` if omitted and line 1 has it, else by suffix.
         metadata_header: Whether the first line of metadata has the names of the columns; otherwise these are 1, 2, ...
+        keep_new_items: Keep items of `item_metadata` without a remaining interaction. No training and no metric knows
+            them; runs with words recommend them by their texts.
         domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
         name: Name of the data set; that of the file if omitted.
     """
@@ -82,6 +84,7 @@ class InteractionFile(Reader):
         user_fields: dict[str, str] | None = None,
         metadata_separator: str | None = None,
         metadata_header: bool = True,
+        keep_new_items: bool = False,
         domain: str = "item",
         name: str | None = None,
     ) -> None:
@@ -109,6 +112,11 @@ class InteractionFile(Reader):
             for kind, (path, key, fields) in given.items()
             if path is not None
         }
+        if keep_new_items and "item" not in self.metadata:
+            raise ConfigurationError(
+                "keep_new_items: expected metadata of items, got none; add --item_metadata FILE, or omit this option"
+            )
+        self.keep_new_items = keep_new_items
         self.domain = domain
         self.name = name or self.paths[0].name.partition(".")[0] or "data"
 
@@ -139,12 +147,17 @@ class InteractionFile(Reader):
         }
         records: dict[str, list[Record]] = {}
         sides = {"user": interactions.user_ids, "item": interactions.item_ids}
+        new_items: dict[str, Record] = {}
         for kind, file in self.metadata.items():
-            records[kind], num_rows = read_metadata(file, sides[kind])
+            keep = self.keep_new_items and kind == "item"
+            records[kind], others, num_rows = read_metadata(file, sides[kind], keep)
             history["sources"].append(describe_file(file.path))
-            history["notices"] += _metadata_notices(kind, records[kind], num_rows)
-        data = PreparedData(interactions, records.get("user"), records.get("item"), self.domain, history)
-        history["without_text"] = missing_texts(as_dataset(data))
+            history["notices"] += _metadata_notices(kind, records[kind], num_rows, keep)
+            new_items |= others
+        data = PreparedData(interactions, records.get("user"), records.get("item"), new_items, self.domain, history)
+        dataset = as_dataset(data)
+        history["without_text"] = missing_texts(dataset)
+        history["num_new_items"] = 0 if dataset.new_items is None else len(dataset.new_items.texts)
         return data
 
 
@@ -157,7 +170,7 @@ def _find_recbole_file(source: Path, kind: str) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def _metadata_notices(kind: str, records: Sequence[Record], num_rows: int) -> list[str]:
+def _metadata_notices(kind: str, records: Sequence[Record], num_rows: int, keeps_others: bool) -> list[str]:
     """Return warnings about entities without metadata, and metadata without entities."""
     known = sum(map(bool, records))
     found = []
@@ -166,6 +179,9 @@ def _metadata_notices(kind: str, records: Sequence[Record], num_rows: int) -> li
             f"{len(records) - known:,} of {len(records):,} {kind}s have no metadata: their words come from "
             "interactions alone, and they are excluded from the text losses"
         )
-    if known < num_rows:
-        found.append(f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata belong to no remaining {kind}")
+    if known < num_rows and not keeps_others:
+        cure = "; --keep_new_items keeps them" if kind == "item" else ""
+        found.append(
+            f"{num_rows - known:,} of {num_rows:,} rows of {kind}_metadata belong to no remaining {kind}{cure}"
+        )
     return found

@@ -8,7 +8,7 @@ from face_lightning.data.plain_values import without_markup
 from face_lightning.data.prepared import PreparedData, Record, read_prepared
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.readers.reader import Reader
-from face_lightning.data.readers.records import write_profiles
+from face_lightning.data.readers.records import write_new_items, write_profiles
 
 # Fields of users that are derived from training items and must not come from metadata.
 _DERIVED = ("favourites", "titles", "authors", "items", "text")
@@ -51,7 +51,8 @@ def as_dataset(data: PreparedData) -> Dataset:
         user_texts=_override_texts(data.user_records, profiles.user_texts),
         item_texts=_override_texts(items, profiles.item_texts),
     )
-    return Dataset(data.interactions, profiles)
+    new_items = write_new_items(data.new_item_records, data.domain) if data.new_item_records else None
+    return Dataset(data.interactions, profiles, new_items)
 
 
 def missing_texts(dataset: Dataset) -> dict[str, int]:

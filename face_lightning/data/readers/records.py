@@ -9,7 +9,7 @@ import numpy as np
 
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.plain_values import is_missing, names_in, parsed, whole_number, without_markup, year_in
-from face_lightning.data.profiles import Facts, Profiles
+from face_lightning.data.profiles import Facts, NewItems, Profiles
 from face_lightning.data.readers.taste import find_taste, most_common
 from face_lightning.errors import DataError
 from face_lightning.text.summaries import TemplateWriter, short_title
@@ -81,6 +81,24 @@ def write_profiles(
         domain=domain,
         facts=facts,
     )
+
+
+def write_new_items(records: Mapping[str, Record], domain: str) -> NewItems:
+    """Write texts of items without interactions; those that have none are left out.
+
+    Args:
+        records: One per item by original id, see `write_profiles`; a field `text` replaces the template's text.
+        domain: Kind of items.
+    """
+    writer = TemplateWriter(domain)
+    texts: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    for name, record in records.items():
+        title = _text(record, "title") or _text(record, "name")
+        text = _text(record, "text") or writer.write("item", _item_fields(record, title, _tags(record)))
+        if text:
+            texts[name], labels[name] = text, title or name
+    return NewItems(texts, labels)
 
 
 def gather_facts(

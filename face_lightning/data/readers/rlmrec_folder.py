@@ -119,7 +119,7 @@ class RLMRecFolder(Reader):
             "notices": messages + notices(interactions),
             "without_text": missing_texts(dataset),
         }
-        return PreparedData(interactions, user_records, item_records, self.domain, history)
+        return PreparedData(interactions, user_records, item_records, domain=self.domain, history=history)
 
 
 def _step(interactions: Interactions) -> dict[str, int | str]:
