@@ -1,5 +1,8 @@
 """Exact search for the largest inner products, at the speed of the device's fastest number format."""
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +12,7 @@ from face_lightning.hardware import has_bfloat16
 
 _BLOCK = 64  # columns that are searched together for the best scores
 _TILE = 4096  # keys whose rounding is looked at together
+_ROUNDED = 2**20  # numbers in a table up to which one query is faster with float32 keys
 _PADDING = 128  # rows of a rounded product: oneDNN generates and keeps code for every number of rows that it meets
 
 
@@ -73,7 +77,7 @@ class InnerProductSearch:
 
     def __init__(self, keys: Tensor, num_candidates: int = 32) -> None:
         check_finite("keys", keys)
-        self._keys = keys.float()
+        self._keys = keys.detach().float()
         self._num_candidates = num_candidates
         padding = (0, 0, 0, -len(keys) % _BLOCK)
         self._largest_norm = _norms(self._keys).max()
@@ -104,7 +108,9 @@ class InnerProductSearch:
             Indices of keys `(B, K)`, best first.
         """
         num_keys = len(self._keys)
-        queries = queries.float()
+        queries = queries.detach().float()
+        if len(queries) == 1 and num_keys and queries.device.type == "cpu":
+            return self._search_one(queries, min(top_k, num_keys), None if excluded is None else excluded[1])
         top_k, kept = min(top_k, num_keys), min(max(num_candidates or self._num_candidates, top_k), num_keys)
         best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
         rows = torch.arange(len(queries), device=queries.device)
@@ -132,6 +138,42 @@ class InnerProductSearch:
         best[rows] = rank_items(exact, top_k)
         return best
 
+    def _search_one(self, query: Tensor, top_k: int, excluded: Tensor | None) -> Tensor:
+        """Best keys of one query on the CPU, without the overhead of the many operations that a tile takes.
+
+        All keys are scored exactly whose rough score is less than the K-th best by no more than rounding explains.
+
+        Args:
+            query: `(1, D)`.
+            top_k: K, at most M.
+            excluded: Keys that come last `(N,)`.
+
+        Returns:
+            Indices of keys `(1, K)`, best first.
+        """
+        rough_keys, key_error = self._rough_keys[0 if self._keys.numel() > _ROUNDED else -1]
+        rough_query = query.to(rough_keys.dtype)
+        products = torch.mv(rough_keys[: len(self._keys)], rough_query[0])  # which autocast leaves as it is
+        rough = products.float().numpy()
+        if excluded is not None:
+            rough[excluded.numpy()] = -np.inf
+        kth = float(_lower_bound_of_kth(rough, top_k))
+        wide = query.numpy().astype(np.float64)
+        norm, rounding = math.sqrt(np.vdot(wide, wide)), 0.0
+        if rough_query.dtype != query.dtype:
+            rounding = float(np.linalg.norm(wide - rough_query.float().numpy()))
+        summing = 2 * query.shape[1] * torch.finfo(torch.float32).eps * norm
+        underflow = 8 * query.shape[1] * torch.finfo(torch.float32).tiny
+        bound = 1.01 * ((rounding + summing) * float(self._largest_norm) + norm * float(key_error)) + underflow
+        bound += abs(kth) * torch.finfo(products.dtype).eps
+        # Twice the bound would do: one score may be too high by it, and the K-th best too low. What is not comparable
+        # counts as a candidate.
+        candidates = (~(rough < kth - 2.5 * bound)).nonzero()[0]
+        exact = torch.from_numpy(self._keys.numpy()[candidates]).mul_(query).sum(-1).numpy()
+        if excluded is not None:
+            exact[rough[candidates] == -np.inf] = -np.inf
+        return torch.from_numpy(candidates[np.argsort(-exact, kind="stable")[None, :top_k]])
+
     def _largest_outside(self, worst_kept: Tensor, queries: Tensor, error: Tensor) -> Tensor:
         """Upper bound of the exact scores of all keys that were not kept, `(B,)`.
 
@@ -147,6 +189,14 @@ class InnerProductSearch:
         underflow = 8 * queries.shape[1] * torch.finfo(torch.float32).tiny  # of products, and of this bound's factors
         bound: Tensor = largest + scoring + 1.01 * (error + summing) + underflow
         return bound
+
+
+def _lower_bound_of_kth(scores: np.ndarray, top_k: int) -> np.float32:
+    """A score that at least K of `scores` `(M,)` reach, and few others: the K-th best maximum of groups of scores."""
+    num_groups = max(len(scores) // _BLOCK, min(len(scores), 4 * top_k))
+    size = len(scores) // num_groups
+    maxima = scores[: size * num_groups].reshape(size, num_groups).max(0)
+    return np.partition(maxima, num_groups - top_k)[num_groups - top_k]  # type: ignore[no-any-return]
 
 
 def _norms(rows: Tensor) -> Tensor:

@@ -45,6 +45,12 @@ def batch(seen: list[set[int]], relevant: list[set[int]]) -> EvaluationBatch:
     return EvaluationBatch(users, *coordinates(seen), *coordinates(relevant))
 
 
+def only(tile: EvaluationBatch, row: int) -> EvaluationBatch:
+    seen, relevant = tile.seen_items[tile.seen_rows == row], tile.relevant_items[tile.relevant_rows == row]
+    users = tile.user_ids[row : row + 1]
+    return EvaluationBatch(users, torch.zeros_like(seen), seen, torch.zeros_like(relevant), relevant)
+
+
 ITEMS = st.sets(st.integers(0, 9), max_size=8)
 
 
@@ -91,12 +97,16 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
     expected = exact.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner_product, "_BLOCK", 2)
+        patch.setattr(inner_product, "_ROUNDED", 0)
         patch.setattr(inner_product, "has_bfloat16", lambda device: rough)
-        assert torch.equal(Ranker(embeddings, num_candidates=3).rank(tile, top_k), expected)
+        ranker = Ranker(embeddings, num_candidates=3)
+        assert torch.equal(ranker.rank(tile, top_k), expected)
+        assert torch.equal(torch.cat([ranker.rank(only(tile, row), top_k) for row in range(7)]), expected)
 
 
 @pytest.mark.parametrize("rough", [False, True])
 def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inner_product, "_ROUNDED", 0)
     monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
     torch.manual_seed(0)
     embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))
