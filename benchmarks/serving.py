@@ -1,7 +1,8 @@
 """How fast a finished run answers: python -m benchmarks.serving search http batch run [--items 10000 --dims 64 ...].
 
 - search: top 20 for one user, or many, at a time in Python, exact and by HNSW and IVF at recall@20 >= .99, beside the
-  top-k of `implicit` and plain FAISS in the same process, and beside the time that reading the table in float32 takes
+  top-k of `implicit` and plain FAISS in the same process, and beside the bound that memory bandwidth sets: the time of
+  a sum over the table in float32
 - http: `face serve` under a closed loop of HTTP clients, by connections and cores; clients are a process of their own
   on the same cores
 - batch: `face recommend` for all users into a Parquet file, with peak memory
@@ -12,15 +13,13 @@ factorisation do, and 20 items seen by every user.
 """
 
 import argparse
-import asyncio
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing import get_context
 from operator import itemgetter
@@ -32,6 +31,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from benchmarks.http_load import clients, resident_mib, start_server, wait_for
 from benchmarks.records import append
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommending.index_search import IndexSearch, build_index
@@ -41,6 +41,8 @@ from face_lightning.structures import Embeddings
 
 TOP_K = 20
 RECALL = 0.995  # on the sample that indices are tuned on, for .99 on other users
+ROUNDS = 5  # in which methods are timed one after the other
+READ = "read"  # the name of reading the table, among methods
 SEEN = 20  # items of a generated user
 
 
@@ -70,22 +72,15 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": float(np.percentile(ms, 50)), "p99_ms": float(np.percentile(ms, 99))}
 
 
-def clock(answer: Callable[[int], object], budget: float, most: int) -> list[float]:
-    """Seconds of one call after another with numbers from 0, after three that do not count."""
-    for number in range(3):
-        answer(number)
+def clock(answer: Callable[[int], object], budget: float, most: int, least: int = 20) -> list[float]:
+    """Seconds of one call after another with numbers from 0, after one that does not count."""
+    answer(0)
     times: list[float] = []
-    while len(times) < 20 or (sum(times) < budget and len(times) < most):
+    while len(times) < least or (sum(times) < budget and len(times) < most):
         start = time.perf_counter()
         answer(len(times))
         times.append(time.perf_counter() - start)
     return times
-
-
-def bandwidth() -> float:
-    """Bytes a second that a sum over 512 MiB reads, with as many threads as torch has."""
-    table = torch.ones(2**27)
-    return 4 * len(table) / min(clock(lambda _: table.sum(), 0.5, 20))
 
 
 Search = Callable[[slice], Any]  # rows of users to their items, `(B, TOP_K)`
@@ -131,18 +126,30 @@ def _answer_batch(answer: Search, batch: int, count: int, number: int) -> None:
 def measure_search(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
     """Time all methods for one user at a time, and for batches."""
     items, users = generate(num_items, dim, 2), generate(arguments.users, dim, 1)
-    rate = bandwidth()
     expected = InnerProductSearch(items).search(users[:200], TOP_K).numpy()
     indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
-    for name, (answer, built) in methods(items, users, indices).items():
-        found = np.asarray(answer(slice(200)))
-        recall = statistics.mean(len(np.intersect1d(*pair)) / TOP_K for pair in zip(found, expected, strict=True))
-        for batch in arguments.batches:
-            count = (arguments.users - 256) // batch
-            times = clock(partial(_answer_batch, answer, batch, count), arguments.seconds, count)
-            metrics = {"recall@20": recall, "build_seconds": built, **percentiles(times)}
-            metrics["float32_read_ms"] = 4e3 * items.numel() / rate
+    asked = methods(items, users, indices)
+    found = {name: np.asarray(answer(slice(200))) for name, (answer, _) in asked.items()}
+    for batch in arguments.batches:
+        count = (arguments.users - 256) // batch
+        calls = {name: partial(_answer_batch, answer, batch, count) for name, (answer, _) in asked.items()}
+        times = _clock_in_turns(calls | {READ: lambda _: items.sum()}, arguments.seconds, count)
+        read = percentiles(times.pop(READ))["p50_ms"]
+        for name, (_, built) in asked.items():
+            pairs = zip(found[name], expected, strict=True)
+            recall = statistics.mean(len(np.intersect1d(*pair)) / TOP_K for pair in pairs)
+            metrics = {"recall@20": recall, "build_seconds": built, **percentiles(times[name])}
+            metrics |= {"float32_read_ms": read, "float32_gb_per_second": 4e-6 * items.numel() / read}
             record("search", name, num_items, dim, torch.get_num_threads(), batch, metrics)
+
+
+def _clock_in_turns(calls: Mapping[str, Callable[[int], object]], budget: float, most: int) -> dict[str, list[float]]:
+    """Seconds of every call, in several rounds, so that other work on the machine falls on all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            times[name] += clock(call, budget / ROUNDS, most, least=3)
+    return times
 
 
 def record(
@@ -155,62 +162,6 @@ def record(
     append("serving", {"part": part, "case": case, "variant": variant, **sizes, "metrics": metrics})
 
 
-def clients(port: int, connections: int, num_users: int, seconds: float) -> list[float]:
-    """Ask over so many connections at once, the next question after each answer; seconds of every answer."""
-    import aiohttp
-
-    async def ask(session: aiohttp.ClientSession, number: int, end: float, times: list[float]) -> None:
-        generator = np.random.default_rng(number)
-        while (start := time.perf_counter()) < end:
-            question = {"users": [str(generator.integers(num_users))], "k": TOP_K}
-            async with session.post(f"http://127.0.0.1:{port}/recommend", json=question) as response:
-                await response.read()
-                response.raise_for_status()
-            times.append(time.perf_counter() - start)
-
-    async def run() -> list[float]:
-        times: list[float] = []
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            for length in (1.0, seconds):  # the first does not count
-                times.clear()
-                end = time.perf_counter() + length
-                await asyncio.gather(*(ask(session, number, end, times) for number in range(connections)))
-        return times
-
-    return asyncio.run(run())
-
-
-def start_server(run: Path, index: str, cores: int) -> tuple[subprocess.Popen[bytes], int]:
-    """Start `face serve` with a worker a core, each with one thread."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-m", "face_lightning.cli", "serve", "--run", str(run), "--port", str(port)]
-    command += ["--workers", str(cores), "--index", index, "--recall", str(RECALL), "--watch_seconds", "0"]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), port
-
-
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the server accepts connections."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if server.poll() is not None:
-                raise SystemExit("face serve has ended") from None
-            time.sleep(0.2)
-        else:
-            return
-
-
-def resident_mib(server: subprocess.Popen[bytes]) -> float:
-    """Memory of the server's processes that is not shared with others, in MiB."""
-    import psutil  # type: ignore[import-untyped]
-
-    parent = psutil.Process(server.pid)
-    return float(sum(one.memory_full_info().uss for one in [parent, *parent.children(recursive=True)]) / 2**20)
-
-
 def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
     """Load a server, for every index, number of cores and number of connections."""
     with tempfile.TemporaryDirectory() as name:
@@ -218,13 +169,13 @@ def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> Non
         indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
         for index in ("exact", *indices):
             for cores in arguments.cores:
-                server, port = start_server(run, index, cores)
+                server, port = start_server(run, index, RECALL, cores)
                 try:
                     wait_for(port, server)
                     for connections in arguments.connections:
                         with get_context("spawn").Pool(1) as pool:
                             seconds = arguments.seconds
-                            times = pool.apply(clients, (port, connections, arguments.users, seconds))
+                            times = pool.apply(clients, (port, connections, arguments.users, TOP_K, seconds))
                         metrics = percentiles(times) | {"requests_per_second": len(times) / seconds}
                         metrics["mib"] = resident_mib(server)
                         record("http", index, num_items, dim, cores, connections, metrics)

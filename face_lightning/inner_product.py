@@ -107,9 +107,9 @@ class InnerProductSearch:
         Returns:
             Indices of keys `(B, K)`, best first.
         """
-        num_keys = len(self._keys)
+        num_keys = self._keys.shape[0]
         queries = queries.detach().float()
-        if len(queries) == 1 and num_keys and queries.device.type == "cpu":
+        if queries.shape[0] == 1 and num_keys and queries.device.type == "cpu":
             return self._search_one(queries, min(top_k, num_keys), None if excluded is None else excluded[1])
         top_k, kept = min(top_k, num_keys), min(max(num_candidates or self._num_candidates, top_k), num_keys)
         best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
@@ -153,8 +153,8 @@ class InnerProductSearch:
         """
         rough_keys, key_error = self._rough_keys[0 if self._keys.numel() > _ROUNDED else -1]
         rough_query = query.to(rough_keys.dtype)
-        products = torch.mv(rough_keys[: len(self._keys)], rough_query[0])  # which autocast leaves as it is
-        rough = products.float().numpy()
+        products = torch.mv(rough_keys, rough_query[0])  # which autocast leaves as it is
+        rough = products.float().numpy()[: self._keys.shape[0]]
         if excluded is not None:
             rough[excluded.numpy()] = -np.inf
         kth = float(_lower_bound_of_kth(rough, top_k))

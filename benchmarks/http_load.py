@@ -1,0 +1,67 @@
+"""A closed loop of HTTP clients for `face serve`, and the server that they ask."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def clients(port: int, connections: int, num_users: int, top_k: int, seconds: float) -> list[float]:
+    """Ask over so many connections at once, the next question after each answer; seconds of every answer."""
+    import aiohttp
+
+    async def ask(session: aiohttp.ClientSession, number: int, end: float, times: list[float]) -> None:
+        generator = np.random.default_rng(number)
+        while (start := time.perf_counter()) < end:
+            question = {"users": [str(generator.integers(num_users))], "k": top_k}
+            async with session.post(f"http://127.0.0.1:{port}/recommend", json=question) as response:
+                await response.read()
+                response.raise_for_status()
+            times.append(time.perf_counter() - start)
+
+    async def run() -> list[float]:
+        times: list[float] = []
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            for length in (1.0, seconds):  # the first does not count
+                times.clear()
+                end = time.perf_counter() + length
+                await asyncio.gather(*(ask(session, number, end, times) for number in range(connections)))
+        return times
+
+    return asyncio.run(run())
+
+
+def start_server(run: Path, index: str, recall: float, cores: int) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `face serve` with a worker a core, each with one thread."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, "-m", "face_lightning.cli", "serve", "--run", str(run), "--port", str(port)]
+    command += ["--workers", str(cores), "--index", index, "--recall", str(recall), "--watch_seconds", "0"]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), port
+
+
+def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    """Wait until the server accepts connections."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if server.poll() is not None:
+                raise SystemExit("face serve has ended") from None
+            time.sleep(0.2)
+        else:
+            return
+
+
+def resident_mib(server: subprocess.Popen[bytes]) -> float:
+    """Memory of the server's processes that is not shared with others, in MiB."""
+    import psutil  # type: ignore[import-untyped]
+
+    parent = psutil.Process(server.pid)
+    return float(sum(one.memory_full_info().uss for one in [parent, *parent.children(recursive=True)]) / 2**20)
