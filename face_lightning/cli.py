@@ -100,7 +100,10 @@ def _dispatch(arguments: list[str], quiet: bool) -> int:
         module = importlib.import_module(f"face_lightning.commands.{_MODULES.get(command, command)}")
         if quiet:
             _silence()  # after the import, in which Lightning sets itself up
-        code: int = module.main(options)
+        from face_lightning.trust import downloads_of
+
+        with downloads_of(options) as options:
+            code: int = module.main(options)
         return code
     if command in ("-h", "--help", "--version"):
         print(__version__ if command == "--version" else _HELP)

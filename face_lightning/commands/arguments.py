@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.cli import LightningArgumentParser
 
 from face_lightning.errors import ConfigurationError, check_range
@@ -20,6 +25,13 @@ _FOLDERS = (
     "offload_folder",
     "nvme_path",
 )  # that parts of a trainer write to
+_UNSUITABLE = {  # callbacks of Lightning, and why they are of no use here
+    "StochasticWeightAveraging": "which averages after the last validation, so that best.ckpt lacks the average; use "
+    "EMAWeightAveraging, whose average is validated and saved",
+    "LearningRateFinder": "which needs one learning rate for all parameters; use face tune",
+    "BatchSizeFinder": "which would change data.batch_size, and with it the result; set data.batch_size",
+    "BackboneFinetuning": "which freezes all that trains here; use model.init_args.backbone_lr_factor",
+}
 _CACHES = ("codebooks", "summaries", "vectors")  # folders within a cache
 _FIXED = {  # a run is found again by these
     "filename": ("best",),
@@ -70,6 +82,22 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
         parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 
 
+def replace_enumerations(config: Any) -> None:  # noqa: ANN401
+    """Put the values of enumerations, which defaults of Lightning's classes are, in their places: YAML has none.
+
+    Args:
+        config: Configuration of a command, which is changed.
+    """
+    if isinstance(config, list):
+        for item in config:
+            replace_enumerations(item)
+    for key, item in config.items() if hasattr(config, "items") else ():
+        if isinstance(item, Enum):
+            config[key] = item.value
+        else:
+            replace_enumerations(item)
+
+
 def check_arguments(config: Mapping[str, Any]) -> None:
     """Refuse values that Lightning takes but that cannot be meant.
 
@@ -92,7 +120,8 @@ def check_arguments(config: Mapping[str, Any]) -> None:
     for key in ("accumulate_grad_batches", "check_val_every_n_epoch"):
         if trainer[key] is not None:
             check_range(f"trainer.{key}", trainer[key], least=1, usual="1")
-    _check_devices(trainer["devices"])
+    _check_processes(trainer["devices"], trainer["num_nodes"])
+    _check_callbacks(trainer.get("callbacks"))
     if trainer["gradient_clip_val"] is not None:
         check_range("trainer.gradient_clip_val", trainer["gradient_clip_val"], least=0, usual="1")
     for path in secret_paths(config):
@@ -102,7 +131,7 @@ def check_arguments(config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_devices(devices: Any) -> None:  # noqa: ANN401
+def _check_processes(devices: Any, num_nodes: int) -> None:  # noqa: ANN401
     """Refuse more processes than any machine of these processors runs well; GPUs are counted by Lightning."""
     most = max(64, 4 * (os.cpu_count() or 1))
     if str(devices).isdigit() and int(devices) > most:
@@ -110,6 +139,20 @@ def _check_devices(devices: Any) -> None:  # noqa: ANN401
             f"trainer.devices: expected at most {most} processes on {os.cpu_count()} processors, got {devices}; each "
             "takes a processor and holds the graph and all tables, so give as many as there are GPUs, or fewer"
         )
+    clusters = (SLURMEnvironment, TorchElasticEnvironment, LSFEnvironment, MPIEnvironment)
+    if num_nodes > 1 and "MASTER_ADDR" not in os.environ and not any(cluster.detect() for cluster in clusters):
+        raise ConfigurationError(
+            f"trainer.num_nodes: expected 1 outside of a cluster, got {num_nodes}, and this process would wait for the "
+            "others; start it on each machine by srun or torchrun, or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+        )
+
+
+def _check_callbacks(callbacks: Any) -> None:  # noqa: ANN401
+    """Refuse callbacks of Lightning that cannot do here what they are for."""
+    for spec in as_list(callbacks):
+        name = str(spec if isinstance(spec, str) else spec.get("class_path")).rpartition(".")[2]
+        if name in _UNSUITABLE:
+            raise ConfigurationError(f"trainer.callbacks: expected no {name}, {_UNSUITABLE[name]}")
 
 
 def check_folders(config: Mapping[str, Any]) -> None:
@@ -126,14 +169,26 @@ def check_folders(config: Mapping[str, Any]) -> None:
     run_dir = Path(config["run_dir"]).resolve()
     for section in ("logger", "profiler", "callbacks", "plugins", "strategy"):
         for spec in as_list(config["trainer"].get(section)):
-            arguments = {} if isinstance(spec, str | bool) else spec.get("init_args") or {}
-            for name in _FOLDERS:
-                folder = arguments.get(name)
-                if isinstance(folder, str | Path) and not Path(folder).resolve().is_relative_to(run_dir):
+            for name, value in _texts(spec):
+                target = Path(value) if name in _FOLDERS else run_dir / value  # names are parts of a path, or no paths
+                if not target.resolve().is_relative_to(run_dir):
                     raise ConfigurationError(
-                        f"trainer.{section}.{name}: expected a folder within run_dir ({run_dir}), got {folder}; "
-                        "leave it out, or add --allow-code if you trust this configuration"
+                        f"trainer.{section}.{name}: expected {'a folder' if name in _FOLDERS else 'a name'} within "
+                        f"run_dir ({run_dir}), got {value}; leave it out, or add --allow-code if you trust this "
+                        "configuration"
                     )
+
+
+def _texts(spec: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """Names and values of all texts and paths in the arguments of a class, at any depth."""
+    if isinstance(spec, str | Path):
+        yield name, str(spec)
+    elif isinstance(spec, list | tuple):
+        for item in spec:
+            yield from _texts(item, name)
+    else:
+        for key, item in spec.items() if hasattr(spec, "items") else ():
+            yield from _texts(item, str(key).rpartition(".")[2])
 
 
 def _cache_folders(value: Any) -> Iterator[Path]:  # noqa: ANN401

@@ -20,6 +20,7 @@ from face_lightning.commands.arguments import (
     as_list,
     check_arguments,
     check_folders,
+    replace_enumerations,
 )
 from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
 from face_lightning.commands.resuming import check_same_run
@@ -87,6 +88,20 @@ class FaceCLI(LightningCLI):
         the checkpoint instead.
         """
 
+    def _dump_config(self) -> None:
+        """The configuration as plain values.
+
+        Raises:
+            ConfigurationError: If a value has no form in YAML.
+        """
+        try:
+            super()._dump_config()
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigurationError(
+                f"config: expected values that YAML can hold, but one has no form in it ({error!s:.200}); leave out "
+                "what names it, or give a plain value"
+            ) from error
+
     def option(self, key: str) -> Any:  # noqa: ANN401
         """Value of a top-level option of the command."""
         config = self.config[self.subcommand] if self.subcommand else self.config
@@ -116,6 +131,7 @@ class FaceCLI(LightningCLI):
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        replace_enumerations(config["trainer"])
         check_arguments(config)
         if not self._allow_code:
             check_folders(config)
@@ -254,7 +270,7 @@ class FaceCLI(LightningCLI):
 
     def prepare_model(self) -> None:
         """Check that the training can choose its best epoch and has the texts that it needs; load an earlier stage."""
-        watched = [str(callback.monitor) for callback in self.trainer.checkpoint_callbacks if callback.monitor]  # type: ignore[attr-defined]
+        watched = [str(getattr(callback, "monitor", None)) for callback in self.trainer.checkpoint_callbacks]
         every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 0
         if 0 < epochs < every and any(name.startswith("val/") for name in watched):
             raise ConfigurationError(

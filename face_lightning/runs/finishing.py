@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.files import strict_json, write_atomically
@@ -49,6 +50,9 @@ def best_checkpoint(trainer: L.Trainer) -> RunCheckpoint:
 
 def evaluate_best(trainer: L.Trainer, stage: Stage, datamodule: L.LightningDataModule, best: str) -> dict[str, float]:
     """Test the best checkpoint once; its final embeddings stay in the stage even where there is nothing to test."""
+    for callback in [found for found in trainer.callbacks if isinstance(found, WeightAveraging)]:  # type: ignore[attr-defined]
+        # It would replace the average, which was validated and is in the checkpoint, by the weights of the last step.
+        trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
     results = trainer.test(stage, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     metrics = dict(results[0]) if results else {}
     if not metrics:

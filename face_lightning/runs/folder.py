@@ -45,11 +45,11 @@ class RunFolder:
         Raises:
             ConfigurationError: If another process is in it, or what a run keeps in it lies elsewhere, behind a link.
         """
-        for name in ("checkpoints", _REPLACED):
-            if (self.path / name).is_symlink():
+        for file in (self.path / "checkpoints", self._old, *_run_files(self.path)):
+            if file.is_symlink():
                 raise ConfigurationError(
-                    f"run_dir: expected a folder of its own, but {self.path / name} is a link, and files behind it "
-                    "could be deleted; remove it, or make the run folder itself a link"
+                    f"run_dir: expected a folder of its own, but {file} is a link, and files behind it could be "
+                    "overwritten or deleted; remove it, or make the run folder itself a link"
                 )
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.path, os.O_RDONLY)  # the folder itself: no file that could be left behind

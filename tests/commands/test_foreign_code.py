@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 
-from tests.chain.tiny import face
+from face_lightning.errors import ConfigurationError
+from face_lightning.text.encoders import TextEncoder
+from face_lightning.trust import may_download, trust_downloads
+from tests.chain.tiny import World, face, fit, write_world
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = "expected a class that a configuration may name"
@@ -82,6 +85,57 @@ def test_sets_of_variants(
     assert re.search(message, line), line
     assert not marker.exists()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The world with a finished stage 1, and a stage 2 whose configuration names a model of the hub."""
+    world = write_world(tmp_path_factory.mktemp("world"))
+    assert fit(world.config("stage1"), "--trainer.max_epochs", "1") == 0
+    words = world.read("parts/words")
+    words["init_args"]["encoder"]["init_args"]["model"] = "someone/model"
+    world.write("parts/words", words)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ([], r"got 'someone/model', which would be downloaded from the model hub; add --allow-download if you trust"),
+        (["--allow-download"], r"model: 'someone/model' cannot be loaded \("),
+        (["--model.init_args.words.init_args.encoder.init_args.model=someone/model"], r"model: .* cannot be loaded \("),
+    ],
+)
+def test_models_are_downloaded_if_the_user_names_or_allows_them(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], typed: list[str], message: str
+) -> None:
+    """The tests set HF_HUB_OFFLINE: an allowed download fails, with another message than a refused one."""
+    assert fit(world.config("stage2"), "--run_dir", tmp_path / "run", *typed) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert re.search(message, line), line
+    assert not (tmp_path / "run").exists()
+    assert not may_download("someone/model")
+
+
+def test_other_commands_and_python_download_no_model_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigurationError, match="model: expected a folder or a model on this machine, got 'a/b'"):
+        TextEncoder("a/b").encode(["text"])
+    assert face("vocab", "build", "--model", "someone/model", "--out", tmp_path / "out") == 2
+    assert "cannot be downloaded from the model hub" in capsys.readouterr().err
+    assert not may_download("someone/model")
+
+
+def test_names_that_may_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("face_lightning.trust._Downloads.typed", ("--config", "runs/a/b/x.yaml", "--model={m: c/d}"))
+    assert [may_download(model) for model in ("a/b", "c/d", "c", "d", "x.yaml")] == [False, True, False, False, False]
+    trust_downloads("a/b")
+    assert may_download("a/b")
+    assert not may_download("e/f")
+    monkeypatch.setattr("face_lightning.trust._Downloads.everything", False)
+    trust_downloads()
+    assert may_download("e/f")
 
 
 LOAD = """

@@ -137,6 +137,44 @@ VALUES: list[tuple[str, str, str]] = [
         "trainer.profiler={class_path: SimpleProfiler, init_args: {dirpath: s3://evil}}",
         r"trainer.profiler.dirpath: expected a folder within run_dir \(.*\), got s3:/+evil; leave it",
     ),
+    (
+        "stage1",
+        "trainer.logger={class_path: CSVLogger, init_args: {save_dir: ., name: n}}",
+        r"trainer.logger.save_dir: expected a folder within run_dir \(.*\), got .; leave it out, or add --allow-code",
+    ),
+    *(
+        (
+            "stage1",
+            f"trainer.{section}{{class_path: {name}, init_args: {{{folder}{key}: {value}}}}}",
+            rf"trainer.{section.rstrip('+=')}.{key}: expected a name within run_dir \(.*\), got {value}; leave",
+        )
+        for section, name, folder, key, value in (
+            ("logger=", "TensorBoardLogger", "save_dir: RUN, ", "name", "/etc"),
+            ("logger=", "TensorBoardLogger", "save_dir: RUN, ", "sub_dir", "../x"),
+            ("logger=", "CSVLogger", "save_dir: RUN, ", "version", "../x"),
+            ("callbacks+=", "ModelCheckpoint", "", "filename", "../../x"),
+            ("profiler=", "PyTorchProfiler", "", "filename", "../x"),
+        )
+    ),
+    # Features of Lightning that cannot do here what they are for.
+    *(
+        ("stage1", f"trainer.callbacks+={name}", rf"trainer.callbacks: expected no {name}, which .*; {cure}")
+        for name, cure in (
+            ("LearningRateFinder", "use face tune"),
+            ("BatchSizeFinder", "set data.batch_size"),
+            ("BackboneFinetuning", "use model.init_args.backbone_lr_factor"),
+        )
+    ),
+    (
+        "stage1",
+        "trainer.callbacks+={class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.1}}",
+        r"trainer.callbacks: expected no StochasticWeightAveraging, which .* lacks the average; use EMAWeight",
+    ),
+    (
+        "stage1",
+        "trainer.num_nodes=1000",
+        r"trainer.num_nodes: expected 1 outside of a cluster, got 1000, and this proc",
+    ),
     # Code that a configuration from a stranger might want to run.
     ("stage1", "trainer.callbacks+=tests.chain.tiny.Killer", "trainer.callbacks: " + UNTRUSTED.format("tests.*Killer")),
     ("stage1", "trainer.callbacks+=os.system", "trainer.callbacks: " + UNTRUSTED.format("os.system")),
@@ -194,7 +232,10 @@ def line_of(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(("stage", "option", "message"), VALUES, ids=[f"{case[0]} {case[1]}" for case in VALUES])
-def test_values(world: World, line_of: Callable[..., str], stage: str, option: str, message: str) -> None:
+def test_values(
+    world: World, tmp_path: Path, line_of: Callable[..., str], stage: str, option: str, message: str
+) -> None:
+    option = option.replace("RUN", str(tmp_path / "run"))
     assert re.match(message, line_of(world.config(stage), f"--{option}"))
 
 

@@ -1,6 +1,5 @@
 """Runs without validation or test pairs, and after-effects of Lightning's own features, by the real command."""
 
-import json
 import pickle
 import re
 import shutil
@@ -8,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from scipy.sparse import coo_matrix
 
-from tests.chain.tiny import NUM_ITEMS, NUM_USERS, QUIET, World, face, fit, result, rows, write_world
-
-AVERAGING = "{class_path: StochasticWeightAveraging, init_args: {swa_lrs: 0.01, swa_epoch_start: 1}}"
+from tests.chain.tiny import NUM_ITEMS, NUM_USERS, QUIET, World, checkpoint, face, fit, result, rows, write_world
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +61,16 @@ def test_nothing_to_test(world: World, tmp_path: Path, capfd: pytest.CaptureFixt
         assert not (tmp_path / "baselines").exists()
 
 
-def test_weight_averaging_does_not_stop_the_test(world: World, tmp_path: Path) -> None:
-    callback = f"--trainer.callbacks+={AVERAGING}"
-    assert fit(world.config("stage1"), "--run_dir", tmp_path / "run", callback, "--trainer.max_epochs", "2") == 0
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["test/recall@20"] > 0
+def test_averaged_weights_are_validated_saved_and_tested(world: World, tmp_path: Path) -> None:
+    """What is measured is the average, in best.ckpt as well as in the result."""
+    run, averaging = tmp_path / "run", "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
+    options = ["--trainer.callbacks+", averaging, "--model.init_args.optimizer.init_args.lr", "1"]
+    assert fit(world.config("stage1"), "--run_dir", run, *options, "--trainer.max_epochs", "2") == 0
+    best = checkpoint(run, "best")
+    average, last = (torch.cat(list(best[key].values())) for key in ("state_dict", "current_model_state"))
+    assert not torch.equal(average, last)
+    saved = load_file(run / "embeddings.safetensors")
+    assert torch.equal(torch.cat([saved["users"], saved["items"]]), average)
 
 
 def test_steps_that_end_before_the_first_validation(

@@ -107,7 +107,7 @@ def test_files_of_the_users_own_stay(tmp_path: Path) -> None:
     assert not holds_run(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["checkpoints", ".replaced"])
+@pytest.mark.parametrize("name", ["checkpoints", ".replaced", "metrics.jsonl"])
 def test_links_within_a_run_folder_are_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path / "elsewhere", "best.ckpt")
     (tmp_path / "run").mkdir()

@@ -149,7 +149,7 @@ class LocalWriter:
         from transformers import AutoTokenizer
 
         with translate_loading_errors(self.model):
-            tokenizer = AutoTokenizer.from_pretrained(self._files.source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self._files.loadable, trust_remote_code=False)
         if tokenizer.chat_template is None:
             raise ConfigurationError(
                 f"model: expected a chat model, but {self.model!r} has no chat template; use its "
@@ -160,4 +160,4 @@ class LocalWriter:
     @cached_property
     def _model(self) -> Any:  # noqa: ANN401 -- a class of transformers, which is not imported here
         dtype = self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
-        return load_causal_model(self._files.source, self.model, dtype).to(self.device).eval()
+        return load_causal_model(self._files.loadable, self.model, dtype).to(self.device).eval()
