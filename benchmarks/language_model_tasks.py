@@ -21,6 +21,7 @@ from rich import print as show
 from torch import Tensor
 
 from benchmarks.records import append
+from face_lightning.errors import DataError
 from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.writing.client import ChatClient
@@ -42,8 +43,10 @@ def generation(run_dir: Path, writer: SummaryWriter, domain: str, num_items: int
         Request("item", row["id"], {"domain": domain, "item_words": row["words"] if with_words else None})
         for row in chosen
     ]
-    written = {place: summary.text for place, summary in writer.write(requests)}
-    texts = [written.get(place) for place in range(len(chosen))]
+    written = dict(writer.write(requests))
+    texts = [written[place].text for place in range(len(chosen))]
+    if not any(texts):
+        raise DataError(f"model: expected descriptions, got none, the first error is: {written[0].error}; try another")
     encoder = TextEncoder()
     generated, own = encoder.encode(texts), encoder.encode([row["text"] for row in items])
     mean = own.mean(0)
@@ -122,7 +125,7 @@ def main() -> None:
     arguments = parser.parse_args()
     of_run = json.loads((arguments.run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
-    origin["model"] = Path(arguments.model).name
+    origin["model"] = Path(arguments.model).name + ("" if arguments.url is None else ", by a server")
     prompts = WordPrompts("generation", arguments.domain)
     writer: SummaryWriter = (
         LocalWriter(prompts, arguments.model, max_new_tokens=60)

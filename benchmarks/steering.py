@@ -1,8 +1,9 @@
-"""What an edit by words does: python -m benchmarks.steering ROOT RUN_DIR.
+"""What an edit by words does: python -m benchmarks.steering ROOT RUN_DIR [RUN_DIR ...].
 
-ROOT is a folder of `python -m benchmarks.withheld_topics`, RUN_DIR a finished run of any stage on it. For every topic,
-withheld from all texts or not, the users' rankings are steered towards it, and away from it, at several strengths:
-NDCG@20 of the topic's items, mean absolute change of NDCG@20 of other topics, and Recall@20 of the users' test items.
+ROOT is a folder of `python -m benchmarks.withheld_topics`, RUN_DIR a finished run of any stage on it, one a seed. For
+every topic, withheld from all texts or not, the users' rankings are steered towards it, and away from it, at several
+strengths: NDCG@20 of the topic's items, mean absolute change of NDCG@20 of other topics, and Recall@20 of the users'
+test items. Users are drawn with the run's seed.
 
 - words: `WordSteering`, as `Recommender.steer` does it, with the topic's name as the only word
 - text similarity: similarity of the item's text with the name, added to scores
@@ -10,13 +11,13 @@ NDCG@20 of the topic's items, mean absolute change of NDCG@20 of other topics, a
 - tag filter: whether the item has the tag, which no text tells where the topic is withheld
 - controls: a random word, the nearest other word of the vocabulary, the word nearest to the user's own history
 
-All but the filter are standardised over items, so that the same strength moves scores alike. A session asks for the
-word that best tells a test item from the current ten best, until the item is among the ten, five times at most.
+All but the filter are standardised over items, so that the same strength moves scores alike. Ways are compared at equal
+Recall@20, by interpolation. Intervals are of 95 %, by a bootstrap over users and topics together. With `--split valid`
+nothing is recorded and no test pair is read: validation pairs, and every other topic, those that the test leaves out.
 """
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.records import append
+from benchmarks.steering_sessions import MISTAKES, simulate
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.recommending.recommender import Recommender
@@ -36,8 +38,10 @@ from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
 
-STRENGTHS = (0.2, 0.35, 0.5, 0.65, 0.8)
-CONTROLS = ("random word", "synonym", "own word")
+STRENGTHS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+HALF = STRENGTHS.index(0.5)
+SHARES = (90, 75, 50)  # of Recall@20, in percent
+WAYS = ("words", "text similarity", "ridge from text", "tag filter", "random word", "synonym", "own word")
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
 
@@ -47,15 +51,22 @@ class Study:
     Args:
         root: Folder of the data.
         run_dir: Folder of the run.
-        num_users: How many users take part, drawn with seed 0 among those with test items.
+        num_users: How many users take part, drawn among those with pairs in the split.
+        split: "test", or "valid" for choices.
+        seed: Seed of the draw.
     """
 
-    def __init__(self, root: Path, run_dir: Path, num_users: int) -> None:
+    def __init__(self, root: Path, run_dir: Path, num_users: int, split: str = "test", seed: int = 0) -> None:
         dataset = RLMRecFolder(root, domain="game" if "steam" in root.name else "movie").read()
         assert dataset.profiles is not None
         self.interactions: Interactions = dataset.interactions
-        users, self.items = Recommender.load(run_dir).embeddings()
+        self.recommender = Recommender.load(run_dir)
+        users, self.items = self.recommender.embeddings()
         self.topics = json.loads((root / "topics.json").read_text())
+        self.marked = torch.zeros(len(self.topics["items"]), len(self.items), dtype=torch.bool)
+        for row, members in enumerate(self.topics["items"].values()):
+            self.marked[row, members] = True
+        self.rows = {topic: row for row, topic in enumerate(self.topics["items"])}
         encoder = TextEncoder()
         self.codebook, _ = build_codebook(encoder)
         of_words = word_vectors(encoder, self.codebook)
@@ -66,21 +77,21 @@ class Study:
         self.meanings = center(encoder.encode(dataset.profiles.item_texts)).nan_to_num()
         self.steering = WordSteering(self.items, self.meanings)
         train, valid, test = (self.interactions.matrix(split) for split in ("train", "valid", "test"))
-        tested = np.flatnonzero(np.diff(test.indptr))
-        self.users = np.sort(np.random.default_rng(0).permutation(tested)[:num_users])
-        self.seen = torch.from_numpy((train + valid)[self.users].toarray() > 0)
-        self.relevant = torch.from_numpy(test[self.users].toarray() > 0)
-        self.scores = _standardized(users[self.users] @ self.items.T)
+        seen, relevant = (train, valid) if split == "valid" else (train + valid, test)
+        users_of_split = np.flatnonzero(np.diff(relevant.indptr))
+        self.users = np.sort(np.random.default_rng(seed).permutation(users_of_split)[:num_users])
+        self.seen = torch.from_numpy(seen[self.users].toarray() > 0)
+        self.relevant = torch.from_numpy(relevant[self.users].toarray() > 0)
+        self.scores = standardized(users[self.users] @ self.items.T)
         points, weights = self.meanings, self.items - self.items.mean(0)
         gram = points.T @ points
         self.ridge = torch.linalg.solve(gram + gram.diagonal().mean() * torch.eye(len(gram)), points.T @ weights)
         history = torch.from_numpy(train[self.users].toarray()).float() @ self.meanings
         self.own_words = (F.normalize(history, dim=1) @ self.words.T).argmax(1)
 
-    def recall(self, top: Tensor) -> float:
-        """Mean share of users' test items among the top `(B, 20)`."""
-        hits = self.relevant.gather(1, top).sum(1)
-        return float((hits / self.relevant.sum(1)).mean())
+    def recall(self, top: Tensor) -> Tensor:
+        """Share of each user's relevant items among the top `(B, 20)`, `(B,)`."""
+        return self.relevant.gather(1, top).sum(1) / self.relevant.sum(1)
 
     def ranked(self, scores: Tensor) -> Tensor:
         """Best unseen items `(B, 20)`."""
@@ -96,7 +107,7 @@ class Study:
         if way == "ridge from text":
             return torch.mv(self.items, name @ self.ridge)
         if way == "tag filter":
-            return 1e3 * self.of_topic(topic).float()
+            return self.of_topic(topic).float()
         if way == "random word":
             return self._by_words(self.words[len(topic) * 997 % len(self.words)])
         if way == "synonym":
@@ -106,57 +117,71 @@ class Study:
 
     def of_topic(self, topic: str) -> Tensor:
         """Which items have a topic `(I,)`."""
-        marked = torch.zeros(len(self.items), dtype=torch.bool)
-        marked[self.topics["items"][topic]] = True
-        return marked
+        return self.marked[self.rows[topic]]
 
     def _by_words(self, meaning: Tensor) -> Tensor:
         return self.steering.catalogue.table @ self.steering.direction(meaning)
 
 
-def ndcg(top: Tensor, marked: Tensor) -> float:
-    """Mean NDCG@20 of marked items `(I,)` in rankings `(B, 20)`."""
-    ideal = _DISCOUNTS[: min(20, int(marked.sum()))].sum()
-    return float((marked[top].float() @ _DISCOUNTS).mean() / ideal)
+def ndcg(top: Tensor, marked: Tensor) -> Tensor:
+    """NDCG@20 of marked items `(N, I)`, of each of N topics, in rankings `(B, 20)`: `(N, B)`."""
+    ideal = _DISCOUNTS.cumsum(0)[marked.sum(1).clamp(1, 20) - 1]
+    return (marked[:, top].float() @ _DISCOUNTS) / ideal[:, None]
 
 
-def control(study: Study, way: str, topics: list[str], sign: int) -> list[dict[str, float]]:
-    """NDCG@20 of topics, of others, and Recall@20 for every strength, means over topics."""
-    others = [study.of_topic(topic) for topic in topics]
-    plain = study.ranked(study.scores)
-    before = [ndcg(plain, marked) for marked in others]
-    rows = []
-    relevances = [
-        _standardized(study.relevance(way, topic)) if way != "tag filter" else study.relevance(way, topic)
-        for topic in topics
-    ]
-    for strength in STRENGTHS:
-        found = []
-        for place, relevance in enumerate(relevances):
-            top = study.ranked((1 - strength) * study.scores + sign * strength * relevance)
-            elsewhere = (
-                [
-                    abs(ndcg(top, other) - old)
-                    for number, (other, old) in enumerate(zip(others, before, strict=True))
-                    if number != place
-                ]
-                if way == "words"
-                else [0.0]
-            )
-            found.append((ndcg(top, others[place]), study.recall(top), float(np.mean(elsewhere))))
-        of_topic, recall, of_others = np.mean(found, axis=0)
-        rows.append(
-            {"strength": strength, "topic_ndcg@20": of_topic, "test/recall@20": recall, "others_change": of_others}
-        )
-    return [
-        {
-            "strength": 0.0,
-            "topic_ndcg@20": float(np.mean(before)),
-            "test/recall@20": study.recall(plain),
-            "others_change": 0.0,
-        },
-        *rows,
-    ]
+class Curves:
+    """What a way of steering does, for every strength, topic and user.
+
+    Attributes:
+        ndcg: NDCG@20 of the topic, `(G, N, B)`.
+        recall: Recall@20 of the user's items, `(G, N, B)`.
+        others: Mean absolute change of NDCG@20 of the other topics, each a mean over users, `(G, N)`.
+    """
+
+    def __init__(self, study: Study, way: str, topics: list[str], sign: int) -> None:
+        marked = torch.stack([study.of_topic(topic) for topic in topics])
+        shape = len(STRENGTHS), len(topics), len(study.users)
+        self.ndcg, self.recall, self.others = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[:2])
+        plain = ndcg(study.ranked(study.scores), marked)
+        for place, topic in enumerate(topics):
+            relevance = study.relevance(way, topic)
+            relevance = 1e3 * relevance if way == "tag filter" else standardized(relevance)
+            for step, strength in enumerate(STRENGTHS):
+                top = study.ranked((1 - strength) * study.scores + sign * strength * relevance)
+                found = ndcg(top, marked)
+                self.ndcg[step, place], self.recall[step, place] = found[place], study.recall(top)
+                change = (found.mean(1) - plain.mean(1)).abs()
+                change[place] = 0.0
+                self.others[step, place] = change.sum() / max(1, len(topics) - 1)
+
+    def at(self, share: float, topics: Tensor | None = None, users: Tensor | None = None) -> float:
+        """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's, of a sample or all."""
+        topics = torch.arange(self.ndcg.shape[1]) if topics is None else topics
+        users = torch.arange(self.ndcg.shape[2]) if users is None else users
+        means = (table[:, topics][:, :, users].mean((1, 2)) for table in (self.recall, self.ndcg))
+        return interpolate(*(row.tolist() for row in means), share)
+
+
+def interpolate(recalls: list[float], values: list[float], share: float) -> float:
+    """Value where recall, by growing strength, first falls to a share of the first recall; nan if it never does."""
+    wanted = share * recalls[0]
+    for high, low, before, after in zip(recalls, recalls[1:], values, values[1:], strict=False):
+        if low <= wanted <= high:
+            return before + (after - before) * (high - wanted) / max(high - low, 1e-9)
+    return float("nan")
+
+
+def bootstrap(one: Curves, other: Curves, share: float, num_samples: int = 1000) -> tuple[float, float]:
+    """Interval of 95 % of the difference at a share of Recall@20, over users and topics that are drawn anew."""
+    draws = torch.Generator().manual_seed(0)
+    _, num_topics, num_users = one.ndcg.shape
+    found = []
+    for _ in range(num_samples):
+        topics = torch.randint(num_topics, (num_topics,), generator=draws)
+        users = torch.randint(num_users, (num_users,), generator=draws)
+        found.append(one.at(share, topics, users) - other.at(share, topics, users))
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
@@ -170,7 +195,7 @@ def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
     plain = study.ranked(study.scores)
     for topic in topics:
         marked = study.of_topic(topic)
-        steered = study.ranked(study.scores + _standardized(study.relevance("words", topic)))
+        steered = study.ranked(study.scores + standardized(study.relevance("words", topic)))
         nearest = (study.meanings @ study.names[topic]).topk(20).indices
         points = study.items - study.items.mean(0)
         gram = points.T @ points
@@ -180,115 +205,95 @@ def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
         count, rest = int(marked.sum()), int((~marked).sum())
         found[topic] = {
             "items": count,
-            "before": ndcg(plain, marked),
-            "after": ndcg(steered, marked),
+            "before": float(ndcg(plain, marked[None]).mean()),
+            "after": float(ndcg(steered, marked[None]).mean()),
             "precision": float(marked[nearest].float().mean()),
             "auc": float((ranks.sum() - count * (count - 1) / 2) / (count * rest)),
         }
     return found
 
 
-def at_recall(rows: list[dict[str, float]], share: float) -> float:
-    """NDCG@20 of the topic where Recall@20 has fallen to a share of the plain ranking's, by interpolation."""
-    recalls = [row["test/recall@20"] / rows[0]["test/recall@20"] for row in rows]
-    values = [row["topic_ndcg@20"] for row in rows]
-    for place in range(len(rows) - 1):
-        high, low = recalls[place], recalls[place + 1]
-        if low <= share <= high:
-            return values[place] + (values[place + 1] - values[place]) * (high - share) / max(high - low, 1e-9)
-    return float("nan")
-
-
-def sessions(study: Study, num_sessions: int, strength: float = 0.65) -> dict[str, float]:
-    """Share of test items that reach the ten best after at most five words, and the milliseconds of an edit."""
-    draws = np.random.default_rng(1)
-    turns, seconds = [], []
-    for place in draws.permutation(len(study.users))[:num_sessions]:
-        target = int(draws.choice(torch.nonzero(study.relevant[place]).flatten().numpy()))
-        scores, asked, directions = study.scores[place], list[int](), list[Tensor]()
-        hidden = study.seen[place]
-        for turn in range(6):
-            best = scores.masked_fill(hidden, -torch.inf).topk(10).indices
-            if target in best.tolist():
-                turns.append(turn)
-                break
-            if turn == 5:
-                turns.append(6)
-                break
-            contrast = study.words @ (study.meanings[target] - study.meanings[best].mean(0))
-            contrast[asked] = -torch.inf
-            asked.append(int(contrast.argmax()))
-            begin = time.perf_counter()
-            directions.append(study.steering.direction(study.words[asked[-1]]))
-            edit = study.steering.catalogue.table @ study.steering.combine(directions, [])
-            scores = (1 - strength) * study.scores[place] + strength * _standardized(edit)
-            seconds.append(time.perf_counter() - begin)
-    reached = np.array(turns)
-    return {
-        "at_start": float((reached == 0).mean()),
-        "within_5": float((reached <= 5).mean()),
-        "mean_turns": float(reached[reached <= 5].mean()),
-        "edit_ms": 1e3 * float(np.median(seconds)),
-    }
-
-
-def _standardized(values: Tensor) -> Tensor:
+def standardized(values: Tensor) -> Tensor:
+    """Values `(..., I)` with mean 0 and standard deviation 1 over items."""
     return (values - values.mean(-1, keepdim=True)) / values.std(-1, keepdim=True)
 
 
+def measure_control(study: Study, topics: list[str]) -> dict[str, dict[str, Any]]:
+    """Metrics and curves of every way to control topics, more and less of them."""
+    found: dict[str, dict[str, Any]] = {}
+    curves = {way: Curves(study, way, topics, 1) for way in WAYS}
+    for way, more in curves.items():
+        less = Curves(study, way, topics, -1)
+        recalls, values, others = more.recall.mean((1, 2)), more.ndcg.mean((1, 2)), more.others.mean(1)
+        metrics = {
+            "topic_ndcg": float(values[0]),
+            "plain_recall": float(recalls[0]),
+            "less_ndcg": float(less.ndcg[HALF].mean()),
+            "less_recall": float(less.recall[HALF].mean()),
+            "more_ndcg": float(values[HALF]),
+            "more_recall": float(recalls[HALF]),
+        }
+        for share in SHARES:
+            metrics[f"topic_ndcg_at_{share}"] = more.at(share / 100)
+            metrics[f"others_at_{share}"] = interpolate(recalls.tolist(), others.tolist(), share / 100)
+            if way == "words":
+                for name in ("text similarity", "ridge from text"):
+                    low, high = bootstrap(more, curves[name], share / 100)
+                    metrics |= {f"{name}: low_at_{share}": low, f"{name}: high_at_{share}": high}
+        rows = zip(STRENGTHS, values.tolist(), recalls.tolist(), others.tolist(), strict=True)
+        names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
+        found[way] = {"metrics": metrics, "curve": [dict(zip(names, row, strict=True)) for row in rows]}
+    return found
+
+
 def main() -> None:
-    """Measure the run that the arguments name."""
+    """Measure the runs that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--split", choices=["valid", "test"], default="test")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--topics", type=int, default=40, help="how many of each kind, evenly spaced by frequency")
     parser.add_argument("--sessions", type=int, default=200)
     arguments = parser.parse_args()
-    study = Study(arguments.root, arguments.run, arguments.users)
-    of_run = json.loads((arguments.run / "result.json").read_text())
+    for run in arguments.runs:
+        measure(arguments, run)
+
+
+def measure(arguments: argparse.Namespace, run: Path) -> None:
+    """Measure one run, and record it unless it is for choices."""
+    of_run = json.loads((run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
-    kinds = [kind for kind in ("withheld", "seen") if study.topics[kind]]
-    for kind in kinds:
-        topics: list[str] = study.topics[kind]
-        record_control(study, kind, topics[:: -(-len(topics) // arguments.topics)], origin)
-    for kind in kinds:
-        record_topics(study, kind, origin)
-    found = sessions(study, arguments.sessions)
-    append("steering", {**origin, "part": "sessions", "variant": "words", "metrics": found})
-    print(found)
+    study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"])
+    tested = arguments.split == "test"
+    for kind in ("withheld", "seen"):
+        topics = study.topics[kind][0 if tested else 1 :: 2]
+        topics = topics[:: max(1, -(-len(topics) // arguments.topics))]
+        if not topics:
+            continue
+        found = measure_control(study, topics)
+        show(f"{run}: {kind}", found)
+        if tested:
+            for way, measured in found.items():
+                about = {**origin, "part": kind, "variant": way, "num_topics": len(topics), **measured}
+                append("steering", {**about, "num_users": len(study.users)})
+            about = {**origin, "part": f"topics, {kind}", "variant": "words"}
+            append("steering", {**about, "topics": by_topic(study, study.topics[kind])})
+    for user, mistakes in MISTAKES.items():
+        metrics = simulate(study, user, mistakes, arguments.sessions)
+        print(user, metrics, flush=True)
+        if tested:
+            append("steering", {**origin, "part": "sessions", "variant": user, "metrics": metrics})
 
 
-def record_control(study: Study, kind: str, topics: list[str], origin: dict[str, Any]) -> None:
-    """How well every way controls topics of a kind, more and less of them."""
-    table = Table(kind, "NDCG@20 at 90 %", "75 %", "50 % of Recall@20", "less, 0.5", "others, 0.5")
-    for way in ("words", "text similarity", "ridge from text", "tag filter", *CONTROLS):
-        more, less = (control(study, way, topics, sign) for sign in (1, -1))
-        at_half = more[3]
-        metrics = {
-            "topic_ndcg": more[0]["topic_ndcg@20"],
-            **{f"topic_ndcg_at_{share}": at_recall(more, share / 100) for share in (90, 75, 50)},
-            "less_ndcg": less[3]["topic_ndcg@20"],
-            "less_recall": less[3]["test/recall@20"],
-            "others_change": at_half["others_change"],
-            "more_ndcg": at_half["topic_ndcg@20"],
-            "more_recall": at_half["test/recall@20"],
-            "plain_recall": more[0]["test/recall@20"],
-        }
-        about = {**origin, "part": kind, "variant": way, "num_topics": len(topics)}
-        append("steering", {**about, "metrics": metrics, "curve": more, "curve_less": less})
-        shown = ("topic_ndcg_at_90", "topic_ndcg_at_75", "topic_ndcg_at_50", "less_ndcg", "others_change")
-        table.add_row(way, *(f"{metrics[name]:.3f}" for name in shown))
-    Console(width=120).print(table)
-
-
-def record_topics(study: Study, kind: str, origin: dict[str, Any]) -> None:
-    """What words change of every topic of a kind; prints the least and the best controlled ones."""
-    per_topic = by_topic(study, study.topics[kind])
-    append("steering", {**origin, "part": f"topics, {kind}", "variant": "words", "topics": per_topic})
-    least = sorted(per_topic, key=lambda topic: per_topic[topic]["after"] - per_topic[topic]["before"])
-    for topic in (*least[:12], "...", *least[-6:]):
-        print(topic, {name: round(value, 3) for name, value in per_topic.get(topic, {}).items()})
+def show(title: str, found: dict[str, dict[str, Any]]) -> None:
+    """Print the main metrics of every way."""
+    keys = [f"topic_ndcg_at_{share}" for share in SHARES] + ["others_at_75", "less_ndcg", "less_recall"]
+    table = Table("", *keys, title=title)
+    for way, measured in found.items():
+        table.add_row(way, *(f"{measured['metrics'][key]:.3f}" for key in keys))
+    Console(width=140).print(table)
+    print({key: round(value, 4) for key, value in found["words"]["metrics"].items() if ":" in key}, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.steering import at_recall, ndcg
+from benchmarks.steering import Curves, bootstrap, interpolate, ndcg
 from benchmarks.withheld_topics import without
 from benchmarks.word_bottleneck import mapped
 
@@ -17,20 +17,33 @@ def test_texts_that_mention_a_topic_are_found_alone_in_the_plural_and_within_lon
 
 
 def test_ndcg_of_a_topic() -> None:
-    marked = torch.tensor([True, False, True] + [False] * 27)
+    marked = torch.zeros(2, 30, dtype=torch.bool)
+    marked[0, [0, 2]] = marked[1, 29] = True
     top = torch.arange(20)[None].repeat(2, 1)
     top[1] += 5
     ideal = 1 + 1 / math.log2(3)
-    assert ndcg(top, marked) == pytest.approx((1 + 1 / 2) / ideal / 2)
+    assert ndcg(top, marked).flatten().tolist() == pytest.approx([(1 + 1 / 2) / ideal, 0, 0, 0])
 
 
 def test_values_are_interpolated_at_equal_recall() -> None:
-    rows = [
-        {"test/recall@20": recall, "topic_ndcg@20": value} for recall, value in ((0.4, 0.1), (0.3, 0.2), (0.1, 0.5))
-    ]
-    assert at_recall(rows, 0.875) == pytest.approx(0.15)
-    assert at_recall(rows, 0.5) == pytest.approx(0.35)
-    assert math.isnan(at_recall(rows, 0.1))
+    recalls, values = [0.4, 0.3, 0.1], [0.1, 0.2, 0.5]
+    assert interpolate(recalls, values, 0.875) == pytest.approx(0.15)
+    assert interpolate(recalls, values, 0.5) == pytest.approx(0.35)
+    assert math.isnan(interpolate(recalls, values, 0.1))
+
+
+def test_intervals_are_of_differences_at_equal_recall() -> None:
+    one, other = (Curves.__new__(Curves) for _ in range(2))
+    draws = torch.Generator().manual_seed(0)
+    falling = torch.tensor([0.4, 0.3, 0.1])[:, None, None].expand(3, 5, 8)
+    for curves, gain in ((one, 0.2), (other, 0.1)):
+        curves.recall = falling
+        curves.ndcg = gain * torch.arange(3)[:, None, None] * torch.ones(3, 5, 8)
+    assert one.at(0.75) - other.at(0.75) == pytest.approx(0.1)
+    assert bootstrap(one, other, 0.75, 20) == pytest.approx((0.1, 0.1))
+    one.ndcg = one.ndcg + torch.rand(1, 5, 8, generator=draws)
+    low, high = bootstrap(one, other, 0.75, 200)
+    assert low < one.at(0.75) - other.at(0.75) < high
 
 
 def test_predictions_come_from_other_folds() -> None:

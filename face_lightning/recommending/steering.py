@@ -1,6 +1,7 @@
 """Steering by words: what is added to a user for more of a topic, or for less."""
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +9,10 @@ from torch import Tensor
 
 from face_lightning.recommending.catalogue import Catalogue
 
-_NUM_EXAMPLES = 20  # these two were chosen on validation items of MovieLens-100K and steam-vt
+# These four were chosen on validation items and topics of MovieLens-100K and steam-vt.
+_NUM_EXAMPLES = 20
 _RIDGE = 10.0  # of the mean squared coordinate
+_LEAST_SHARE, _DECREASE = 0.25, 2.0  # of what is learnt from the examples
 
 
 class WordSteering:
@@ -25,6 +28,10 @@ class WordSteering:
     alike and whose texts do not say so. Both parts are scaled so that their inner products with all items have the same
     standard deviation, and the direction so that it is 1.
 
+    What is learnt counts the less, the more clearly texts name the word: its part is multiplied by `1 - 2 e`, kept
+    between 0.25 and 1, where `e` is by how much the mean similarity of the examples with the word, in standard
+    deviations, exceeds that of as many largest ones of I normal deviates.
+
     Reference:
         The examples are those of pseudo-relevance feedback: Rocchio, "Relevance Feedback in Information Retrieval",
         1971.
@@ -37,6 +44,7 @@ class WordSteering:
     def __init__(self, items: Tensor, meanings: Tensor) -> None:
         self._dim = items.shape[1]
         self._num_examples = min(_NUM_EXAMPLES, max(1, len(items) // 5))
+        self._usual = _mean_of_largest(self._num_examples / max(2, len(items)))
         self.catalogue = Catalogue(torch.cat([items, meanings.to(items)], dim=1))
         self._mean = items.mean(0)
         centered = items - self._mean
@@ -50,10 +58,14 @@ class WordSteering:
         table = self.catalogue.table
         embeddings, meanings = table[:, : self._dim], table[:, self._dim :]
         relevance = meanings @ meaning.to(meanings)
-        examples = embeddings[relevance.topk(self._num_examples).indices]
+        spread_of_texts = relevance.std().clamp_min(1e-6)
+        nearest = relevance.topk(self._num_examples)
+        excess = float((nearest.values.mean() - relevance.mean()) / spread_of_texts) - self._usual
+        share = min(1.0, max(_LEAST_SHARE, 1 - _DECREASE * excess))
+        examples = embeddings[nearest.indices]
         learnt = self._inverse @ (examples - self._mean).sum(0)
         spread = self.spread(learnt.unsqueeze(0))
-        both = torch.cat([learnt / spread, meaning.to(meanings) / relevance.std().clamp_min(1e-6)])
+        both = torch.cat([share * learnt / spread, meaning.to(meanings) / spread_of_texts])
         return both / (table @ both).std().clamp_min(1e-6)
 
     def combine(self, more: Sequence[Tensor], less: Sequence[Tensor]) -> Tensor:
@@ -75,3 +87,9 @@ class WordSteering:
     def spread(self, embeddings: Tensor) -> Tensor:
         """Standard deviation of the inner products of embeddings `(B, D)` with all items, `(B,)`."""
         return torch.einsum("bd,de,be->b", embeddings, self._covariance, embeddings).clamp_min(1e-12).sqrt()
+
+
+def _mean_of_largest(share: float) -> float:
+    """Mean of the largest values of the normal distribution that make up a share of it."""
+    normal = NormalDist()
+    return normal.pdf(normal.inv_cdf(1 - share)) / share

@@ -2,13 +2,15 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import judgements, new_users, records, word_samples
-from tests.chain.tiny import World, fit
+from benchmarks import judgements, language_model_tasks, new_users, records, word_samples
+from face_lightning.text.encoders import TextEncoder
+from tests.chain.tiny import WORDS, World, fit
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,28 @@ def test_what_judges_wrote_is_recorded(
     (line,) = lines(results / "judgements.jsonl")
     assert (line["variant"], line["judge"], line["stage"], line["seed"]) == ("learnt", "mine", "alignment", 0)
     assert line["metrics"] == {"retrieval@10": 0.5, "entities": 9}
+
+
+def test_a_server_describes_items_from_their_words(
+    chain: World, results: Path, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
+        named = [word for word in WORDS if word in body["messages"][1]["content"].split("\n")[0]]
+        answer = f"A film that {' beside '.join(named) or 'nobody can describe'}."
+        return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": answer}}]}).encode(), {}
+
+    server = serve(reply)
+    encoder = chain.read("parts/words")["init_args"]["encoder"]["init_args"]
+    monkeypatch.setattr(language_model_tasks, "TextEncoder", lambda: TextEncoder(**encoder))
+    command = ["language_model_tasks", str(chain.run("stage3")), "--model", "some-model", "--url", server.url]
+    monkeypatch.setattr(sys, "argv", [*command, "--items", "6"])
+    language_model_tasks.main()
+    found = {line["variant"]: line for line in lines(results / "language_model_tasks.jsonl")}
+    assert found.keys() == {"words", "no words"}
+    assert {line["model"] for line in found.values()} == {"some-model, by a server"}
+    assert all(line["metrics"]["answered"] == 1 for line in found.values())
+    prompts = [body["messages"][1]["content"] for body in server.bodies]
+    assert len(prompts) == 12
+    assert len(set(prompts[:6])) == 6  # words of six items
+    assert len(set(prompts[6:])) == 1  # nothing of any
+    assert found["words"]["metrics"]["similarity"] > found["no words"]["metrics"]["similarity"]

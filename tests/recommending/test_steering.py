@@ -48,6 +48,20 @@ def test_the_direction_of_a_meaning_is_its_least_squares_solution_beside_the_mea
     assert spreads[0] == pytest.approx(spreads[1], rel=1e-5)
 
 
+def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:
+    draws = torch.Generator().manual_seed(0)
+    items, meanings = torch.randn(400, 3, generator=draws), F.normalize(torch.randn(400, 8, generator=draws), dim=1)
+    vague, clear = F.normalize(torch.randn(8, generator=draws), dim=0), torch.eye(8)[0]
+    meanings[:, 0] = 0
+    meanings[:20] = clear
+    steering = WordSteering(items, meanings)
+    shares = []
+    for meaning in (vague, clear):
+        direction = steering.direction(meaning)
+        shares.append(float((items @ direction[:3]).std() / (meanings @ direction[3:]).std()))
+    assert shares == pytest.approx([1, 0.25], rel=5e-3)
+
+
 def test_more_and_less_of_a_word_pull_opposite_ways(recommender: Recommender) -> None:
     more = recommender.steer("7", more=["love"], strength=0.9, filter_seen=None)
     assert more.ids.tolist() == ["50", "40", "30", "20", "10"]
