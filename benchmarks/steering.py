@@ -158,8 +158,8 @@ class Curves:
         """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's, of a sample or all."""
         topics = torch.arange(self.ndcg.shape[1]) if topics is None else topics
         users = torch.arange(self.ndcg.shape[2]) if users is None else users
-        means = (table[:, topics][:, :, users].mean((1, 2)) for table in (self.recall, self.ndcg))
-        return interpolate(*(row.tolist() for row in means), share)
+        recalls, values = (table[:, topics][:, :, users].mean((1, 2)) for table in (self.recall, self.ndcg))
+        return interpolate(recalls.tolist(), values.tolist(), share)
 
 
 def interpolate(recalls: list[float], values: list[float], share: float) -> float:
