@@ -1,12 +1,15 @@
 """How much of a user passes through the words: python -m benchmarks.word_bottleneck RUN_DIR [RUN_DIR ...].
 
 For finished runs of stage 2 or 3: test Recall@20 and NDCG@20 where each user's embedding is replaced by what the user's
-words alone tell of it, by blends of both, and by controls. Item embeddings stay as they are. A linear map by ridge
-regression, fitted on the other users (five folds), leads to the space of embeddings from
+words alone tell of it, by blends of both, and by controls. Item embeddings stay as they are. A map that is fitted on
+other users (five folds) leads to the space of embeddings from
 
-- decoder: what the mapper's decoder makes of the words' codes, in their slots
+- decoder: what the mapper's decoder, which was trained on all users, makes of the words' codes in their slots
+- slots: the codes themselves, in their slots
 - meanings: the mean token embedding of the words, in no order
 - shuffled: the decoder's output for another user's words (control)
+
+The map is kernel ridge regression, or linear. Its ridge was chosen on validation pairs (`--split valid`, not recorded).
 """
 
 import argparse
@@ -21,10 +24,24 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.records import append
+from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.recommending.recommender import Recommender
 from face_lightning.runs.kept_mapper import read_mapper
 
+RIDGE = 0.3
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
+
+
+def regressed(features: Tensor, values: Tensor, ridge: float = RIDGE, folds: int = 5) -> Tensor:
+    """Values `(N, D)` that kernel ridge regression predicts from features `(N, F)`, fitted on other folds."""
+    fold = torch.arange(len(features)) % folds
+    predicted = torch.empty_like(values)
+    for number in range(folds):
+        others = fold != number
+        center, mean = features[others].mean(0), values[others].mean(0)
+        regression = KernelRidge.fit(features[others] - center, values[others] - mean, ridge, max_points=len(features))
+        predicted[~others] = regression.predict(features[~others] - center) + mean
+    return predicted
 
 
 def mapped(features: Tensor, values: Tensor, penalty: float = 0.1, folds: int = 5) -> Tensor:
@@ -41,7 +58,7 @@ def mapped(features: Tensor, values: Tensor, penalty: float = 0.1, folds: int = 
 
 
 @torch.no_grad()
-def measure(run_dir: Path) -> dict[str, tuple[float, float]]:
+def measure(run_dir: Path, split: str = "test", ridge: float = RIDGE) -> dict[str, tuple[float, float]]:
     """Recall@20 and NDCG@20 by what stands for the users."""
     recommender = Recommender.load(run_dir)
     users, items = recommender.embeddings()
@@ -51,18 +68,22 @@ def measure(run_dir: Path) -> dict[str, tuple[float, float]]:
     decoded = torch.cat([mapper.decode(codes[rows]) for rows in descriptors.split(1024)])
     meanings = codebook.token_embeddings[descriptors].mean(1)
     other = decoded[torch.randperm(len(users), generator=torch.Generator().manual_seed(0))]
-    alone = mapped(decoded, users)
+    alone = regressed(decoded, users, ridge)
     stands = {
         "embedding": users,
-        "words: decoder": alone,
+        "words: decoder, kernel": alone,
+        "words: decoder": mapped(decoded, users),
+        "words: slots, kernel": regressed(codes[descriptors].flatten(1), users, ridge),
         "words: meanings": mapped(meanings, users),
+        "words: meanings, kernel": regressed(meanings, users, ridge),
         "half words, half embedding": (alone + users) / 2,
-        "shuffled": mapped(other, users),
+        "shuffled": regressed(other, users, ridge),
     }
-    splits = [recommender.seen.matrix(split, len(items)) for split in range(3)]
-    tested = np.flatnonzero(np.diff(splits[2].indptr))
-    seen = torch.from_numpy((splits[0] + splits[1])[tested].toarray() > 0)
-    relevant = torch.from_numpy(splits[2][tested].toarray() > 0)
+    train, valid, test = (recommender.seen.matrix(number, len(items)) for number in range(3))
+    known, wanted = (train, valid) if split == "valid" else (train + valid, test)
+    tested = np.flatnonzero(np.diff(wanted.indptr))
+    seen = torch.from_numpy(known[tested].toarray() > 0)
+    relevant = torch.from_numpy(wanted[tested].toarray() > 0)
     count = relevant.sum(1)
     ideal = _DISCOUNTS.cumsum(0)[count.clamp_max(20) - 1]
     found = {}
@@ -77,14 +98,20 @@ def main() -> None:
     """Measure the runs that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
-    for run_dir in parser.parse_args().runs:
+    parser.add_argument("--split", choices=["valid", "test"], default="test")
+    parser.add_argument("--ridge", type=float, default=RIDGE)
+    arguments = parser.parse_args()
+    for run_dir in arguments.runs:
         of_run = json.loads((run_dir / "result.json").read_text())
         origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
-        table = Table("users by", "Recall@20", "NDCG@20", title=f"{of_run['dataset']}, {of_run['stage']}")
-        for variant, (recall, ndcg) in measure(run_dir).items():
-            metrics = {"test/recall@20": recall, "test/ndcg@20": ndcg}
-            append("word_bottleneck", {**origin, "variant": variant, "metrics": metrics})
-            table.add_row(variant, f"{recall:.4f}", f"{ndcg:.4f}")
+        table = Table("users by", "Recall@20", "NDCG@20", "kept, %", title=f"{of_run['dataset']}, {of_run['stage']}")
+        found = measure(run_dir, arguments.split, arguments.ridge)
+        for variant, (recall, ndcg) in found.items():
+            kept = recall / found["embedding"][0]
+            metrics = {"test/recall@20": recall, "test/ndcg@20": ndcg, "kept": kept}
+            if arguments.split == "test":
+                append("word_bottleneck", {**origin, "variant": variant, "metrics": metrics})
+            table.add_row(variant, f"{recall:.4f}", f"{ndcg:.4f}", f"{100 * kept:.1f}")
         Console(width=100).print(table)
 
 

@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks.steering import Curves, bootstrap, interpolate, ndcg
 from benchmarks.withheld_topics import without
-from benchmarks.word_bottleneck import mapped
+from benchmarks.word_bottleneck import mapped, regressed
 
 
 def test_texts_that_mention_a_topic_are_found_alone_in_the_plural_and_within_longer_tags() -> None:
@@ -51,3 +52,6 @@ def test_predictions_come_from_other_folds() -> None:
     assert torch.allclose(mapped(values @ torch.tensor([[2.0, 1.0], [0.0, 1.0]]), values, 1e-6), values, atol=1e-2)
     unrelated = torch.randn(50, 40, generator=torch.Generator().manual_seed(1))
     assert (mapped(unrelated, values, 1e-6) - values).square().mean() > values.var() / 2
+    assert (regressed(unrelated, values, 1e-6) - values).square().mean() > values.var() / 2
+    points = F.normalize(values, dim=1)
+    assert torch.allclose(regressed(points, points.square(), 1e-6), points.square(), atol=0.02)
