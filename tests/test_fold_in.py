@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from face_lightning.fold_in import FoldIn
+from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 
 
 def histories(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,3 +48,14 @@ def test_many_users_are_sampled_evenly(monkeypatch: object) -> None:
 
 def _every_fourth(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[starts[user] : starts[user + 1]] for user in range(0, len(starts) - 1, 4)])
+
+
+def test_least_squares_for_histories_of_any_length_in_any_order(monkeypatch: object) -> None:
+    starts, rows = histories(20, 30)
+    fold_in = LeastSquaresFoldIn(torch.randn(30, 4), starts, 0.1, 2.0, 0.5)
+    whole = fold_in.embed(rows, np.diff(starts))
+    monkeypatch.setattr("face_lightning.fold_in._TILE", 20)  # type: ignore[attr-defined]
+    torch.testing.assert_close(fold_in.embed(rows, np.diff(starts)), whole)
+    for user in (0, 7, 19):
+        alone = fold_in.embed(rows[starts[user] : starts[user + 1]], np.diff(starts)[user : user + 1])
+        torch.testing.assert_close(alone[0], whole[user])

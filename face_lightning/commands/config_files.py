@@ -18,8 +18,8 @@ import yaml
 from jsonargparse import get_loader
 
 from face_lightning.errors import ConfigurationError
-from face_lightning.runs.checkpoint_reading import load_checkpoint
 from face_lightning.runs.folder import current_run
+from face_lightning.runs.kept_loss import ranking_objective
 
 BACKBONE = "model.init_args.backbone"
 _LEAST_SQUARES = "LeastSquaresStage"
@@ -96,23 +96,11 @@ def run_backbone(source: Path) -> dict[str, Any] | None:
 
 
 def run_loss(source: Path) -> dict[str, Any]:
-    """Ranking loss and L2 weight of a run, as options of another stage; none where it has no configuration.
-
-    After least squares it is the same objective as a loss, with the regularisation of the best epoch.
-    """
+    """Ranking loss and L2 weight of a run, as options of another stage; none where it has no configuration."""
     folder = current_run(source) if source.is_dir() else source.parent.parent
     path = folder / "config.yaml"
-    stage = _find(_load(path), "model") if path.is_file() else None
-    arguments = (stage or {}).get("init_args") or {}
-    if not str((stage or {}).get("class_path")).endswith(f".{_LEAST_SQUARES}"):
-        return {key: arguments[key] for key in ("ranking_loss", "l2_weight") if key in arguments}
-    growth, regularization = arguments.get("regularization_growth", 1.0), arguments["regularization"]
     best = folder / "checkpoints" / "best.ckpt" if source.is_dir() else source
-    if growth != 1 and best.is_file():
-        regularization *= growth ** load_checkpoint(best, "init_from")["epoch"]
-    kept = {key: arguments[key] for key in ("unobserved_weight", "frequency_power")}
-    loss = {"class_path": "WeightedSquares", "init_args": {**kept, "regularization": regularization}}
-    return {"ranking_loss": loss, "l2_weight": 0.0}
+    return ranking_objective(_load(path), best) if path.is_file() else {}
 
 
 def contradiction(given: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:

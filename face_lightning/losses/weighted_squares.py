@@ -65,18 +65,19 @@ class WeightedSquares(RankingLoss):
     def _weights(self, graph: InteractionGraph) -> tuple[float, Embeddings]:
         """Weight of unobserved pairs, and regularisation of every row."""
         if self._cached is None or self._cached[0] is not graph:
-            weight = default_unobserved_weight(graph) if self.unobserved_weight is None else self.unobserved_weight
+            sizes = graph.num_interactions, graph.num_users, graph.num_items
+            weight = default_unobserved_weight(*sizes) if self.unobserved_weight is None else self.unobserved_weight
             rows = regularization_of_rows(graph, weight, self.regularization, self.frequency_power)
             self._cached = graph, weight, rows
         return self._cached[1:]
 
 
-def default_unobserved_weight(graph: InteractionGraph) -> float:
+def default_unobserved_weight(num_interactions: int, num_users: int, num_items: int) -> float:
     """A fifth of the square root of the graph's density: sparse data want small weights, dense data larger ones.
 
     With it one path of regularisation is good on sparse and on dense data alike (`benchmarks.transfer`).
     """
-    return 0.2 * math.sqrt(graph.num_interactions / (graph.num_users * graph.num_items))
+    return 0.2 * math.sqrt(num_interactions / (num_users * num_items))
 
 
 def regularization_of_rows(

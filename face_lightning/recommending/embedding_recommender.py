@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError, check_range
-from face_lightning.fold_in import FoldIn
+from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 from face_lightning.recommending.answers import (
     Ids,
     Side,
@@ -33,6 +33,7 @@ from face_lightning.runs.inference import (
     read_entities,
     read_interactions,
 )
+from face_lightning.runs.kept_loss import kept_fold_in
 from face_lightning.structures import Embeddings
 
 _SAMPLE = 256  # users on whom the recall of an index is measured
@@ -156,7 +157,7 @@ class EmbeddingRecommender:
         deny: Ids | None = None,
         unknown: Unknown = "error",
     ) -> TopK:
-        """Best items of new users, whose embeddings follow from their histories: see `FoldIn`.
+        """Best items of new users, whose embeddings follow from their histories: see `kept_fold_in`.
 
         Args:
             histories: Original ids of each user's items, by the user's name or numbered from 0.
@@ -253,9 +254,8 @@ class EmbeddingRecommender:
         return Catalogue(F.normalize(self._embeddings.items, dim=1))
 
     @cached_property
-    def _fold_in(self) -> FoldIn:
-        starts, items = self.seen.training()
-        return FoldIn(self._embeddings.items, self._embeddings.users, starts, items)
+    def _fold_in(self) -> FoldIn | LeastSquaresFoldIn:
+        return kept_fold_in(self.run_dir, self._embeddings, *self.seen.training())
 
     def history_rows(
         self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"

@@ -99,8 +99,9 @@ class LeastSquaresStage(Stage):
     def setup(self, stage: str) -> None:
         """Compute every row's share of the regularisation besides what every stage sets up."""
         super().setup(stage)
-        given = self.unobserved_weight
-        self._unobserved_weight = default_unobserved_weight(self.graph) if given is None else given
+        given, graph = self.unobserved_weight, self.graph
+        sizes = graph.num_interactions, graph.num_users, graph.num_items
+        self._unobserved_weight = default_unobserved_weight(*sizes) if given is None else given
         self._row_weights = regularization_of_rows(self.graph, self._unobserved_weight, 1.0, self.frequency_power)
 
     def on_fit_start(self) -> None:

@@ -15,6 +15,7 @@ from face_lightning.backbones import GMF, LightGCN
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.errors import ConfigurationError
+from face_lightning.recommending.recommender import Recommender
 from face_lightning.stages import LeastSquaresStage
 from tests.chain.test_processes import fit_together
 from tests.chain.tiny import (
@@ -173,3 +174,19 @@ def test_what_cannot_be_solved_is_refused() -> None:
         LeastSquaresStage(GMF, 3, 4, regularization=0)
     with pytest.raises(ConfigurationError, match="frequency_power: expected at least 0 and at most 1, got 2"):
         LeastSquaresStage(GMF, 3, 4, frequency_power=2)
+
+
+def test_a_known_history_gets_the_embedding_of_one_more_half_epoch(world: World) -> None:
+    """By the normal equations of its objective."""
+    recommender = Recommender.load(world.run("stage1-als"))
+    items = recommender.embeddings().items.double().numpy()
+    cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()
+    frequency = cells.sum(1) + WEIGHT * NUM_ITEMS
+    weights = REGULARIZATION * (frequency / frequency.mean()) ** POWER
+    liked = [np.flatnonzero(row) for row in cells]
+    expected = [
+        np.linalg.solve(items[own].T @ items[own] + WEIGHT * items.T @ items + weight * np.eye(len(items.T)), sums)
+        for own, weight, sums in zip(liked, weights, (items[own].sum(0) for own in liked), strict=True)
+    ]
+    found = recommender.embed_history([[recommender.entities.item_ids[item].as_py() for item in own] for own in liked])
+    np.testing.assert_allclose(found.numpy(), np.stack(expected), atol=1e-5)

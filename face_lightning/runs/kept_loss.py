@@ -1,0 +1,74 @@
+"""The objective that a run was trained with, as its configuration has it, and the fold-in that suits it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
+from face_lightning.runs.checkpoint_reading import load_checkpoint
+from face_lightning.runs.folder import current_run
+from face_lightning.structures import Embeddings
+
+_LEAST_SQUARES = ".LeastSquaresStage"
+_WEIGHTED_SQUARES = "WeightedSquares"
+_TABLES = ".GMF"  # the backbone whose final embeddings are the tables that training solves for
+
+
+def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """Ranking loss and L2 weight of a run, as options of another stage.
+
+    After least squares it is the same objective as a loss, with the regularisation of the checkpoint's epoch.
+
+    Args:
+        config: Configuration of the run.
+        checkpoint: A checkpoint of it, which is read where the regularisation grows and the file is there.
+    """
+    stage = config.get("model") or {}
+    arguments = stage.get("init_args") or {}
+    if not str(stage.get("class_path")).endswith(_LEAST_SQUARES):
+        return {key: arguments[key] for key in ("ranking_loss", "l2_weight") if key in arguments}
+    growth, regularization = arguments.get("regularization_growth", 1.0), arguments["regularization"]
+    if growth != 1 and checkpoint.is_file():
+        regularization *= growth ** load_checkpoint(checkpoint, "init_from")["epoch"]
+    kept = {key: arguments[key] for key in ("unobserved_weight", "frequency_power")}
+    loss = {"class_path": _WEIGHTED_SQUARES, "init_args": {**kept, "regularization": regularization}}
+    return {"ranking_loss": loss, "l2_weight": 0.0}
+
+
+def kept_fold_in(
+    run_dir: Path | None, embeddings: Embeddings, starts: np.ndarray, item_rows: np.ndarray
+) -> FoldIn | LeastSquaresFoldIn:
+    """Fold-in of new users: in closed form where training minimised weighted squares over tables, else a linear map.
+
+    Args:
+        run_dir: Folder of the run; None for none, whose objective is not known.
+        embeddings: Final embeddings.
+        starts: Where each user's training items begin, `(U + 1,)`.
+        item_rows: These items, `(N,)`.
+    """
+    from face_lightning.losses.weighted_squares import default_unobserved_weight  # others need no losses
+
+    squares = None if run_dir is None else _weighted_squares(current_run(run_dir))
+    if squares is None:
+        return FoldIn(embeddings.items, embeddings.users, starts, item_rows)
+    weight = squares.get("unobserved_weight")
+    if weight is None:
+        weight = default_unobserved_weight(len(item_rows), *map(len, embeddings))
+    power = squares.get("frequency_power", 0.5)
+    return LeastSquaresFoldIn(embeddings.items, starts, weight, squares["regularization"], power)
+
+
+def _weighted_squares(run_dir: Path) -> dict[str, Any] | None:
+    """Settings of the weighted squares that the tables of a run minimise; None where it has another objective."""
+    path = run_dir / "config.yaml"
+    config = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    stage = config.get("model") or {}
+    backbone = (stage.get("init_args") or {}).get("backbone") or {}
+    loss = ranking_objective(config, run_dir / "checkpoints" / "best.ckpt").get("ranking_loss") or {}
+    settings: dict[str, Any] = dict(loss.get("init_args") or {})
+    of_tables = str(backbone.get("class_path")).endswith(_TABLES)
+    is_squares = str(loss.get("class_path")).rpartition(".")[2] == _WEIGHTED_SQUARES
+    return settings if of_tables and is_squares and settings.get("regularization") else None
