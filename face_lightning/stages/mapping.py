@@ -18,7 +18,7 @@ class MappingStage(DescribingStage):
     Note:
         The paper fine-tunes the backbone in this stage as well. Here it is frozen by default: nothing that the stage
         learns needs it to move. The ranking loss is not computed then, and an epoch is one pass over users and items,
-        whose words settle after some 30 of them (on steam-vt words pick 78 % of games after 15, 99 % after 30).
+        whose words are their target words after some 20 of them.
 
     Args:
         freeze_backbone: Whether the backbone is frozen.

@@ -16,7 +16,7 @@ from face_lightning.fold_in import FoldIn
 from face_lightning.graph import build_graph
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.losses.contrastive import contrast_with_all, info_nce, log_partition_function
-from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
+from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring, match_words
 from face_lightning.mapping.mapper import TokenMapper
 from face_lightning.mapping.search import build_search, search_distinct
 from face_lightning.ranking import Ranker, find_hits
@@ -216,8 +216,10 @@ def test_anchoring_and_its_gradient(device: torch.device) -> None:
     targets = LexicalTargets(torch.arange(80).view(20, 4) % 70, normal(20, 4, seed=2).softmax(1))
     ours, theirs = trained(concepts, device), trained(concepts, torch.float64)
     loss = lexical_anchoring(ours, codes.to(device), LexicalTargets(*(part.to(device) for part in targets)), 0.2)
-    mixture = (theirs @ codes.double().T / 0.2).softmax(-1).mean(1)
-    expected = -(targets.probabilities * mixture.gather(1, targets.tokens).log()).sum(1).mean()
+    logits = theirs @ codes.double().T / 0.2
+    matched = match_words(logits.detach().gather(2, targets.tokens.unsqueeze(1).expand(-1, 3, -1)))
+    likelihood = logits.log_softmax(-1).gather(2, targets.tokens.gather(1, matched).unsqueeze(2)).squeeze(2)
+    expected = -(targets.probabilities.gather(1, matched) * likelihood).sum(1).mean()
     torch.testing.assert_close(loss.double().cpu(), expected, rtol=0.02, atol=0.02)
     loss.backward()
     expected.backward()

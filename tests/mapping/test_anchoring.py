@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring
+from face_lightning.mapping.anchoring import LexicalTargets, lexical_anchoring, match_words
 
 
 def world(
@@ -23,11 +23,35 @@ def world(
     return concepts, codes, LexicalTargets(tokens, torch.rand(num_rows, 4, generator=generator).double().softmax(1))
 
 
+def matches(scores: Tensor) -> list[int]:
+    """Word of each slot `(S, W)`: pairs by descending score as long as slot and word are free, then best ones."""
+    found: dict[int, int] = {}
+    for place in scores.flatten().argsort(descending=True).tolist():
+        slot, word = divmod(place, scores.shape[1])
+        if slot not in found and word not in found.values():
+            found[slot] = word
+    return [found.get(slot, int(scores[slot].argmax())) for slot in range(len(scores))]
+
+
 def full_form(concepts: Tensor, codes: Tensor, targets: LexicalTargets, temperature: float) -> Tensor:
-    mixture = (concepts @ codes.T / temperature).softmax(-1).mean(1)
-    present = targets.probabilities.sum(1) > 0
-    cross = -(targets.probabilities * mixture.gather(1, targets.tokens).log()).sum(1)
-    return cross[present].mean()
+    losses = []
+    for slots, words, shares in zip(concepts, *targets, strict=True):
+        logits = slots @ codes.T / temperature
+        chosen = matches(logits[:, words].detach())
+        crosses = F.cross_entropy(logits, words[chosen], reduction="none")
+        losses.append((shares[chosen] * crosses).sum())
+    return torch.stack(losses)[targets.probabilities.sum(1) > 0].mean()
+
+
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31))
+@settings(max_examples=40)
+def test_every_slot_has_a_word_of_its_own_as_long_as_there_are_enough(
+    num_rows: int, num_slots: int, num_words: int, seed: int
+) -> None:
+    scores = torch.randn(num_rows, num_slots, num_words, generator=torch.Generator().manual_seed(seed))
+    found = match_words(scores).tolist()
+    assert found == [matches(row) for row in scores]
+    assert all(len(set(row)) == min(num_slots, num_words) for row in found)
 
 
 @given(
@@ -84,8 +108,9 @@ def test_drawn_negatives_by_the_formula() -> None:
         weights = (row @ codes.T / 0.3).exp()  # (S, V)
         others = [word for word in drawn.tolist() if word not in words]
         partition = weights[:, words].sum(1) + weights[:, others].sum(1) * (40 - 4) / len(others)
-        mixture = (weights[:, words] / partition.unsqueeze(1)).mean(0)
-        terms.append(-(probabilities * mixture.log()).sum())
+        chosen = matches(weights[:, words].detach())
+        likelihoods = weights[range(3), torch.tensor(words)[chosen]] / partition
+        terms.append(-(probabilities[chosen] * likelihoods.log()).sum())
     expected = torch.stack(terms).mean()
     torch.testing.assert_close(loss, expected)
     loss.backward()
@@ -97,13 +122,13 @@ def test_drawn_negatives_by_the_formula() -> None:
 @settings(max_examples=10, deadline=None)
 def test_mean_partition_over_all_draws_is_that_of_the_full_softmax(num_negatives: int, seed: int) -> None:
     concepts, codes, targets = world(num_rows=1, num_slots=1, num_codes=7, seed=seed)
-    targets = LexicalTargets(targets.tokens[:, :2], torch.tensor([[1.0, 0.0]]).double())
+    targets = LexicalTargets(targets.tokens[:, :2], torch.ones(1, 2).double())
     logits = (concepts[0] @ codes.T / 0.3)[0]
     partitions = []
     for drawn in itertools.combinations(range(7), num_negatives):
         with patch("torch.randperm", lambda *_, drawn=drawn, **__: torch.tensor(drawn)):
             loss = lexical_anchoring(concepts, codes, targets, 0.3, num_negatives)
-        partitions.append((loss + logits[targets.tokens[0, 0]]).exp())
+        partitions.append((loss + logits[targets.tokens[0]].max()).exp())
     torch.testing.assert_close(torch.stack(partitions).mean(), logits.exp().sum())
 
 
