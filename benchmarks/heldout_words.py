@@ -6,7 +6,7 @@ run, and the texts that it saw of the same kind,
 
 - the text vector that ridge regression and kernel ridge regression predict, and the mean text of the 20 nearest
 - as many words as learnt ones, chosen for the vector of kernel ridge regression as targets are for a text
-- the run's own target words of entities without text
+- the run's own target words of entities without text, for which texts around an entity count besides its embedding
 - for comparison, learnt words of entities whose text was seen
 """
 
@@ -53,7 +53,7 @@ def nearest(known: Tensor, values: Tensor, queries: Tensor, count: int = 20) -> 
 
 
 def kernel_ridge(known: Tensor, values: Tensor, queries: Tensor) -> Tensor:
-    """Kernel ridge regression as training uses it."""
+    """Kernel ridge regression of embeddings alone."""
     return KernelRidge.fit(known, values).predict(queries)
 
 
@@ -89,8 +89,8 @@ def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, 
     return found
 
 
-def measure(run_dir: Path, extra: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Share of right picks out of 10 for users and items by variant."""
+def measure(run_dir: Path, extra: Sequence[str]) -> tuple[str, dict[str, dict[str, float]]]:
+    """Ranking loss of the run, and the share of right picks out of 10 for users and items by variant."""
     stage, datamodule = load_run(run_dir, extra)
     profiles: Any = datamodule.held_out_profiles
     if profiles is None:
@@ -120,7 +120,7 @@ def measure(run_dir: Path, extra: Sequence[str]) -> dict[str, dict[str, float]]:
         targets = space.targets.tokens.clone()
         targets[~space.texts.present] = predicted.to(targets).clamp_min(0)
         found["targets"] = by_words(targets, held_out)
-    return found
+    return type(stage.ranking_loss).__name__, found
 
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
@@ -129,9 +129,10 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
     name = f"{of_run['dataset']}, {of_run['backbone']}, {of_run['stage']}, seed {of_run['seed']}"
     table = Table("picks 1 of 10 by", "items", "users", title=name)
-    for variant, shares in measure(run_dir, extra).items():
+    loss, found = measure(run_dir, extra)
+    for variant, shares in found.items():
         metrics = {f"words/heldout_{kind}@10": share for kind, share in shares.items()}
-        append("heldout_words", {**origin, "variant": variant, "metrics": metrics})
+        append("heldout_words", {**origin, "loss": loss, "variant": variant, "metrics": metrics})
         table.add_row(variant, *(f"{shares[kind]:.3f}" if kind in shares else "" for kind in ("items", "users")))
     return table
 

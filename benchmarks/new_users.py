@@ -3,7 +3,8 @@
 A tenth of the users is absent from stage 1, by a hash of id and seed. Then they come with their training items: how
 much of their test items do the recommendations of their folded-in embedding hold, and how often do the words of that
 embedding pick their text out of 10? For comparison the same users are trained with all others, without a text: they
-and the new users get the words of the text that kernel ridge regression predicts, which are the targets of stage 2.
+and the new users get the words of the text that kernel ridge regression predicts from embedding and history, which are
+the targets of stage 2.
 """
 
 import argparse
@@ -29,8 +30,8 @@ from face_lightning.data.readers import MovieLens100K, RLMRecFolder
 from face_lightning.data.readers.reader import Reader
 from face_lightning.recommending.recommender import Recommender
 from face_lightning.words.centering import center
-from face_lightning.words.entity_texts import text_vectors
-from face_lightning.words.prediction import fit_texts, predicted_words
+from face_lightning.words.entity_texts import EntityTexts, text_vectors
+from face_lightning.words.prediction import UserTexts, predicted_words
 from face_lightning.words.retrieval import picking_accuracy
 
 READERS: dict[str, type[Reader]] = {"MovieLens100K": MovieLens100K, "RLMRecFolder": RLMRecFolder}
@@ -87,20 +88,30 @@ def items_of(interactions: Interactions, split: str, rows: np.ndarray) -> list[l
     return [interactions.item_ids[matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]]].tolist() for row in rows]
 
 
-def without_texts(stage: Any, rows: np.ndarray) -> Any:  # noqa: ANN401 a WordSpace
-    """The stage's texts without those of some users."""
-    present = stage.space.texts.present.clone()
+def without_texts(texts: EntityTexts, rows: np.ndarray) -> EntityTexts:
+    """Texts without those of some users."""
+    present = texts.present.clone()
     present[torch.from_numpy(rows)] = False
-    return replace(stage.space, texts=replace(stage.space.texts, present=present))
+    return replace(texts, present=present)
 
 
-def words_of(stage: Any, space: Any, known: Tensor, asked: Tensor) -> Tensor:  # noqa: ANN401
-    """Words of users with embeddings `(B, D)`, predicted from the embeddings of all known users and items."""
-    regression = fit_texts(space, known, "users", stage.words.missing_ridge)
+def words_of(
+    stage: Any,  # noqa: ANN401
+    texts: EntityTexts,
+    known: Tensor,
+    interactions: np.ndarray,
+    asked: Tensor,
+    histories: Sequence[np.ndarray],
+) -> Tensor:
+    """Words of users by embeddings `(B, D)` and histories, given embeddings `(U + I, D)` and clicks of known ones."""
+    regression = UserTexts.fit(texts, known, torch.from_numpy(interactions), stage.words.missing_ridge)
     assert regression is not None, "data sets with texts only"
-    vocabulary = space.word_vectors
+    starts = np.concatenate([[0], np.cumsum([len(history) for history in histories])[:-1]])
+    given = torch.from_numpy(np.concatenate(histories).astype(np.int64)), torch.from_numpy(starts.astype(np.int64))
+    vocabulary = stage.space.word_vectors
     sizes = NUM_WORDS, stage.words.target_pool
-    return predicted_words(regression.predict(asked), vocabulary.vectors, vocabulary.lemmas, *sizes)
+    predicted = regression.predict(asked, *given)
+    return predicted_words(predicted, vocabulary.vectors, vocabulary.lemmas, *sizes)
 
 
 def main() -> None:
@@ -135,14 +146,17 @@ def main() -> None:
     # In the order of all users; those that are absent hold nothing that the regression would read.
     all_new = torch.zeros_like(all_old)
     all_new[old.user_rows(new.entities.user_ids.to_pylist())], all_new[len(users) :] = new.embeddings()
-    space = without_texts(stage, rows)
+    texts_known = without_texts(stage.space.texts, rows)
+    clicks = np.stack(interactions.train.nonzero())
+    others = clicks[:, ~np.isin(clicks[0], rows)]
+    item_rows = [interactions.train.indices[slice(*interactions.train.indptr[row : row + 2])] for row in rows]
     recommended = {
         "trained": old.recommend(interactions.user_ids[rows], 20, filter_seen="train").ids,
         "new": new.recommend_history(histories, 20, unknown="skip").ids,
     }
     words = {
-        "trained": words_of(stage, space, all_old, users[torch.from_numpy(rows)]),
-        "new": words_of(stage, space, all_new, new.embed_history(histories)),
+        "trained": words_of(stage, texts_known, all_old, clicks, users[torch.from_numpy(rows)], item_rows),
+        "new": words_of(stage, texts_known, all_new, others, new.embed_history(histories), item_rows),
     }
     texts = center(text_vectors(stage.words.encoder, profiles)[: len(users)])[rows]
     classes = torch.unique(texts, dim=0, return_inverse=True)[1]

@@ -94,9 +94,8 @@ class WordRecommender(EmbeddingRecommender):
         """
         names, items, counts = self.history_rows(histories, unknown)
         embeddings = self._fold_in.embed(items, counts).cpu()
-        spelled = (
-            self._mapped_words(embeddings) if self._new_user_words is None else self._new_user_words.of(embeddings)
-        )
+        kept = self._new_user_words
+        spelled = self._mapped_words(embeddings) if kept is None else kept.of(embeddings, items, counts)
         return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
 
     def explain(self, user: str | int, item: str | int) -> Explanation:

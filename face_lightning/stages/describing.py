@@ -105,7 +105,8 @@ class DescribingStage(Stage):
             return
         if self._predicted_targets is None:  # a resumed run restores them: embeddings have moved since
             whole = torch.cat(list(self.tiles(embeddings)))
-            self._predicted_targets = predict_targets(self.space, whole, ridge, self.words.target_pool)
+            known = self.space, whole, self.graph.edge_index
+            self._predicted_targets = predict_targets(*known, ridge, self.words.target_pool)
         targets = with_targets(self.space.targets, present, self._predicted_targets)
         self.space = replace(self.space, targets=targets)
 

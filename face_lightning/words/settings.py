@@ -23,7 +23,7 @@ class WordSettings:
         target_pool: Words nearest to the text among which targets are chosen: a larger pool says better which
             entities are alike, and holds more words that seem far-fetched.
         missing_ridge: Ridge of the kernel regression that predicts target words of entities without a text from their
-            embeddings; at 0 such entities have no target words.
+            embeddings and the texts around them; at 0 such entities have no target words.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
         anchoring_negatives: Words that estimate its denominator; all if null.
         retrieval_limit: Maximum number of users, and of items, in the retrieval test.
@@ -48,7 +48,7 @@ class WordSettings:
         separator: str = "",
         num_targets: int = 16,
         target_pool: int = 32,
-        missing_ridge: float = 0.3,
+        missing_ridge: float = 1.0,
         anchoring_temperature: float = 0.07,
         anchoring_negatives: int | None = 2048,
         retrieval_limit: int = 4096,
@@ -57,7 +57,7 @@ class WordSettings:
     ) -> None:
         check_range("num_targets", num_targets, least=1, usual="16")
         check_range("target_pool", target_pool, least=num_targets, usual="32")
-        check_range("missing_ridge", missing_ridge, least=0, usual="0.3")
+        check_range("missing_ridge", missing_ridge, least=0, usual="1")
         self.encoder: SentenceEncoder = encoder or TextEncoder()
         self.vocabulary = VocabularySettings(self.encoder, num_frequent, word_list, blocklist, codebook)
         self.prompts = user_prompt, item_prompt

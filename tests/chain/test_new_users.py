@@ -1,5 +1,6 @@
 """Words of new users by their history, and the exported mapper, of a run that a chain left."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -38,13 +39,21 @@ def test_words_of_new_users_are_those_of_the_text_that_a_regression_predicts(cha
     kinds = [vectors[:NUM_USERS], vectors[NUM_USERS:]]
     if any(map(is_anisotropic, kinds)):  # as the stage's texts are then
         kinds = [center(kind) for kind in kinds]
-    texts = torch.cat([center(kind) for kind in kinds])
+    users, items = (center(kind) for kind in kinds)
     codebook = load_codebook(chain.run("stage2") / "codebook.safetensors")[0]
     words = center(encoder.encode(codebook.words))
-    embedded = recommender.embed_history([["i0", "i3"], ["i1"]])
-    predicted = KernelRidge.fit(torch.cat(list(recommender.embeddings())), texts, 0.3).predict(embedded)
+    starts, clicked = recommender.seen.training()
+    means = torch.stack([items[clicked[start:end]].mean(0) for start, end in itertools.pairwise(starts)])
+    histories = [["i0", "i3"], ["i1"]]
+    asked = torch.stack([items[recommender.item_rows(one)].mean(0) for one in histories]) - means.mean(0)
+    embeddings, embedded = torch.cat(list(recommender.embeddings())), recommender.embed_history(histories)
+    known, new = (
+        torch.cat([F.normalize(rows, dim=1), F.normalize(texts, dim=1)], dim=1)
+        for rows, texts in ((embeddings, torch.cat([means - means.mean(0), items])), (embedded, asked))
+    )
+    predicted = KernelRidge.fit(known, torch.cat([users, items]), 1.0).predict(new)
     expected = pursue(F.normalize(predicted, dim=1), words, 4, 64, codebook.lemmas)
-    found = recommender.describe_history([["i0", "i3"], ["i1"]])
+    found = recommender.describe_history(histories)
     assert [set(one.words) for one in found] == [{codebook.words[word] for word in row} for row in expected.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Kernel ridge regression from embeddings to texts, and target words of its predictions."""
+"""Kernel ridge regression to texts, and target words of its predictions."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -55,25 +55,66 @@ def space(vectors: Tensor, present: Tensor, num_users: int) -> Any:
     return SimpleNamespace(texts=texts, targets=targets, word_vectors=SimpleNamespace(vectors=words, lemmas=LEMMAS))
 
 
-def test_entities_without_text_get_the_words_of_what_their_embeddings_predict() -> None:
-    """Items are predicted from items, users from both."""
-    vectors, embeddings = F.normalize(random(30, 6), dim=1), random(30, 5, seed=3)
+def clicks(num_users: int, num_items: int) -> Tensor:
+    """User ids and item ids `(2, N)`; the first user has nothing."""
+    cells = random(num_users, num_items, seed=5) > 0.3
+    cells[0] = False
+    return cells.nonzero().T
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def around_users(texts: np.ndarray, known: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Mean text of each user's items that have one, centered over users that have such items."""
+    liked = [row & known for row in cells]
+    means = np.stack([texts[row].mean(0) if row.any() else np.full(texts.shape[1], np.nan) for row in liked])
+    return unit(np.nan_to_num(means - np.nanmean(means, axis=0)))
+
+
+def around_items(texts: np.ndarray, known: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Mean over an item's users of the mean text of their other items that have one, centered over known items."""
+    means = np.full(texts.shape, np.nan)
+    for item in range(len(texts)):
+        others = [row & known & (np.arange(len(texts)) != item) for row in cells if row[item]]
+        found = [texts[row].mean(0) for row in others if row.any()]
+        if found:
+            means[item] = np.mean(found, axis=0)
+    return unit(np.nan_to_num(means - np.nanmean(means[known], axis=0)))
+
+
+def test_entities_without_text_get_the_words_of_what_clicks_predict() -> None:
+    """Items are predicted from items, users from both; by loops over users and items."""
+    vectors, embeddings, interactions = F.normalize(random(30, 6), dim=1), random(30, 5, seed=3), clicks(12, 18)
     present = torch.ones(30, dtype=torch.bool)
-    present[[2, 15, 20]] = False
+    present[[0, 2, 15, 20]] = False
     given = space(vectors, present, 12)
-    predicted = predict_targets(given, embeddings, 0.3, 8)
-    users, items = present.clone(), present.clone()
-    users[12:], items[:12] = False, False
+    predicted = predict_targets(given, embeddings, interactions, 0.3, 8)
+    cells = np.zeros((12, 18), bool)
+    cells[interactions[0], interactions[1]] = True
     centered = torch.zeros(30, 6)
-    centered[users], centered[items] = center(vectors[users]), center(vectors[items])
+    for kind in (slice(12), slice(12, 30)):
+        known = present.clone()
+        known[: kind.start or 0], known[kind.stop :] = False, False
+        centered[known] = center(vectors[known])
+    texts, known_items = centered[12:].numpy(), present[12:].numpy()
+    inputs = [
+        np.concatenate([unit(embeddings.numpy()), np.concatenate([around, own])], axis=1)
+        for around, own in (
+            (around_users(texts, known_items, cells), texts),
+            (np.zeros((12, 6)), around_items(texts, known_items, cells)),
+        )
+    ]
+    of_items = present & (torch.arange(30) >= 12)
     wanted = [
-        kernel_ridge(embeddings[sources], centered[sources], embeddings[missing], 0.3)
-        for sources, missing in ((present, [2]), (items, [15, 20]))
+        kernel_ridge(torch.from_numpy(rows[sources]).float(), centered[sources], torch.from_numpy(rows[asked]).float())
+        for rows, sources, asked in ((inputs[0], present, [0, 2]), (inputs[1], of_items, [15, 20]))
     ]
     words = given.word_vectors.vectors
     assert torch.equal(predicted, pursue(F.normalize(torch.cat(wanted), dim=1), words, 4, 16, LEMMAS))
     targets = with_targets(given.targets, present, predicted)
-    assert torch.equal(targets.tokens[[2, 15, 20]], predicted)
+    assert torch.equal(targets.tokens[~present], predicted)
     assert torch.equal(targets.tokens[present], given.targets.tokens[present])
     assert (targets.probabilities == 0.25).all()
     assert (given.targets.probabilities[~present] == 0).all(), "nothing is changed in place"
@@ -84,7 +125,7 @@ def test_items_of_which_no_text_is_known_have_no_targets(ridge: float) -> None:
     vectors, present = F.normalize(random(10, 6), dim=1), torch.arange(10) < 5
     present[0] = False
     given = space(vectors, present, 5)
-    predicted = predict_targets(given, random(10, 5, seed=3), ridge, 8)
+    predicted = predict_targets(given, random(10, 5, seed=3), clicks(5, 5), ridge, 8)
     assert (predicted[0] >= 0).all()
     assert (predicted[1:] == -1).all()
     targets = with_targets(given.targets, present, predicted)
