@@ -12,6 +12,7 @@ from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommending.index_search import IndexKind, IndexSearch
 
 _MAX_SCORES = 2**26  # that are held at once
+_MAX_SCORES_CPU = 2**23  # larger tiles take fresh pages of memory every time, which takes longer than the products
 
 
 class RankedRows(NamedTuple):
@@ -79,7 +80,8 @@ class Catalogue:
 
     def tile_size(self) -> int:
         """Number of queries that are ranked at once."""
-        return max(1, min(1024, _MAX_SCORES // max(1, len(self.table))))
+        most = _MAX_SCORES_CPU if self.table.device.type == "cpu" else _MAX_SCORES
+        return max(1, min(1024, most // max(1, len(self.table))))
 
     def rank(
         self,

@@ -49,7 +49,7 @@ def test_tiles_are_ranked_as_one_and_keep_their_own_exclusions(monkeypatch: pyte
     excluded = np.repeat(np.arange(20), 2), np.tile([3, 7], 20)
     catalogue = Catalogue(table)
     (whole,) = catalogue.rank(table[:20], np.arange(20), 5, None, excluded)
-    monkeypatch.setattr("face_lightning.recommending.catalogue._MAX_SCORES", 150)
+    monkeypatch.setattr("face_lightning.recommending.catalogue._MAX_SCORES_CPU", 150)
     tiles = list(catalogue.rank(table[:20], np.arange(20), 5, None, excluded))
     assert [len(tile.queries) for tile in tiles] == [3] * 6 + [2]
     for name in whole._fields:
