@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.steps import Steps
 from face_lightning.data.interactions import SPLITS, Interactions
 from face_lightning.data.prepared import PreparedData, read_prepared
 from face_lightning.errors import ConfigurationError, DataError
@@ -35,10 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("root", help="folder that face data import wrote")
     parser.add_argument("--plot", metavar="FILE.png", help="also plot the degrees to this file (needs matplotlib)")
     options = parser.parse_args(argv)
-    data = read_prepared(Path(options.root))
-    degrees = {"users": _degrees(data.interactions, 1), "items": _degrees(data.interactions, 0)}
-    if options.plot is not None:
-        _draw(degrees, Path(options.plot), data.interactions.name)
+    with Steps(3) as step:
+        step(f"reading {options.root}")
+        data = read_prepared(Path(options.root))
+        step("counting interactions")
+        degrees = {"users": _degrees(data.interactions, 1), "items": _degrees(data.interactions, 0)}
+        if options.plot is not None:
+            step("plotting")
+            _draw(degrees, Path(options.plot), data.interactions.name)
     console = Console()
     _show_counts(console, data)
     _show_steps(console, data.history)

@@ -12,6 +12,7 @@ from face_lightning.commands.recommend import (
     ranking_table,
     too_many,
 )
+from face_lightning.commands.steps import Steps
 from face_lightning.recommending.ranking_files import RankingWriter, check_out, read_ids
 from face_lightning.recommending.recommender import Recommender
 
@@ -42,10 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise too_many(f"{kind}s", len(ids))
     if arguments.out is not None:
         check_out(arguments.out)
-    recommender = Recommender.load(arguments.run, arguments.device)
+    with Steps(1 if arguments.out else 2) as step:
+        step(f"loading {arguments.run}")
+        recommender = Recommender.load(arguments.run, arguments.device)
+        if arguments.out is None:
+            step(f"comparing all {kind}s")
+            find = recommender.similar_items if kind == "item" else recommender.similar_users
+            top = find(ids, arguments.top_k, unknown=arguments.unknown)
     if arguments.out is None:
-        find = recommender.similar_items if kind == "item" else recommender.similar_users
-        top = find(ids, arguments.top_k, unknown=arguments.unknown)
         Console().print(ranking_table(recommender, top, kind, kind))
         return 0
     entities = recommender.entities

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.steps import Steps
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.files import temporary_path
 from face_lightning.plain_text import as_text
@@ -60,23 +61,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"out: expected an empty folder or a vocabulary, but {arguments.out} holds {min(others)!r} as well; give "
             "another --out"
         )
-    texts = [text for path in arguments.texts for text in read_texts(path)]
-    least = arguments.min_count or max(10, len(texts) // 500)
-    source = VocabularyFiles(arguments.model, arguments.cache_dir)
-    codebook, report = build_codebook(
-        source,
-        num_frequent=arguments.num_frequent,
-        min_length=arguments.min_length,
-        word_list=arguments.word_list,
-        block=None if arguments.no_block else arguments.block or "default",
-        extra_words=frequent_words(texts, least) if texts else (),
-        base_forms=arguments.base_forms,
-    )
-    contents: dict[str, Any] = {"model": arguments.model, "token_dim": source.token_dim, **asdict(report)}
-    contents["fingerprint"] = codebook.fingerprint
-    contents["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
-    contents["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
-    _write(arguments.out, contents, codebook, report)
+    with Steps(4) as step:
+        step("reading texts")
+        texts = [text for path in arguments.texts for text in read_texts(path)]
+        least = arguments.min_count or max(10, len(texts) // 500)
+        step(f"choosing words of {arguments.model}")
+        source = VocabularyFiles(arguments.model, arguments.cache_dir)
+        codebook, report = build_codebook(
+            source,
+            num_frequent=arguments.num_frequent,
+            min_length=arguments.min_length,
+            word_list=arguments.word_list,
+            block=None if arguments.no_block else arguments.block or "default",
+            extra_words=frequent_words(texts, least) if texts else (),
+            base_forms=arguments.base_forms,
+        )
+        step("measuring coverage and near-duplicates")
+        contents: dict[str, Any] = {"model": arguments.model, "token_dim": source.token_dim, **asdict(report)}
+        contents["fingerprint"] = codebook.fingerprint
+        contents["coverage"] = asdict(coverage(codebook.words, texts)) if texts else None
+        contents["near_duplicates"] = asdict(near_duplicates(codebook, arguments.near))
+        step("writing")
+        _write(arguments.out, contents, codebook, report)
     show(contents, Console())
     print(f"{arguments.out}: codebook.safetensors, words.txt and report.json")
     return 0
