@@ -41,7 +41,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "kernel_ridge": set(),
     "recommending": {"fold_in", "inner_product", "kernel_ridge", "mapping", "runs", "text"},
     "serving": {"recommending", "runs"},
-    "exports": {"mapping", "recommending", "runs"},
+    "exports": {"mapping", "recommending", "runs", "text"},
     "app": {"recommending", "runs"},
     "reports": {"recommending", "runs", "significance", "text"},
 }

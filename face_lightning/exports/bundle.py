@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from safetensors.torch import save_file
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.imports import import_optional
@@ -22,6 +21,7 @@ from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.kept_mapper import keeps_mapper, read_mapper
 from face_lightning.runs.results import read_result
+from face_lightning.text.cache import save_tensors
 
 BundledIndex = Literal["flat", "hnsw", "none"]
 _SEARCH = 256  # efSearch of HNSW; the model card has the recall that it reaches
@@ -79,7 +79,7 @@ def _write_tables(recommender: Recommender, out: Path) -> None:
     """Vectors, ids, names and words of users and items, for Python, SQL and vector databases."""
     embeddings, entities = recommender.embeddings(), recommender.entities
     tables: dict[Side, Any] = {"users": embeddings.users.cpu(), "items": embeddings.items.cpu()}
-    save_file({name: table.contiguous() for name, table in tables.items()}, out / "embeddings.safetensors")
+    save_tensors(out / "embeddings.safetensors", tables, {})
     known = {
         "users": (entities.user_ids, entities.user_labels),
         "items": (entities.item_ids, entities.item_labels),

@@ -84,6 +84,7 @@ def test_every_format_holds_the_same_numbers(run: Path, tmp_path: Path) -> None:
     assert lines[4] == {"row": 4, "id": "50", "label": "Emma", "words": ["w50"]}
     assert [line["label"] for line in lines] == list(NAMES)
     assert rows[4]["words"] == '{"w50"}'
+    assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1  # whoever may read one, may all
 
 
 def test_numbers_of_any_size_survive_as_text(run: Path, tmp_path: Path) -> None:
