@@ -79,7 +79,7 @@ def _write_tables(recommender: Recommender, out: Path) -> None:
     """Vectors, ids, names and words of users and items, for Python, SQL and vector databases."""
     embeddings, entities = recommender.embeddings(), recommender.entities
     tables: dict[Side, Any] = {"users": embeddings.users.cpu(), "items": embeddings.items.cpu()}
-    save_tensors(out / "embeddings.safetensors", tables, {})
+    save_tensors(out / "embeddings.safetensors", embeddings._asdict(), {})
     known = {
         "users": (entities.user_ids, entities.user_labels),
         "items": (entities.item_ids, entities.item_labels),
