@@ -1,9 +1,11 @@
-"""What a warm start saves when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2].
+"""What a warm start saves when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2 3 4].
 
 MovieLens-100K is split 3:1:1 per user. The old data are the first 80 % of all interactions in time order, each in the
 split that it has in the whole, so that the old run has seen nothing of validation and test. On the whole, stage 1 is
 trained anew, and from the old run by `--init_from`, which takes rows over by original id. Measured is the time until
-validation Recall@20 comes within .001 of the best of training anew. Test metrics are those of each run's best epoch.
+validation Recall@20 comes within .001 of the best of training anew, and what it is after half of the epochs that
+training anew takes to its best. Test metrics are those of each run's best epoch. A best epoch is a maximum of noisy
+values over 940 users, so that a single seed decides little: differences are paired over seeds.
 """
 
 import argparse
@@ -70,7 +72,9 @@ def compare(backbone: str, folder: Path, seed: int) -> dict[str, Any]:
         "warm": train(backbone, folder / "whole", runs["warm"], seed, "--init_from", runs["old"]),
     }
     best = max(epoch[MONITOR] for epoch in epochs["anew"]) - TOLERANCE
-    found: dict[str, Any] = {"quality": best}
+    half = max(1, (max(epochs["anew"], key=itemgetter(MONITOR))["epoch"] + 1) // 2)
+    in_half = [epoch[MONITOR] for epoch in epochs["warm"] if epoch["epoch"] < half]
+    found: dict[str, Any] = {"quality": best, "half_epochs": half, "warm_half": max(in_half, default=None)}
     for name, rows in epochs.items():
         reached, top = first_at(rows, best), max(rows, key=itemgetter(MONITOR))
         result = json.loads((runs[name] / "result.json").read_text())
@@ -91,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of `face data ml-100k`")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--share", type=float, default=0.8, help="of the interactions that are old")
     arguments = parser.parse_args()
     for seed in arguments.seeds:

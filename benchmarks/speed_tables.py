@@ -1,7 +1,10 @@
 """The tables of benchmarks/README.md: what training, searches and imports cost."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from functools import partial
+
+from scipy.special import stdtrit
 
 from benchmarks import alignment
 from benchmarks.table_format import Column, Record, Table, mean
@@ -17,6 +20,22 @@ def caught_up(records: Sequence[Record], _: object) -> str:
     """How many seeds of a warm start reach the quality of training anew."""
     return f"{sum(record['metrics']['warm_seconds'] is not None for record in records)} of {len(records)}"
 
+
+def paired(path: str, other: str) -> Callable[[Sequence[Record], object], str]:
+    """Mean difference of two metrics of the same seeds with its 95 % confidence interval by Student's t."""
+
+    def cell(records: Sequence[Record], _: object) -> str:
+        found = [record["metrics"][path] - record["metrics"][other] for record in records]
+        if len(found) < 2:
+            return ""
+        half = float(stdtrit(len(found) - 1, 0.975)) * statistics.stdev(found) / len(found) ** 0.5
+        return f"{statistics.mean(found):+.4f} ± {half:.4f}"
+
+    return cell
+
+
+EXACT = ("exact", "implicit", "FAISS flat")
+INDICES = ("hnsw", "ivf", "FAISS hnsw", "FAISS ivf")
 
 SPEED: dict[str, Table] = {
     "steps": Table(
@@ -113,17 +132,28 @@ SPEED: dict[str, Table] = {
             Column("peak MiB", mean("peak_mib", ",.0f")),
         ],
     ),
+    "serving-one": Table(
+        sources=[{"benchmark": "serving", "part": "search", "at_once": 1, "variant": EXACT}],
+        labels=["items", "width"],
+        by=["num_items", "dim"],
+        columns=[
+            *(Column(f"{variant}: p50, ms", mean("p50_ms", ".3f"), {"variant": variant}) for variant in EXACT),
+            Column("reading the table, ms", mean("float32_read_ms", ".3f"), {"variant": "exact"}),
+            Column("GB a second", mean("float32_gb_per_second", ".1f"), {"variant": "exact"}),
+        ],
+    ),
     "serving-search": Table(
-        sources=[{"benchmark": "serving", "part": "search"}],
+        sources=[
+            {"benchmark": "serving", "part": "search", "at_once": 256},
+            {"benchmark": "serving", "part": "search", "at_once": 1, "variant": INDICES},
+        ],
         labels=["items", "width", "method"],
         by=["num_items", "dim", "variant"],
         columns=[
-            Column("one user: p50, ms", mean("p50_ms", ".3f"), {"at_once": 1}),
-            Column("p99, ms", mean("p99_ms", ".1f"), {"at_once": 1}),
             Column("256 users: p50, ms", mean("p50_ms", ".1f"), {"at_once": 256}),
-            Column("recall@20", mean("recall@20"), {"at_once": 1}),
-            Column("built in, seconds", mean("build_seconds", ".1f"), {"at_once": 1}),
-            Column("reading the table, ms", mean("float32_read_ms", ".3f"), {"at_once": 1}),
+            Column("one user: p50, ms", mean("p50_ms", ".3f"), {"at_once": 1}),
+            Column("recall@20", mean("recall@20"), {"at_once": 256}),
+            Column("built in, seconds", mean("build_seconds", ".1f"), {"at_once": 256}),
         ],
     ),
     "serving-http": Table(
@@ -172,8 +202,10 @@ SPEED: dict[str, Table] = {
             Column("from the old run", mean("warm_best_seconds", ".1f")),
             Column("anew: best validation Recall@20", mean("anew_best")),
             Column("from the old run", mean("warm_best")),
+            Column("difference, 95 % interval", paired("warm_best", "anew_best")),
             Column("anew: test Recall@20", mean("anew_test")),
             Column("from the old run", mean("warm_test")),
+            Column("difference, 95 % interval", paired("warm_test", "anew_test")),
             Column("seeds that reach validation of training anew, less .001", caught_up),
             Column("in a share of its time, %", mean("share_of_time", ".0f", 100.0)),
         ],

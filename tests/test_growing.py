@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import growing
+from benchmarks.speed_tables import paired
 from face_lightning.data.movielens import MovieLensTables
 
 
@@ -32,3 +33,10 @@ def test_old_interactions_are_the_first_ones_and_keep_their_split(
     assert sum(map(len, whole)) == len(liked)
     assert all(before <= after for before, after in zip(old, whole, strict=True))
     assert all(whole)
+
+
+def test_differences_of_the_same_seeds_have_an_interval() -> None:
+    metrics = ({"warm": 0.3, "anew": 0.2}, {"warm": 0.4, "anew": 0.2}, {"warm": 0.5, "anew": 0.2})
+    records = [{"metrics": of_seed} for of_seed in metrics]
+    assert paired("warm", "anew")(records, None) == "+0.2000 ± 0.2484"  # 4.3027 * 0.1 / sqrt(3)
+    assert paired("warm", "anew")(records[:1], None) == ""
