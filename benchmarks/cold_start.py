@@ -2,7 +2,8 @@
 
 A fifth of the items is cold: none of their interactions is trained on. Half of them is for validation, half for test;
 interactions of other items are split 8:1:1. Cold items are ranked among the cold items of their half for every user who
-has one, Recall@20 and NDCG@20. Least squares (`LeastSquaresStage`) gives the embeddings; ways to rank cold items:
+has one, Recall@20 and NDCG@20. Least squares (`LeastSquaresStage`) gives the embeddings, or, untuned, LightGCN with
+`--backbone LightGCN`; ways to rank cold items:
 
 - text: kernel ridge regression from the sentence vector of the item's tags to its embedding, as `Recommender` does it
 - words: the same from 16 words of the vocabulary that say what the text says
@@ -31,18 +32,21 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.backbones import GMF
+from face_lightning.backbones import GMF, LightGCN
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.readers.reader import Reader
+from face_lightning.stages.base import Stage
 from face_lightning.stages.least_squares import LeastSquaresStage
+from face_lightning.stages.pretraining import PretrainingStage
 from face_lightning.structures import Embeddings
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
 from face_lightning.words.targets import pursue
 
+DIMS = {"least squares": 256, "LightGCN": 64}
 RIDGES, SHARES = {"text": 0.1, "words": 0.1, "tags": 0.3, "text + tags": 0.3}, 0.5
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
@@ -81,23 +85,32 @@ class ColdItems(Reader):
         return Dataset(interactions)
 
 
-def train(reader: ColdItems, seed: int, epochs: int) -> tuple[Embeddings, dict[str, float]]:
-    """Embeddings of least squares, and their metrics on warm test interactions."""
-    L.seed_everything(seed, verbose=False)
-    data = InteractionDataModule(reader, batch_size=4096)
-    stage = LeastSquaresStage(
-        partial(GMF, embedding_dim=256),
-        data.num_users,
-        data.num_items,
+def build_stage(backbone: str, num_users: int, num_items: int) -> Stage:
+    """Least squares, or LightGCN."""
+    if backbone == "LightGCN":
+        adam = partial(torch.optim.Adam, lr=4e-3)
+        return PretrainingStage(partial(LightGCN, embedding_dim=DIMS[backbone]), num_users, num_items, optimizer=adam)
+    return LeastSquaresStage(
+        partial(GMF, embedding_dim=DIMS[backbone]),
+        num_users,
+        num_items,
         unobserved_weight=0.02,
         regularization=3.0,
         regularization_growth=1.0,
     )
+
+
+def train(reader: ColdItems, backbone: str, seed: int, epochs: int) -> tuple[Embeddings, dict[str, float]]:
+    """Embeddings, and their metrics on warm test interactions."""
+    L.seed_everything(seed, verbose=False)
+    data = InteractionDataModule(reader, batch_size=4096)
+    stage = build_stage(backbone, data.num_users, data.num_items)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(max_epochs=epochs, limit_val_batches=0, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
     trainer.fit(stage, data)
     (metrics,) = trainer.test(stage, data, verbose=False)
     with torch.no_grad():
+        stage.eval()
         return Embeddings(*(table.detach() for table in stage.backbone(stage.graph))), dict(metrics)
 
 
@@ -168,20 +181,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--backbone", choices=list(DIMS), default="least squares")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--half", choices=["valid", "test"], default="test")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         begin = time.perf_counter()
         reader = ColdItems(arguments.root, seed)
-        embeddings, warm = train(reader, seed, arguments.epochs)
+        embeddings, warm = train(reader, arguments.backbone, seed, arguments.epochs)
         table = Table(f"seed {seed}, {arguments.half}", "Recall@20", "NDCG@20", title=f"warm: {warm}")
         for name, (recall, ndcg) in measure(reader, embeddings, arguments.half).items():
             table.add_row(name, f"{recall:.4f}", f"{ndcg:.4f}")
             if arguments.half == "test":
                 metrics = {"cold/recall@20": recall, "cold/ndcg@20": ndcg, "test/recall@20": warm["test/recall@20"]}
-                origin = {"dataset": "citeulike-a", "backbone": "least squares", "embedding_dim": 256, "seed": seed}
-                append("cold_start", {**origin, "variant": name, "metrics": metrics})
+                origin = {"dataset": "citeulike-a", "backbone": arguments.backbone, "seed": seed, "variant": name}
+                append("cold_start", {**origin, "embedding_dim": DIMS[arguments.backbone], "metrics": metrics})
         Console(width=120).print(table)
         print(f"{time.perf_counter() - begin:.0f} s", flush=True)
 

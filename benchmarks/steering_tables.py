@@ -1,7 +1,9 @@
 """The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
 
+from collections.abc import Sequence
+
 from benchmarks.records import read
-from benchmarks.table_format import Column, Record, Table, Where, count, mean, percent
+from benchmarks.table_format import Column, Record, Table, Where, count, mean, newest, percent
 
 _WAYS = {
     "**words**": "words",
@@ -16,7 +18,7 @@ _WAYS = {
 
 def _steering(dataset: str, part: str) -> Table:
     return Table(
-        sources=[{"benchmark": "steering", "dataset": dataset, "part": part}],
+        sources=[{"benchmark": "steering", "dataset": dataset, "part": part, "num_users": 200}],
         labels=[f"{dataset}, topics {'in no text' if part == 'withheld' else 'of the texts'}"],
         rows={label: {"variant": variant} for label, variant in _WAYS.items()},
         columns=[
@@ -24,19 +26,42 @@ def _steering(dataset: str, part: str) -> Table:
             Column("more: at 90 % of Recall@20", mean("topic_ndcg_at_90", ".3f")),
             Column("at 75 %", mean("topic_ndcg_at_75", ".3f")),
             Column("at 50 %", mean("topic_ndcg_at_50", ".3f")),
+            Column("change of others at 75 %", mean("others_at_75", ".3f")),
             Column("less: at strength 0.5", mean("less_ndcg", ".3f")),
             Column("its Recall@20", mean("less_recall")),
             Column("topics", mean("num_topics", ".0f")),
+            Column("seeds", count),
         ],
-        command="python -m benchmarks.steering ROOT RUN_DIR",
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
     )
+
+
+def _differences() -> list[Record]:
+    """A record for each seed, share of Recall@20 and control that words are compared with."""
+    lines = newest([{"benchmark": "steering", "num_users": 200}], {})
+    measured = {tuple(line[key] for key in ("dataset", "part", "seed", "variant")): line for line in lines}
+    found = []
+    for (dataset, part, seed, variant), line in sorted(measured.items()):
+        for name in ("text similarity", "ridge from text") if variant == "words" else ():
+            other = measured[dataset, part, seed, name]["metrics"]
+            for share in (90, 75, 50):
+                key, own = f"topic_ndcg_at_{share}", line["metrics"]
+                low, high = own[f"{name}: low_at_{share}"], own[f"{name}: high_at_{share}"]
+                metrics = {"difference": own[key] - other[key], "low": low, "high": high}
+                found.append({**line, "against": name, "share": f"{share} %", "metrics": metrics})
+    return sorted(found, key=lambda line: (line["dataset"], line["part"], line["against"]))
+
+
+def _intervals(records: Sequence[Record], _: object) -> str:
+    """The interval of each seed."""
+    return ", ".join(f"{one['metrics']['low']:+.3f} to {one['metrics']['high']:+.3f}" for one in records)
 
 
 def _by_precision() -> list[Record]:
     """A record for each topic of the newest runs, with the range that its precision lies in."""
-    newest = {(line["dataset"], line["part"]): line for line in read("steering") if line["part"].startswith("topics")}
+    last = {(line["dataset"], line["part"]): line for line in read("steering") if line["part"].startswith("topics")}
     found = []
-    for line in newest.values():
+    for line in last.values():
         for topic in line["topics"].values():
             bound = next(bound for bound in (0.1, 0.3, 0.6, 1.1) if topic["precision"] < bound)
             ranges = {0.1: "below 10 %", 0.3: "10 to 30 %", 0.6: "30 to 60 %", 1.1: "60 % and more"}
@@ -45,18 +70,33 @@ def _by_precision() -> list[Record]:
     return sorted(found, key=lambda line: (line["dataset"], line["part"], line["bound"]))
 
 
+_RANKINGS = {
+    "kernel ridge from text (`Recommender` fits it on 4,096 items at most, here on all)": "text",
+    "kernel ridge from 16 words": "words",
+    "kernel ridge from TF-IDF of tags": "tags",
+    "kernel ridge from both kernels": "text + tags",
+    "profile of the history, without embeddings": "profile",
+    "**embedding + profile**": "embedding + profile",
+}
 _COLD: dict[str, Where] = {
-    "kernel ridge from text (`Recommender` fits it on 4,096 items at most, here on all)": {"variant": "text"},
-    "kernel ridge from 16 words": {"variant": "words"},
-    "kernel ridge from TF-IDF of tags": {"variant": "tags"},
-    "kernel ridge from both kernels": {"variant": "text + tags"},
-    "profile of the history, without embeddings": {"variant": "profile"},
-    "**embedding + profile**": {"variant": "embedding + profile"},
+    f"{backbone}: {label}": {"variant": variant, "backbone": backbone}
+    for backbone in ("least squares", "LightGCN")
+    for label, variant in _RANKINGS.items()
 }
 STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld"),
     "steering-steam-withheld": _steering("steam", "withheld"),
     "steering-steam-seen": _steering("steam", "seen"),
+    "steering-differences": Table(
+        load=_differences,
+        labels=["data", "topics", "words against", "at a share of Recall@20"],
+        by=["dataset", "part", "against", "share"],
+        columns=[
+            Column("difference of NDCG@20", mean("difference", "+.3f")),
+            Column("interval of 95 %, each seed", _intervals),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
+    ),
     "controllable": Table(
         load=_by_precision,
         labels=["data", "topics", "of the 20 items nearest by text, have the tag"],
@@ -73,23 +113,29 @@ STEERING: dict[str, Table] = {
         sources=[{"benchmark": "word_bottleneck"}],
         labels=["data", "stage", "users by"],
         by=["dataset", "stage", "variant"],
-        columns=[Column("Recall@20", mean("test/recall@20")), Column("NDCG@20", mean("test/ndcg@20"))],
+        columns=[
+            Column("Recall@20", mean("test/recall@20")),
+            Column("NDCG@20", mean("test/ndcg@20")),
+            Column("of the embedding's Recall@20, %", percent("kept")),
+            Column("seeds", count),
+        ],
     ),
     "sessions": Table(
-        sources=[{"benchmark": "steering", "part": "sessions"}],
-        labels=["data"],
-        by=["dataset"],
+        sources=[{"benchmark": "steering", "part": "sessions", "sessions": 200}],
+        labels=["data", "the user goes by the item's"],
+        by=["dataset", "variant"],
         columns=[
             Column("in the ten best at first, %", percent("at_start")),
             Column("after at most five words, %", percent("within_5")),
             Column("words asked for", mean("mean_turns", ".1f")),
-            Column("ms an edit, median", mean("edit_ms", ".2f")),
+            Column("ms an edit, median (shared machine)", mean("edit_ms", ".2f")),
+            Column("seeds", count),
         ],
         command="python -m benchmarks.steering ROOT RUN_DIR",
     ),
     "cold-start": Table(
         sources=[{"benchmark": "cold_start"}],
-        labels=["cold items of citeulike-a, least squares 256-d"],
+        labels=["cold items of citeulike-a, least squares 256-d, LightGCN 64-d"],
         rows=_COLD,
         columns=[
             Column("Recall@20", mean("cold/recall@20")),

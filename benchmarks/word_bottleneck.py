@@ -4,7 +4,8 @@ For finished runs of stage 2 or 3: test Recall@20 and NDCG@20 where each user's 
 words alone tell of it, by blends of both, and by controls. Item embeddings stay as they are. A map that is fitted on
 other users (five folds) leads to the space of embeddings from
 
-- decoder: what the mapper's decoder, which was trained on all users, makes of the words' codes in their slots
+- decoder: what the mapper's decoder, which was trained on all users, makes of the words' codes in their slots, with the
+  whitening of the mapper's input taken back
 - slots: the codes themselves, in their slots
 - meanings: the mean token embedding of the words, in no order
 - shuffled: the decoder's output for another user's words (control)
@@ -66,6 +67,8 @@ def measure(run_dir: Path, split: str = "test", ridge: float = RIDGE) -> dict[st
     descriptors = mapper.describe(users.split(1024))
     codes = mapper.quantizer.codes()
     decoded = torch.cat([mapper.decode(codes[rows]) for rows in descriptors.split(1024)])
+    if mapper.whitening is not None:
+        decoded = torch.linalg.solve(mapper.whitening.matrix, decoded.T).T
     meanings = codebook.token_embeddings[descriptors].mean(1)
     other = decoded[torch.randperm(len(users), generator=torch.Generator().manual_seed(0))]
     alone = regressed(decoded, users, ridge)
