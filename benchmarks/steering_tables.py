@@ -29,7 +29,7 @@ def _steering(dataset: str, part: str) -> Table:
             Column("change of others at 75 %", mean("others_at_75", ".3f")),
             Column("less: at strength 0.5", mean("less_ndcg", ".3f")),
             Column("its Recall@20", mean("less_recall")),
-            Column("topics", mean("num_topics", ".0f")),
+            Column("topics", lambda records, _: str(records[0]["num_topics"])),
             Column("seeds", count),
         ],
         command="python -m benchmarks.steering ROOT RUN_DIR ...",
@@ -92,7 +92,7 @@ STEERING: dict[str, Table] = {
         labels=["data", "topics", "words against", "at a share of Recall@20"],
         by=["dataset", "part", "against", "share"],
         columns=[
-            Column("difference of NDCG@20", mean("difference", "+.3f")),
+            Column("difference of NDCG@20", mean("difference", ".3f")),
             Column("interval of 95 %, each seed", _intervals),
         ],
         command="python -m benchmarks.steering ROOT RUN_DIR ...",
