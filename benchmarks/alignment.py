@@ -1,8 +1,9 @@
 """Where the time of an alignment step goes: python -m benchmarks.alignment RUN_DIR.
 
-Continues training from the weights of a finished run of stage 3 and times every part of a step, excluding what
-is timed inside of it; backward passes are separated by the moments at which gradients arrive. Steps alternate between
-the shipped form and forms in which one choice is undone.
+The run's configuration, or `--set model.init_args.alignment_weight 0.02`, has to switch the contrast on, which
+recipes leave out. Continues training from the weights of a finished run of stage 3 and times every part of a step,
+excluding what is timed inside of it; backward passes are separated by the moments at which gradients arrive. Steps
+alternate between the shipped form and forms in which one choice is undone.
 
 Writes results/alignment.jsonl.
 """

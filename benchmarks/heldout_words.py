@@ -89,8 +89,8 @@ def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, 
     return found
 
 
-def measure(run_dir: Path, extra: Sequence[str]) -> tuple[str, dict[str, dict[str, float]]]:
-    """Ranking loss of the run, and the share of right picks out of 10 for users and items by variant."""
+def measure(run_dir: Path, extra: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    """How the run was trained, and the share of right picks out of 10 for users and items by variant."""
     stage, datamodule = load_run(run_dir, extra)
     profiles: Any = datamodule.held_out_profiles
     if profiles is None:
@@ -120,7 +120,9 @@ def measure(run_dir: Path, extra: Sequence[str]) -> tuple[str, dict[str, dict[st
         targets = space.targets.tokens.clone()
         targets[~space.texts.present] = predicted.to(targets).clamp_min(0)
         found["targets"] = by_words(targets, held_out)
-    return type(stage.ranking_loss).__name__, found
+    contrast = stage.loss_weights.get("alignment")
+    trained = {} if contrast is None else {"case": "with the contrast" if contrast else "without the contrast"}
+    return {"loss": type(stage.ranking_loss).__name__, **trained}, found
 
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
@@ -129,10 +131,12 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
     name = f"{of_run['dataset']}, {of_run['backbone']}, {of_run['stage']}, seed {of_run['seed']}"
     table = Table("picks 1 of 10 by", "items", "users", title=name)
-    loss, found = measure(run_dir, extra)
+    trained, found = measure(run_dir, extra)
     for variant, shares in found.items():
         metrics = {f"words/heldout_{kind}@10": share for kind, share in shares.items()}
-        append("heldout_words", {**origin, "loss": loss, "variant": variant, "metrics": metrics})
+        if variant == "learnt":
+            metrics |= {key: of_run["metrics"][key] for key in ("test/recall@20", "test/ndcg@20")}
+        append("heldout_words", {**origin, **trained, "variant": variant, "metrics": metrics})
         table.add_row(variant, *(f"{shares[kind]:.3f}" if kind in shares else "" for kind in ("items", "users")))
     return table
 

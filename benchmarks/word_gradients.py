@@ -114,8 +114,8 @@ def main() -> None:
     """Measure, record and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run with words")
-    parser.add_argument("--items", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--items", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--temperature", type=float, default=0.05)
     options = parser.parse_args()
     stage, _ = load_run(options.run)
@@ -128,14 +128,14 @@ def main() -> None:
     table = Table("words", "other words", "correlation", "better", "change: the gradient's choice", "the best")
     for start, words in (("learnt", learnt), ("random", torch.randint(len(contrast.table), learnt.shape))):
         for name, metrics in swaps(contrast, words, slots).items():
-            append("word_gradients", {**origin, "words": start, "variant": name, "metrics": metrics})
+            append("word_gradients", {**origin, "case": start, "variant": name, "metrics": metrics})
             table.add_row(start, name, *(f"{value:.2f}" for value in metrics.values()))
     Console(width=100).print(table)
     methods: tuple[TokenGradient, ...] = ("soft", "linear")
     for method in methods:
         picked = learn_freely(contrast, method, options.steps, 10)
         metrics = {f"picked after {10 * number}": share for number, share in enumerate(picked)}
-        append("word_gradients", {**origin, "words": "free", "variant": method, "metrics": metrics})
+        append("word_gradients", {**origin, "case": "free", "variant": method, "metrics": metrics})
         print(
             f"free concept vectors, {method}, picked out of 10 every 10 steps:", *(f"{share:.1%}" for share in picked)
         )

@@ -25,22 +25,22 @@ class AlignmentStage(DescribingStage):
         FACE (NeurIPS 2025), stage 3.
 
     Note:
-        The encoder reads true token embeddings; an entity that occurs twice, or two entities of the same
-        text, are never each other's negatives; the contrast runs over a sample of unique entities per
-        step; lexical anchoring stays on, without which the encoder's gradient destroys the words. What the
-        paper expects of the mapper's gradient for the recommender is done directly besides: grounding
-        contrasts the backbone's embedding of each user and item of a batch with what its words mean, the
-        mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. A slot means its nearest
-        words, weighted by its softmax: the word that is shown says less than the mapper knows
-        (`benchmarks.grounding`). These are the words that the stage starts with, and they stay fixed: words that
-        follow the embeddings that follow the words would only repeat what the recommender knows already.
+        The encoder reads true token embeddings; an entity that occurs twice, or two entities of the same text, are
+        never each other's negatives; the contrast runs over a sample of unique entities per step; lexical anchoring
+        stays on. Next to it the contrast changes neither recall nor words, so that recipes set `alignment_weight` to 0,
+        and no entity goes through the encoder. What the paper expects of the mapper's gradient for the recommender is
+        done directly besides: grounding contrasts the backbone's embedding of each user and item of a batch with what
+        its words mean, the mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. A slot
+        means its nearest words, weighted by its softmax: the word that is shown says less than the mapper knows
+        (`benchmarks.grounding`). These are the words that the stage starts with, and they stay fixed: words that follow
+        the embeddings that follow the words would only repeat what the recommender knows already.
 
     Args:
         alignment_loss: Builds the loss of descriptors against texts.
         aligned_per_step: Maximum number of entities of a step that go through the encoder, of those that are
             quantized; null for all of them.
         mapping_weight: Factor on the weights of all mapping terms, mu.
-        alignment_weight: Weight of the alignment loss, lambda.
+        alignment_weight: Weight of the alignment loss, lambda; at 0 it is not computed.
         token_gradient: How the gradient reaches the concepts behind the chosen words.
         grounding: Builds a loss between embeddings and the meaning of their words, from the widths of
             embeddings and word vectors; null for none, as the paper.

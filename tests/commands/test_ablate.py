@@ -136,7 +136,7 @@ def test_mistakes_on_the_command_line(world: World, tmp_path: Path, capsys: pyte
 
 WANTED = {
     "full": "full",
-    "w/o alignment": "without alignment",
+    "with alignment": "with alignment",
     "w/o anchoring": "without anchoring",
     "w/o reconstruction": "without reconstruction",
     "w/o transformer": "without transformer",
