@@ -23,6 +23,7 @@ class Backbone(nn.Module, ABC):
         columns_are_independent: Whether each column of the final embeddings depends on the same column of the table
             `tables.weight` alone, and no loss of the backbone compares whole rows: processes may share columns then.
         search_space: Arguments that `face tune` searches, with their ranges.
+        text_dim: Width of the text vectors that `set_texts` takes, E; None if the backbone reads no texts.
 
     Args:
         num_users: U.
@@ -35,6 +36,7 @@ class Backbone(nn.Module, ABC):
 
     columns_are_independent: ClassVar[bool] = False
     search_space: ClassVar[SearchSpace] = {}
+    text_dim: int | None = None
 
     def __init__(self, num_users: int, num_items: int, embedding_dim: int) -> None:
         super().__init__()
@@ -78,6 +80,14 @@ class Backbone(nn.Module, ABC):
     def prepare(self, graph: InteractionGraph) -> None:
         """Compute once what depends on the graph alone, before training or evaluation."""
         del graph
+
+    def set_texts(self, item_texts: Tensor) -> None:
+        """Take the frozen vectors of the items' texts, once before training; checkpoints have to hold them.
+
+        Args:
+            item_texts: Unit vectors `(I, E)`; rows of items without text are NaN.
+        """
+        del item_texts
 
 
 class EmbeddingTables(nn.Module):

@@ -40,7 +40,7 @@ from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_
 from face_lightning.runs.outputs import has_words, write_predictions
 from face_lightning.runs.recorder import RunRecorder, environment
 from face_lightning.runs.tensorboard_log import RunTensorBoardLogger
-from face_lightning.stages import Stage
+from face_lightning.stages import PretrainingStage, Stage
 from face_lightning.stages.describing import DescribingStage
 from face_lightning.trust import FLAG, policy_of
 
@@ -277,8 +277,9 @@ class FaceCLI(LightningCLI):
                 f"trainer: expected a validation within {epochs} epochs, to choose the best by, got none; lower "
                 f"trainer.check_val_every_n_epoch ({every}), or raise trainer.max_epochs"
             )
-        if has_words(self.model):
+        if has_words(self.model) or (isinstance(self.model, PretrainingStage) and self.model.reads_texts):
             self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
+        if has_words(self.model):
             check_range("data.entities_per_step", self.datamodule.entities_per_step, least=1, usual="256")
         if self.option("init_from") is not None and self.option("ckpt_path") is None:
             started = init_from(self.model, Path(self.option("init_from")), self.datamodule.interactions)

@@ -28,8 +28,12 @@ class PretrainingStage(Stage):
         num_items: I.
         text: Builds a text regulariser from the widths of embeddings and text vectors, such as
             `ContrastiveText` (RLMRec-Con); none if null.
-        encoder: Frozen text encoder of the regulariser; all-MiniLM-L6-v2 if not given.
+        encoder: Frozen text encoder of the regulariser, or of a backbone that reads texts; all-MiniLM-L6-v2 if not
+            given.
         **kwargs: Arguments of `Stage`.
+
+    Raises:
+        ConfigurationError: If the backbone reads vectors of another width than the encoder's.
     """
 
     name: ClassVar[str] = "pretraining"
@@ -46,12 +50,24 @@ class PretrainingStage(Stage):
     ) -> None:
         super().__init__(backbone, num_users, num_items, **kwargs)
         self.text: TextRegularizer | None = None
-        if text is not None:
+        text_dim = self.backbone.text_dim
+        if text is not None or text_dim is not None:
             self.encoder: SentenceEncoder = encoder or TextEncoder()
+        if text_dim is not None and text_dim != self.encoder.width:
+            raise ConfigurationError(
+                f"text_dim: expected {self.encoder.width}, the width of the text encoder, got {text_dim}; set "
+                "model.init_args.backbone.init_args.text_dim to it"
+            )
+        if text is not None:
             self.text = text(self.backbone.embedding_dim, self.encoder.width)
             self.loss_weights[self.text.name] = self.text.weight
         self._vectors = torch.empty(0)
         self._present = torch.empty(0, dtype=torch.bool)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether training needs texts."""
+        return self.text is not None or self.backbone.text_dim is not None
 
     def check_table_layout(self) -> None:
         """Allow shared columns where the losses depend on scores alone.
@@ -71,10 +87,14 @@ class PretrainingStage(Stage):
             )
 
     def setup(self, stage: str) -> None:
-        """Encode the texts, where a regulariser wants them, besides what every stage sets up."""
+        """Encode the texts, where a regulariser or the backbone reads them, besides what every stage sets up."""
         super().setup(stage)
+        if not self.reads_texts or stage != "fit":  # checkpoints hold what a backbone reads
+            return
+        vectors = text_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
+        if self.backbone.text_dim is not None:
+            self.backbone.set_texts(vectors[self.backbone.num_users :])
         if self.text is not None:
-            vectors = text_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
             self._present = (~vectors.isnan().any(1)).to(self.device)
             self._vectors = vectors.nan_to_num().to(self.device)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 
 import face_lightning.backbones
 from face_lightning.backbones import Backbone
@@ -37,7 +38,10 @@ def test_every_backbone_file_is_walked() -> None:
 def build(kind: type[Backbone], num_users: int, num_items: int, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
     sized = "embedding_dim" in inspect.signature(kind).parameters
-    return kind(num_users, num_items, **({"embedding_dim": 16} if sized else {}))
+    backbone = kind(num_users, num_items, **({"embedding_dim": 16} if sized else {}))
+    if backbone.text_dim is not None:
+        backbone.set_texts(F.normalize(torch.randn(num_items, backbone.text_dim), dim=1))
+    return backbone
 
 
 def checkerboard(size: int = 24) -> tuple[sp.csr_array, np.ndarray]:
