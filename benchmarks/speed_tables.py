@@ -65,6 +65,15 @@ SPEED: dict[str, Table] = {
             Column("peak MiB", mean("peak_mib", ",.0f")),
         ],
     ),
+    "sweeps": Table(
+        sources=[{"benchmark": "training", "part": "sweeps"}],
+        labels=["interactions"],
+        by=["metrics.interactions"],
+        columns=[
+            Column("seconds a sweep", mean("epoch_seconds", ".2f")),
+            Column("peak MiB", mean("peak_mib", ",.0f")),
+        ],
+    ),
     "processes": Table(
         sources=[{"benchmark": "scaling"}],
         labels=["processes"],

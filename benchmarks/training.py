@@ -6,8 +6,9 @@
 - target: time from the start of training to a given validation Recall@20
 - batches: validation Recall@20 over time for several batch sizes, each with a rate in proportion to its root
 - scaling: a LightGCN epoch on generated graphs of 10^5 to 10^7 interactions
+- sweeps: a sweep of least squares over both sides on the same graphs
 
-all but scaling take a folder of RLMRec's form (--data, by default that of Amazon-book).
+all but the last two take a folder of RLMRec's form (--data, by default that of Amazon-book).
 """
 
 import argparse
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,13 @@ from face_lightning.allocator import keep_freed_memory
 from face_lightning.backbones import GMF, Backbone, LightGCN
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.readers import RLMRecFolder
+from face_lightning.data.row_tiles import RowLoader
 from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
 from face_lightning.graph import InteractionGraph, build_graph
+from face_lightning.losses.weighted_squares import default_unobserved_weight, regularization_of_rows
 from face_lightning.metrics import ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
+from face_lightning.row_solver import RowSolver
 from face_lightning.stages import PretrainingStage, Stage
 from face_lightning.structures import Embeddings, TrainingBatch
 
@@ -328,17 +332,46 @@ def scaling_point(num_interactions: int, dim: int, num_steps: int) -> dict[str, 
     }
 
 
-def scaling(sizes: list[int], dim: int, num_steps: int) -> None:
-    """Each size in a process of its own, so that peaks of memory do not mix."""
-    table = Table(
-        "interactions", "epoch, s", "s per million", "peak, MiB", title=f"LightGCN {dim}-d, {num_steps} steps"
-    )
+def sweep_point(num_interactions: int, dim: int, num_sweeps: int) -> dict[str, float]:
+    """Sweeps of least squares over users and items of a generated graph, in this process; the median time of one."""
+    train = generated(num_interactions)
+    graph = build_graph(train)
+    weight = default_unobserved_weight(graph)
+    regularization = regularization_of_rows(graph, weight, 1.0, 0.5)
+    tables = [torch.randn(size, dim, generator=torch.Generator().manual_seed(0)) for size in train.shape]
+    loader, times = RowLoader(train, batch_size=2**16), []
+    for _ in range(num_sweeps):
+        start = time.perf_counter()
+        for of_users, tiles in groupby(loader, key=lambda batch: batch.of_users):
+            side = 0 if of_users else 1
+            solver = RowSolver(tables[1 - side], weight)
+            for batch in tiles:
+                rows = solver.solve(batch.column_ids, batch.lengths, regularization[side][batch.row_ids])
+                tables[side].index_copy_(0, batch.row_ids, rows)
+        times.append(time.perf_counter() - start)
+    assert all(table.isfinite().all() for table in tables)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"interactions": train.nnz, "epoch_seconds": statistics.median(times), "peak_mib": peak}
+
+
+def scaling(part: str, sizes: list[int], dim: int, count: int) -> None:
+    """Each size in a process of its own, so that peaks of memory do not mix.
+
+    Args:
+        part: "scaling" or "sweeps".
+        sizes: Numbers of interactions.
+        dim: D.
+        count: Steps of an epoch, or sweeps.
+    """
+    point = {"scaling": "scaling_point", "sweeps": "sweep_point"}[part]
+    table = Table("interactions", "epoch, s", "s per million", "peak, MiB", title=f"{part}, {dim}-d")
     for size in sizes:
         code = "import json; from benchmarks.training import *; keep_freed_memory(); "
-        code += f"print(json.dumps(scaling_point({size}, {dim}, {num_steps})))"
+        code += f"print(json.dumps({point}({size}, {dim}, {count})))"
         out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
         figures = json.loads(out.stdout.splitlines()[-1])
-        append("training", {"part": "scaling", "embedding_dim": dim, "num_steps": num_steps, "metrics": figures})
+        counted = {"num_steps" if part == "scaling" else "num_sweeps": count}
+        append("training", {"part": part, "embedding_dim": dim, **counted, "metrics": figures})
         per_million = figures["epoch_seconds"] / figures["interactions"] * 1e6
         row = f"{figures['epoch_seconds']:.1f}", f"{per_million:.2f}", f"{figures['peak_mib']:.0f}"
         table.add_row(f"{figures['interactions']:,}", *row)
@@ -375,10 +408,11 @@ def main() -> None:
             target(arguments.config, arguments.data, arguments.recall, arguments.seed)
         elif part == "batches":
             batches(arguments.config, arguments.data, arguments.batch_sizes, arguments.minutes, arguments.seed)
-        elif part == "scaling":
-            scaling(arguments.sizes, 64, 50)
+        elif part in ("scaling", "sweeps"):
+            scaling(part, arguments.sizes, 64, 50 if part == "scaling" else 3)
         else:
-            raise SystemExit(f"parts: expected steps, compile, evaluation, target, batches or scaling, got {part!r}")
+            known = "steps, compile, evaluation, target, batches, scaling or sweeps"
+            raise SystemExit(f"parts: expected {known}, got {part!r}")
 
 
 if __name__ == "__main__":
