@@ -336,7 +336,7 @@ def sweep_point(num_interactions: int, dim: int, num_sweeps: int) -> dict[str, f
     """Sweeps of least squares over users and items of a generated graph, in this process; the median time of one."""
     train = generated(num_interactions)
     graph = build_graph(train)
-    weight = default_unobserved_weight(graph)
+    weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
     regularization = regularization_of_rows(graph, weight, 1.0, 0.5)
     tables = [torch.randn(size, dim, generator=torch.Generator().manual_seed(0)) for size in train.shape]
     loader, times = RowLoader(train, batch_size=2**16), []
