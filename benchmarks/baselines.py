@@ -84,7 +84,7 @@ def validation_recall(module: InteractionDataModule, ranker: Ranker) -> float:
 def implicit(dataset: str, data: Path, seeds: list[int], dim: int) -> None:
     """The library's, through this project's ranker and metrics."""
     module = InteractionDataModule(RLMRecFolder(data, FOLDERS[dataset]))
-    setting = IMPLICIT[dataset]
+    setting: tuple[float, float] = IMPLICIT[dataset]
     if dim != SEARCHED_DIM:
         grid = [(alpha * setting[0], weight * setting[1]) for alpha in (0.5, 1, 2) for weight in (0.25, 0.5, 1)]
         setting = max(grid, key=lambda choice: validation_recall(module, fit_implicit(module, dim, choice, 0)))
