@@ -1,7 +1,12 @@
-"""Functions run by several processes of this machine that talk through gloo."""
+"""Functions and commands run in processes of their own, which are forked from one that has imported everything.
+
+Importing torch, Lightning and the language models takes seconds of each new interpreter, more than most tests compute.
+"""
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -11,17 +16,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+ROOT = Path(__file__).resolve().parents[1]
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["face_lightning.commands.stage", "sentence_transformers"])
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a process of its own returns from `function`."""
+    with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
+        return pool.submit(function, *arguments).result(timeout=540)
+
 
 def together(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What each of `world_size` processes returns from `function`, by rank."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(world_size, mp_context=context) as pool:
-            meeting = Path(folder) / "meeting"
-            calls = [
-                pool.submit(_take_part, meeting, rank, world_size, function, arguments) for rank in range(world_size)
-            ]
-            return [call.result(timeout=540) for call in calls]
+    """What each of `world_size` processes that talk through gloo returns from `function`, by rank."""
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(world_size, mp_context=_CONTEXT) as pool:
+        meeting = Path(folder) / "meeting"
+        calls = [pool.submit(_take_part, meeting, rank, world_size, function, arguments) for rank in range(world_size)]
+        return [call.result(timeout=540) for call in calls]
 
 
 def _take_part(meeting: Path, rank: int, world_size: int, function: Callable[..., Any], arguments: Any) -> Any:
@@ -32,3 +43,42 @@ def _take_part(meeting: Path, rank: int, world_size: int, function: Callable[...
         return function(*arguments)
     finally:
         dist.destroy_process_group()
+
+
+class Command:
+    """`face` with arguments in a forked process, with what tests need of the interface of `subprocess.Popen`."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._outputs = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        given = [str(argument) for argument in arguments], self._outputs, dict(os.environ), torch.get_num_threads()
+        self._process = _CONTEXT.Process(target=_run_command, args=given)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        self._process.join(timeout)
+        if self.returncode is None:
+            self._process.kill()
+            raise subprocess.TimeoutExpired("face", timeout)
+        output, errors = (path.read_text() for path in self._outputs)
+        return output, errors
+
+
+def _run_command(arguments: list[str], outputs: list[Path], environment: dict[str, str], threads: int) -> None:
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    torch.set_num_threads(threads)
+    from face_lightning.cli import main
+
+    sys.exit(main(arguments))

@@ -1,5 +1,7 @@
 """CONTRIBUTING's examples: files of a user's own package, which the real command trains from outside this one."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 import torch
 
+from face_lightning.cli import main
 from tests.chain.tiny import QUIET, World, write_world
+from tests.processes import alone
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -53,25 +57,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         if option.endswith(".encoder"):  # the next stage starts from it
             start = ["--init_from", str(run / stage)]
             commands["the stage after"] = fit(world, "stage3", run / "stage3", *start, *options)
-    # One process for all commands: most of the time of each would go into imports.
-    code = (
-        "import json, sys; from face_lightning.cli import main\n"
-        "for name, command in json.load(sys.stdin).items():\n"
-        "    print('===', name, flush=True)\n"
-        "    assert main(command) == 0, name"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=world.root,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{world.root}"},
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    failed = alone(run_commands, world.root, commands)
+    assert not failed
     return world
+
+
+def run_commands(folder: Path, commands: dict[str, list[str]]) -> str:
+    """Run commands in a folder with packages of the user's; what the first one that fails has written."""
+    sys.path.insert(0, str(folder))
+    os.chdir(folder)
+    for name, command in commands.items():
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
+            code = main(command)
+        if code != 0:
+            return f"{name}: {code}, {errors.getvalue()[-3000:]}"
+    return ""
 
 
 def fit(world: World, stage: str, run: Path, *options: str) -> list[str]:
@@ -128,23 +128,25 @@ def test_the_encoder_keeps_the_contract(world: World, tmp_path: Path) -> None:
     assert (words.grad != 0).any()
 
 
-def test_a_reader_in_the_package_is_known_by_its_name_alone(world: World, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "face_lightning" / "data" / "readers" / "sessions.py").write_text(EXAMPLES["mylab/sessions.py"][2])
-    reader = ["--data.reader", "Sessions", "--data.reader.init_args.path", str(world.root / "sessions.jsonl")]
-    command = ["-m", "face_lightning.cli", "summarize", *reader, "--out", str(tmp_path / "texts.jsonl")]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)
-    assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 9 + 12
+IN_THE_PACKAGE = """
+import sys
+import pytest
+from face_lightning.cli import main
+assert main(sys.argv[1:]) == 0
+contract = ["tests/backbones/test_contract.py", "-k", "Decorrelated or every_backbone_file"]
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *contract]))
+"""
 
 
-def test_the_contract_tests_walk_over_a_backbone_in_the_package(tmp_path: Path) -> None:
+def test_a_reader_and_a_backbone_in_the_package_are_known_by_their_names_alone(world: World, tmp_path: Path) -> None:
+    """The command takes the reader, and the contract tests walk over the backbone."""
     shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "backbones", tmp_path / "tests" / "backbones")
+    (tmp_path / "face_lightning" / "data" / "readers" / "sessions.py").write_text(EXAMPLES["mylab/sessions.py"][2])
     (tmp_path / "face_lightning" / "backbones" / "decorrelated.py").write_text(EXAMPLES["mylab/decorrelated.py"][2])
-    contract = ["tests/backbones/test_contract.py", "-k", "Decorrelated or every_backbone_file"]
+    reader = ["--data.reader", "Sessions", "--data.reader.init_args.path", str(world.root / "sessions.jsonl")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *contract],
+        [sys.executable, "-c", IN_THE_PACKAGE, "summarize", *reader, "--out", str(tmp_path / "texts.jsonl")],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -152,5 +154,6 @@ def test_the_contract_tests_walk_over_a_backbone_in_the_package(tmp_path: Path) 
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert len((tmp_path / "texts.jsonl").read_text().splitlines()) == 9 + 12
     assert "8 passed" in done.stdout

@@ -4,7 +4,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,11 +47,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_own_files(folder: Path) -> None:
-    """The files that a user brings, in the form that README shows; made of MovieLens' columns."""
+    """The files that a user brings, in the form that README shows; made of some viewers and films of MovieLens."""
     tables = read_tables(folder / "data" / "ml-100k")
-    rows = (f"v{viewer},{film},{rating}\n" for viewer, film, rating, _ in tables.ratings.tolist())
+    few = tables.ratings[(tables.ratings[:, 0] <= 200) & (tables.ratings[:, 1] <= 300)]
+    rows = (f"v{viewer},{film},{rating}\n" for viewer, film, rating, _ in few.tolist())
     (folder / "clicks.csv").write_text("user_id,item_id,rating\n" + "".join(rows))
-    films = ({"item_id": film.film_id, "title": film.title, "tags": film.genres} for film in tables.films)
+    films = ({"item_id": film.film_id, "title": film.title, "tags": film.genres} for film in tables.films[:300])
     (folder / "items.jsonl").write_text("".join(json.dumps(film) + "\n" for film in films))
 
 
@@ -89,11 +89,11 @@ def test_own_data_takes_four_commands() -> None:
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 @pytest.mark.usefixtures("commands")
-def test_python_blocks_run(number: int, project: Path) -> None:
+def test_python_blocks_run(number: int, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     block = blocks("python")[number]
     assert len([line for line in block.splitlines() if line]) <= 15
-    done = subprocess.run([sys.executable, "-c", block], cwd=project, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.chdir(project)
+    exec(block, {"__name__": "__main__"})
 
 
 def test_readme_is_one_page() -> None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.chain.test_resume import LAST, assert_same_run
-from tests.chain.tiny import QUIET, World, checkpoint, fit, process, result, rows
+from tests.chain.tiny import QUIET, World, checkpoint, fit, result, rows
+from tests.processes import Command
 
 SECRET = "sk-this-must-never-be-written"
 
@@ -31,9 +32,9 @@ class Slow:
 def test_sigterm_saves_and_leaves_with_143_and_keeps_others_out(chain: World, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = [chain.config("stage1"), "--run_dir", run]
-    child = process("fit", "--config", *config, *QUIET, *Slow.options)
+    child = Command("fit", "--config", *config, *QUIET, *Slow.options)
     Slow.started(run)
-    other = process("fit", "--config", *config, *QUIET, *LAST)
+    other = Command("fit", "--config", *config, *QUIET, *LAST)
     errors = other.communicate(timeout=240)[1]
     assert other.returncode == 2
     assert errors == (

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from face_lightning.stages import Stage
-from tests.chain.tiny import QUIET, World, assert_same_weights, checkpoint, fit, process, result, rows
+from tests.chain.tiny import QUIET, World, assert_same_weights, checkpoint, fit, result, rows
+from tests.processes import Command
 
 LAST = ["--ckpt_path", "last"]
 
@@ -63,7 +64,7 @@ def killed(chain: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         epoch = result(chain.run(stage))["epochs"] - 2
         killer = ["--trainer.callbacks+=tests.chain.tiny.Killer", "--allow-code"]
         killer += [f"--trainer.callbacks.epoch={epoch}", "--trainer.callbacks.batch=1"]
-        children[stage] = process("fit", "--config", chain.config(stage), *QUIET, "--run_dir", folder / stage, *killer)
+        children[stage] = Command("fit", "--config", chain.config(stage), *QUIET, "--run_dir", folder / stage, *killer)
     for child in children.values():
         errors = child.communicate(timeout=240)[1]
         assert child.returncode == -signal.SIGKILL, errors

@@ -27,11 +27,11 @@ from tests.chain.tiny import (
     checkpoint,
     face,
     fit,
-    process,
     result,
     rows,
     write_world,
 )
+from tests.processes import Command
 
 WEIGHT, REGULARIZATION, POWER = 0.1, 0.5, 0.5
 
@@ -125,7 +125,7 @@ def test_a_run_cut_in_the_middle_of_a_sweep_goes_on_bit_for_bit(world: World, tm
     config["trainer"]["callbacks"] = [{"class_path": "tests.chain.tiny.Killer", "init_args": {"epoch": 1, "batch": 9}}]
     config["data"] = {**yaml.safe_load((world.root / "parts/data.yaml").read_text()), "batch_size": 64}
     killed = world.write("killed", {**config, "run_dir": str(tmp_path / "cut")})
-    running = process("fit", "--config", killed, *QUIET, "--allow-code", threads=torch.get_num_threads())
+    running = Command("fit", "--config", killed, *QUIET, "--allow-code")
     running.communicate(timeout=300)
     assert running.returncode == -signal.SIGKILL
     del config["trainer"]["callbacks"]

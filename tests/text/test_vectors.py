@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from face_lightning.distributed import rank
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vectors import encode_in_shards
+from tests.processes import together
 
 
 class Counting:
@@ -108,43 +108,27 @@ def test_the_encoder_shards_many_texts(tiny_model: Path, tmp_path: Path, monkeyp
     torch.testing.assert_close(encoder.encode(texts), whole, atol=1e-6, rtol=0, equal_nan=True)
 
 
-TWO = """
-import sys
-from pathlib import Path
-import torch, torch.distributed as dist
-from face_lightning.text.vectors import encode_in_shards
-rank, folder, shared = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "shared"
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-asked = []
-def encode(texts):
-    asked.extend(texts)
-    return torch.tensor([[float(len(text))] for text in texts])
-own = folder if shared else folder / str(rank)
-own.mkdir(exist_ok=True)
-found = encode_in_shards(["a", "bb", None, "ccc", "dddd"], encode, own / "a.npy", 1)
-assert found.nan_to_num(-1).flatten().tolist() == [1, 2, -1, 3, 4], found
-print(sorted(asked))
-dist.destroy_process_group()
-"""
+def encode_a_share(folder: Path, shared: bool) -> list[str]:
+    """The texts that this process has encoded."""
+    asked: list[str] = []
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        asked.extend(texts)
+        return torch.tensor([[float(len(text))] for text in texts])
+
+    own = folder if shared else folder / str(rank())
+    own.mkdir(exist_ok=True)
+    found = encode_in_shards(["a", "bb", None, "ccc", "dddd"], encode, own / "a.npy", 1)
+    assert found.nan_to_num(-1).flatten().tolist() == [1, 2, -1, 3, 4], found
+    return sorted(asked)
 
 
 @pytest.mark.parametrize(
-    ("folders", "asked"),
+    ("shared", "asked"),
     [
-        ("shared", ["['bb', 'dddd']", "['a', 'ccc']"]),
-        ("own", ["['a', 'bb', 'ccc', 'dddd']"] * 2),  # without a common folder each has to do all
+        (True, [["bb", "dddd"], ["a", "ccc"]]),
+        (False, [["a", "bb", "ccc", "dddd"]] * 2),  # without a common folder each has to do all
     ],
 )
-def test_two_processes_share_the_work(tmp_path: Path, folders: str, asked: list[str]) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO, str(rank), str(tmp_path), folders],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    results = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    assert [out.strip() for out, _ in results] == asked
+def test_two_processes_share_the_work(tmp_path: Path, shared: bool, asked: list[list[str]]) -> None:
+    assert together(2, encode_a_share, tmp_path, shared) == asked
