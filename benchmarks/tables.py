@@ -251,6 +251,23 @@ TABLES: dict[str, Table] = {
         command="python -m benchmarks.grounding STAGE2 --config configs/steam-vt/gmf/con.yaml --init_from STAGE1 "
         "--data FOLDER",
     ),
+    "paper-preset": Table(
+        sources=[{"benchmark": "paper_preset"}],
+        labels=["ml-100k, GMF 256-d"],
+        rows={
+            "stage 1": {"case": "stage1"},
+            "stage 2, the paper's form": {"case": "stage2"},
+            "stage 3, the paper's form": {"case": "stage3"},
+        },
+        columns=[
+            Column("Recall@20", mean("test/recall@20")),
+            Column("NDCG@20", mean("test/ndcg@20")),
+            Column("items picked out of 10, %", mean("words/retrieval_items@10", ".1f", 100.0)),
+            Column("users, %", mean("words/retrieval_users@10", ".1f", 100.0)),
+            Column("words in use", mean("codebook/active", ",.0f")),
+            Column("seconds", mean("seconds", ",.0f")),
+        ],
+    ),
     "ablations-ml-100k": ablations(
         "ml-100k",
         "ml-100k/gmf",

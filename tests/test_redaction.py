@@ -49,6 +49,28 @@ def test_addresses_with_a_password_are_secrets() -> None:
     assert list(secret_paths(config)) == ["urls"]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        [["X-Api-Key", "hunter2"]],
+        ["Authorization: Bearer hunter2"],
+        "Bearer hunter2",
+        "https://host/?x=1&token=hunter2",
+        "Server=host;Password=hunter2",
+        ("cookie", 7),
+    ],
+)
+def test_secrets_within_texts_and_pairs(value: object) -> None:
+    assert list(secret_paths({"a": value})) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "value", [["token", ""], "Token: {words}", "bearer", "https://host/?x=1", "a=b;c=d", ["a", "b"]]
+)
+def test_other_texts_and_pairs_are_no_secrets(value: object) -> None:
+    assert not list(secret_paths({"a": value}))
+
+
 def test_text_is_redacted() -> None:
     text = (
         "Given value: {'api_key': 'hunter2', 'token': [1, 2], 'lr': 0.1} from https://me:hunter2@host/a, pwd=hunter2; x"

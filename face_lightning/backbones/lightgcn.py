@@ -50,7 +50,7 @@ class LightGCN(Backbone):
         combine: Literal["sum", "mean"] = "sum",
     ) -> None:
         super().__init__(num_users, num_items, embedding_dim)
-        check_range("num_layers", num_layers, least=1, usual="2 or 3")
+        check_range("num_layers", num_layers, least=1, most=64, usual="2 or 3")
         check_range("keep_edges", keep_edges, above=0, most=1, usual="0.8 to 1")
         self.num_layers = num_layers
         self.keep_edges = keep_edges

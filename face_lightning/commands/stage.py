@@ -27,9 +27,10 @@ from face_lightning.commands.resuming import check_same_run
 from face_lightning.commands.unmeasured import WITHOUT_TEST, WITHOUT_VALIDATION, require_pairs, watch_nothing_unmeasured
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import SPLITS
-from face_lightning.errors import CheckpointError, ConfigurationError, check_range
+from face_lightning.errors import CheckpointError, ConfigurationError, FaceError, check_range
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
+from face_lightning.runs.checkpoint_checks import restoring_failed
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO
 from face_lightning.runs.finishing import best_checkpoint, evaluate_best, write_outputs
@@ -153,7 +154,8 @@ class FaceCLI(LightningCLI):
         if path in ("last", "best"):
             path = str(current_run(self.run_dir) / "checkpoints" / f"{path}.ckpt")
         module, _, name = config["model"]["class_path"].rpartition(".")
-        self._trained_on = check_stage(Path(path), getattr(importlib.import_module(module), name).name)
+        stage = getattr(importlib.import_module(module), name).name
+        self._trained_on = check_stage(Path(path), stage, resumes=self.subcommand == "fit")
         config["ckpt_path"] = path
         codebook = find_codebook(self.run_dir) or find_codebook(Path(path))
         self._reads_kept_codebook = use_codebook(config["model"], codebook, override=True)
@@ -258,6 +260,10 @@ class FaceCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
+            # Lightning holds the content from the start to the end of restoring (private: it has no hook for it).
+            restoring = self.trainer._checkpoint_connector._loaded_checkpoint
+            if restoring and not isinstance(error, FaceError):
+                raise restoring_failed(self.option("ckpt_path"), error) from error
             if self.folder is not None and describe_mistake(error) is not None and not holds_run(self.run_dir):
                 self.folder.restore()  # what cannot start leaves nothing behind, and what was there, there
             raise

@@ -53,14 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         DataError: If the model has no whole words or no safetensors, or a file cannot be read or written.
     """
     arguments = _parser().parse_args(argv)
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ConfigurationError(f"out: expected a folder, got the file {arguments.out}; give another name")
-    others = {path.name for path in arguments.out.iterdir()} - {*_FILES} if arguments.out.is_dir() else set()
-    if others:
-        raise ConfigurationError(
-            f"out: expected an empty folder or a vocabulary, but {arguments.out} holds {min(others)!r} as well; give "
-            "another --out"
-        )
+    _check_out(arguments.out)
     with Steps(4) as step:
         step("reading texts")
         texts = [text for path in arguments.texts for text in read_texts(path)]
@@ -149,6 +142,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_out(out: Path) -> None:
+    """Refuse a folder of something else.
+
+    Raises:
+        ConfigurationError: If it is not empty and holds other things than a vocabulary, or is no folder.
+    """
+    if out.is_symlink():
+        raise ConfigurationError(f"out: expected a folder, got the link {out}; give the folder that it points to")
+    if out.exists() and not out.is_dir():
+        raise ConfigurationError(f"out: expected a folder, got the file {out}; give another name")
+    paths = sorted(out.iterdir()) if out.is_dir() else []
+    others = [path.name for path in paths if path.name not in _FILES or path.is_symlink() or not path.is_file()]
+    if paths and not others and paths[0].name != _FILES[0]:  # the first file that is written
+        others = [paths[0].name]
+    if others:
+        raise ConfigurationError(
+            f"out: expected an empty folder or a vocabulary, but {out} holds {others[0]!r} as well; give another --out"
+        )
+
+
 def _write(out: Path, contents: Mapping[str, Any], codebook: Codebook, report: CodebookReport) -> None:
     """Write the files to a temporary folder first, so that a full disk leaves the target unchanged."""
     try:
@@ -159,7 +172,7 @@ def _write(out: Path, contents: Mapping[str, Any], codebook: Codebook, report: C
             (temporary / "words.txt").write_text(words, encoding="utf-8")
             save_codebook(temporary / "codebook.safetensors", codebook, report)
             out.mkdir(exist_ok=True)
-            for path in temporary.iterdir():
+            for path in sorted(temporary.iterdir()):
                 path.replace(out / path.name)
     except OSError as error:
         raise DataError(f"out: cannot write {out} ({error.strerror}); make room, or give another --out") from error

@@ -1,13 +1,12 @@
 """Metadata of users and items from JSONL, CSV, TSV, Parquet or RecBole files, joined by original id."""
 
-import gzip
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ import pyarrow as pa
 from face_lightning.data.pairs import id_texts
 from face_lightning.data.plain_values import MISSING, is_missing, names_in, parsed, whole_number, without_markup
 from face_lightning.data.prepared import Record
-from face_lightning.data.tables import TableFormat, open_table
+from face_lightning.data.tables import TableFormat, holds_json, open_lines, open_table
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.plain_text import whole
 
@@ -27,7 +26,6 @@ _KNOWN = {
 }
 _ALIASES = {"genre": "genres", "tag": "tags", "category": "categories", "release_year": "year"}
 _MAX_LINE = 1 << 24  # bytes
-_JSON = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
@@ -116,20 +114,16 @@ def read_metadata(file: MetadataFile, ids: np.ndarray, keep_others: bool = False
 
 def _rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Yield the number (from 1), id and fields of every row."""
-    endings = [ending for ending in file.path.suffixes[-2:] if ending != ".gz"]
-    if endings and endings[-1] in _JSON:
-        yield from _json_rows(file)
-    else:
-        yield from _table_rows(file)
+    if not file.path.is_file():
+        raise DataError(f"{file.argument}: expected a file, got {file.path}; correct the path")
+    yield from _json_rows(file) if holds_json(file.path) else _table_rows(file)
 
 
 def _json_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
     path = file.path
-    if not path.is_file():
-        raise DataError(f"{file.argument}: expected a file, got {path}; correct the path")
     known: set[str] = set()
     try:
-        with _open(path) as stream:
+        with open_lines(path) as stream:
             number = 0
             while line := stream.readline(_MAX_LINE + 1):
                 number += 1
@@ -147,10 +141,6 @@ def _json_rows(file: MetadataFile) -> Iterator[tuple[int, str, dict[str, Any]]]:
     missing = [source for source in file.fields.values() if source not in known]
     if missing and len(known) < 100:
         raise DataError(_no_field(file, missing[0], sorted(known)))
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def _json_object(line: bytes, number: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Values of metadata as people write them: lists and mappings as text, dates, numbers, and what is missing."""
 
 import ast
+import csv
 import html
 import json
 import math
@@ -11,7 +12,8 @@ from typing import Any
 from face_lightning.plain_text import whole
 
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
-_MISSING_TAGS = {*MISSING, "(no genres listed)"}
+# In metadata, in any case; ids are more careful.
+_MISSING_TAGS = {*(text.casefold() for text in MISSING), "nat", "\\n", "-", "--", "(no genres listed)"}
 _NAME_KEYS = ("name", "title", "label", "description", "value")  # of an object that stands for its name
 _MAX_LITERAL = 1 << 16  # letters of a list or mapping as text
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
@@ -26,6 +28,9 @@ _BLOCK = (
 )
 _INLINE_TAG = re.compile(rf"</?(?:{_INLINE})(?=[\s/>])[^<>]*>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK})(?=[\s/>])[^<>]*>", re.IGNORECASE)
+# Where a text was cut in the middle of a tag.
+_CUT_TAG = re.compile(rf"<(?:/?(?:{_BLOCK})|(?:{_INLINE})(?=\s))(?:\s[^<>]*)?$", re.IGNORECASE)
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))  # what a browser does not show
 
@@ -37,7 +42,7 @@ def without_markup(text: str) -> str:
         if "<" in text:
             for begin, end in _HIDDEN:
                 text = _cut(text, begin, end)
-            text = _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", text))
+            text = _CUT_TAG.sub("", _BLOCK_TAG.sub(" ", _INLINE_TAG.sub("", _CDATA.sub(r"\1", text))))
         if "&" in text:
             text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
     return text
@@ -62,23 +67,38 @@ def is_missing(value: object) -> bool:
     """Whether a value stands for none, as `nan`, `N/A` or `(no genres listed)`."""
     if isinstance(value, float):
         return not math.isfinite(value)
-    return value is None or (isinstance(value, str) and value.strip() in _MISSING_TAGS)
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _MISSING_TAGS)
 
 
 def parsed(value: object) -> object:
-    """A list or mapping that is written as JSON or as Python text; any other value as it is."""
+    """A list or mapping that is written as JSON, as Python or NumPy text, or as PostgreSQL's array; else `value`."""
     if not isinstance(value, str) or len(value) > _MAX_LITERAL:
         return value
     text = value.strip()
     if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}"), ("(", ")")):
         return value
-    for read in (json.loads, ast.literal_eval):
+    text = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)  # NumPy has no commas; Python would join the words
+    for read in (json.loads, ast.literal_eval, _postgres_array):
         try:
             found = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return found if isinstance(found, list | tuple | dict | set) else value
     return value
+
+
+def _postgres_array(text: str) -> list[str]:
+    """Members of an array such as `{War,"Science Fiction"}`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if text[0] != "{" or ":" in text:
+        raise ValueError(text)
+    try:
+        return next(csv.reader([text[1:-1]]))
+    except csv.Error as error:
+        raise ValueError(text) from error
 
 
 def names_in(value: object) -> list[str]:

@@ -74,10 +74,13 @@ def check_target(out: Path, overwrite: bool) -> None:
     """
     if not out.exists() and not out.is_symlink():
         return
+    if out.is_symlink():
+        raise ConfigurationError(f"out: expected a folder, got the link {out}; give the folder that it points to")
     if out.is_dir() and not any(out.iterdir()):
         return
     own = _own_files(out)
-    others = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else []
+    paths = sorted(out.iterdir()) if out.is_dir() else []
+    others = [path.name for path in paths if path.name not in own or path.is_symlink() or not path.is_file()]
     if not own or others:
         named = f", such as {others[0]}" if own else ""
         raise ConfigurationError(
@@ -88,11 +91,12 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def _own_files(out: Path) -> set[str]:
-    """Names of the files of a prepared folder, as its manifest lists them; none where the folder is another one."""
+    """Names of the files of a prepared folder; none where the folder is another one."""
     try:
-        return {MANIFEST, *read_manifest(out)["files"]}
+        read_manifest(out)
     except DataError:
         return set()
+    return {MANIFEST, _PAIRS, _NEW_ITEMS, *(f"{side}s.parquet" for side in _SIDES)}
 
 
 def read_manifest(root: Path) -> dict[str, Any]:

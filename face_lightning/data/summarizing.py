@@ -109,6 +109,8 @@ def read_summary_file(path: Path) -> dict[tuple[str, str], str]:
     Raises:
         DataError: If the file cannot be read, or a line is not a summary.
     """
+    if path.exists() and not path.is_file():  # a device or a pipe may never end
+        raise DataError(f"summaries: expected a file, got {path}; give the file that face summarize wrote")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

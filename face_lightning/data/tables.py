@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -19,7 +20,13 @@ Progress = Callable[[float], None]  # called with the share that has been read, 
 _MAX_LINE = 1 << 24  # bytes; also the block size of the parser
 _PARQUET_ROWS = 1 << 18
 _PARQUET = (".parquet", ".pq")
+_ENDINGS = (".gz", ".bz2", ".zst")  # of compressed files, if they are named so
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive or an Excel sheet",
+    b"\xfd7zXZ": "compressed by xz",
+    b"7z\xbc\xaf": "a 7z archive",
+}
 _UNIT = b"\x1f"  # what stands for a separator of several letters: ASCII's own separator of columns
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
 _NAMES = {"::": "two colons", ",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
@@ -162,6 +169,23 @@ class Table:
             )
 
 
+@contextmanager
+def open_lines(path: Path) -> Iterator[IO[bytes]]:
+    """Open a text file, decompressed where its content says that it is compressed, whatever its name."""
+    with pa.OSFile(str(path)) as raw, io.BufferedReader(_decompressed(raw, path)) as stream:
+        yield stream
+
+
+def holds_json(path: Path) -> bool:
+    """Whether a file holds JSON by its name, or by its first letter; names may lack the ending of the compression."""
+    if _is_parquet(path):
+        return False
+    if _suffix(path) in (".jsonl", ".ndjson", ".json"):
+        return True
+    with _errors_translated(path, TableFormat()), open_lines(path) as stream:
+        return stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
+
+
 def parts_of(path: Path) -> list[Path]:
     """The files of a table: itself, or the files of a folder that Spark or Hive wrote.
 
@@ -197,6 +221,9 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
         )
     if path.stat().st_size == 0:
         raise DataError(f"{argument}: expected a table in {path}, got an empty file; write it again")
+    archive = next((kind for mark, kind in _ARCHIVES.items() if _starts_with(path, mark)), None)
+    if archive is not None:
+        raise DataError(f"{argument}: expected a table, got {path}, which is {archive}; unpack it")
     if _is_parquet(path):
         with _errors_translated(path, form):
             names = tuple(pq.read_schema(path).names)
@@ -204,7 +231,7 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
     separator = form.separator or _SEPARATORS.get(_suffix(path), ",")
     with _errors_translated(path, form):
         line = _first_line(path, form.encoding)
-    if line.lstrip().startswith("{"):
+    if line.lstrip().startswith(("{", "[{")):
         raise DataError(
             f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got {path}, which looks like JSON; convert it, "
             "such as with pandas.read_json(..., lines=True).to_csv(index=False)"
@@ -236,7 +263,7 @@ def _ignore(_: float) -> None:
 def _suffix(path: Path) -> str:
     """Return the suffix of a file name, without that of the compression."""
     endings = path.suffixes
-    return endings[-2] if len(endings) > 1 and endings[-1] in (".gz", ".bz2", ".zst") else path.suffix
+    return endings[-2] if len(endings) > 1 and endings[-1] in _ENDINGS else path.suffix
 
 
 def _is_recbole(path: Path) -> bool:

@@ -111,9 +111,9 @@ class TokenMapper(nn.Module):
         super().__init__()
         most = min(token_embeddings.shape) if normalize_codebook else None
         _check_sizes(len(token_embeddings), most, num_descriptors, concept_dim, num_heads)
-        check_range("num_layers", num_layers, least=0, usual="1")
+        check_range("num_layers", num_layers, least=0, most=64, usual="1")
         check_range("hidden_dim", hidden_dim, least=0, usual="2048, or 0 for none,")
-        check_range("num_levels", num_levels, least=1, usual="1")
+        check_range("num_levels", num_levels, least=1, most=64, usual="1")
         check_range("dropout", dropout, least=0, most=1, usual="0")
         self.num_descriptors = num_descriptors
         self.precision = precision

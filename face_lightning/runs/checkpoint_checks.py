@@ -1,5 +1,6 @@
 """Checks of checkpoints as files from outside, without Lightning."""
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,13 @@ from typing import Any
 from face_lightning.errors import CheckpointError
 
 BEST = "best.ckpt"
+# What Lightning and the stages take from a checkpoint.
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("state_dict", "loops", "callbacks", "hyper_parameters", "data", "epoch_means"), dict),
+    **dict.fromkeys(("optimizer_states", "lr_schedulers"), list),
+    **dict.fromkeys(("epoch", "global_step"), int),
+    **dict.fromkeys(("face_stage", "pytorch-lightning_version"), str),
+}
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
 
 
@@ -29,6 +37,50 @@ def check_checksums(path: Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"wrong checksum of {damaged}")
+
+
+def check_types(path: Path, checkpoint: Mapping[str, Any], argument: str) -> None:
+    """Refuse a checkpoint whose parts are of other types than those that a stage writes.
+
+    Raises:
+        CheckpointError: If one of them is.
+    """
+    for name, expected in _TYPES.items():
+        found = checkpoint.get(name)
+        if found is not None and not isinstance(found, expected):
+            raise CheckpointError(
+                f"{argument}: expected a checkpoint that a stage wrote, but {name} of {path} is {type(found).__name__} "
+                f"instead of {expected.__name__}; use another checkpoint"
+            )
+
+
+def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without a part that Lightning restores.
+
+    Raises:
+        CheckpointError: If one is missing, or the version is none.
+    """
+    missing = [name for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers") if name not in checkpoint]
+    if not re.match(r"\d+\.\d+", checkpoint.get("pytorch-lightning_version", "")):
+        missing.append("pytorch-lightning_version")
+    if missing:
+        raise CheckpointError(
+            f"ckpt_path: expected a checkpoint that a stage wrote, but {path} lacks {missing[0]}; use another "
+            "checkpoint, or --init_from, which reads weights alone"
+        )
+
+
+def restoring_failed(path: str, error: BaseException) -> CheckpointError:
+    """The error for a state that cannot be restored: parts are missing, or of another version or run.
+
+    Args:
+        path: The checkpoint.
+        error: What was raised meanwhile.
+    """
+    return CheckpointError(
+        f"ckpt_path: expected a state that a stage of this version wrote, but {path} cannot be restored "
+        f"({type(error).__name__}: {error!s:.99}); use another checkpoint, or --init_from, which reads weights alone"
+    )
 
 
 def check_checkpoint_state(state: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from face_lightning.errors import CheckpointError
-from face_lightning.runs.checkpoint_checks import check_checkpoint_state, check_checksums
+from face_lightning.runs.checkpoint_checks import check_checkpoint_state, check_checksums, check_resumable, check_types
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.row_transfer import TABLE, TrainingData, transfer_rows
 
@@ -39,11 +39,12 @@ def load_checkpoint(path: Path, argument: str = "ckpt_path") -> dict[str, Any]:
             f"{argument}: expected a checkpoint of tensors and plain values, but {path} cannot be read ({reason:.99}), "
             f"as it is damaged or foreign; {cure}, or train the stage again"
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "face_stage" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not {"state_dict", "face_stage"} <= checkpoint.keys():
         raise CheckpointError(
             f"{argument}: expected a checkpoint that a stage of face_lightning wrote, but {path} is another; give one "
             "of those"
         )
+    check_types(path, checkpoint, argument)
     return checkpoint
 
 
@@ -87,8 +88,13 @@ def locate_checkpoint(source: Path) -> Path:
     return source
 
 
-def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
+def check_stage(path: Path, expected: str, resumes: bool = False) -> dict[str, Any] | None:
     """Refuse to resume or evaluate a stage from a checkpoint of another one.
+
+    Args:
+        path: The checkpoint.
+        expected: Name of the stage.
+        resumes: Whether training goes on from it.
 
     Returns:
         Identity of the data that the checkpoint was trained on; None where it does not say.
@@ -104,8 +110,9 @@ def check_stage(path: Path, expected: str) -> dict[str, Any] | None:
             f"ckpt_path: expected a checkpoint of stage '{expected}', got one of stage '{found}' ({path}); to start a "
             "stage from another one use --init_from instead"
         )
-    callbacks = checkpoint.get("callbacks", {})
-    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+    if resumes:
+        check_resumable(path, checkpoint)
+    for state in checkpoint.get("callbacks", {}).values():
         check_checkpoint_state(state)
     identity: dict[str, Any] | None = checkpoint.get("data")
     return identity

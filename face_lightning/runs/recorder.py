@@ -84,7 +84,7 @@ class RunRecorder(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the count of the interrupted run."""
-        self.seconds = state_dict["seconds"]
+        self.seconds = float(state_dict["seconds"])
 
 
 def environment() -> dict[str, Any]:

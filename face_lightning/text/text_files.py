@@ -22,6 +22,8 @@ def read_texts(path: Path) -> list[str | None]:
         raise DataError(
             f"texts: expected a .jsonl or .txt file, got {path}; write one JSON object or one text per line"
         )
+    if path.exists() and not path.is_file():  # a device or a pipe may never end
+        raise DataError(f"texts: expected a file, got {path}; correct the path")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -5,6 +5,8 @@ import functools
 import io
 import itertools
 import os
+import pickle
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 import lightning as L
 import pyarrow.parquet as pq
 import pytest
+from scipy.sparse import coo_matrix
 
 from face_lightning.cli import main
+from face_lightning.data.readers import RLMRecFolder
 from face_lightning.distributed import rank, world_size
 from tests.chain.tiny import QUIET, World, checkpoint, face, process, result, rows
 from tests.processes import together
@@ -127,6 +131,21 @@ def test_more_processes_train_as_one(
         assert face("fit", "--config", chain.config(stage), *QUIET, *sizes) == 0
         assert_same_curves(run, alone)
         assert_same_metrics(run, chain.config(stage), monkeypatch)
+
+
+@pytest.mark.slow
+def test_one_validation_user_on_two_processes(chain: World, tmp_path: Path) -> None:
+    """One process has nothing to validate."""
+    shutil.copytree(chain.root / "data", tmp_path / "data")
+    matrix = RLMRecFolder(tmp_path / "data").read().interactions.valid.tocoo()
+    only = matrix.row == matrix.row[0]
+    matrix = coo_matrix((matrix.data[only], (matrix.row[only], matrix.col[only])), shape=matrix.shape)
+    (tmp_path / "data" / "val_mat.pkl").write_bytes(pickle.dumps(matrix))
+    root = ["--data.reader.init_args.root", str(tmp_path / "data")]
+    fit_together(2, arguments(2, chain.config("stage1"), tmp_path / "two", *root))
+    assert face("fit", "--config", chain.config("stage1"), *QUIET, "--run_dir", tmp_path / "one", *root) == 0
+    assert_same_curves(tmp_path / "two", tmp_path / "one")
+    assert result(tmp_path / "two")["best"] == pytest.approx(result(tmp_path / "one")["best"])
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Hostile and broken inputs by the real command: one line each, exit code 2, and nothing written."""
 
+import bz2
 import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import re
@@ -81,8 +83,8 @@ VALUES: list[tuple[str, str, str]] = [
     ("stage1", "data.reader.init_args.root=nosuch", r".*nosuch.*"),
     ("stage1", "data.reader.init_args.root=", r".*; .*"),
     ("stage2", "data.entities_per_step=0", r"data.entities_per_step: expected at least 1, got 0; 256 is usual"),
-    ("stage2", f"{MAPPER}.num_layers=-1", r"num_layers: expected at least 0, got -1; 1 is usual"),
-    ("stage2", f"{MAPPER}.num_levels=0", r"num_levels: expected at least 1, got 0; 1 is usual"),
+    ("stage2", f"{MAPPER}.num_layers=-1", r"num_layers: expected at least 0 and at most 64, got -1; 1 is"),
+    ("stage2", f"{MAPPER}.num_levels=0", r"num_levels: expected at least 1 and at most 64, got 0; 1 is"),
     ("stage2", f"{MAPPER}.dropout=2", r"dropout: expected at least 0 and at most 1, got 2.0; 0 is usual"),
     ("stage2", f"{MAPPER}.concept_dim=0", r"concept_dim: expected at least 1, got 0; 128 to 256 is usual"),
     ("stage2", f"{MAPPER}.concept_dim=999", r"concept_dim: expected at most 16 .*, got 999; lower it, or set"),
@@ -114,6 +116,28 @@ VALUES: list[tuple[str, str, str]] = [
         r"embedding_dim: expected what fits into \d+ GiB of memory, got \(40 users \+ 30 items\) x .* = 1,043 GiB; l",
     ),
     ("stage1", "model.init_args.top_k=[1000000000]", r"top_k: expected what fits into .* = 7,629 GiB; lower it; there"),
+    ("stage2", f"{MAPPER}.num_layers=1000000000", r"num_layers: expected at least 0 and at most 64, got 1000000000; 1"),
+    ("stage2", f"{MAPPER}.num_levels=1000000000", r"num_levels: expected at least 1 and at most 64, got 1000000000; 1"),
+    (
+        "stage2",
+        "data.summaries=/dev/zero",
+        r"summaries: expected a file, got /dev/zero; give the file that face summar",
+    ),
+    (
+        "stage2",
+        "model.init_args.words.init_args.blocklist=/dev/zero",
+        r"block: expected a file, got /dev/zero; correct",
+    ),
+    (
+        "stage2",
+        "model.init_args.words.init_args.word_list=/proc/self/mem",
+        r"config: expected .* Input/output",
+    ),
+    (
+        "stage1",
+        "trainer.callbacks+={class_path: Timer, dict_kwargs: {nosuch: 1}}",
+        r"config: expected arguments that the named classes take, got: .*'nosuch'; correct them",
+    ),
     ("stage1", "trainer.devices=1000", r"trainer.devices: expected at most \d+ processes on \d+ processors, got 1000;"),
     ("stage1", "trainer.logger=CSVLogger", r"trainer.logger.save_dir: expected, but not given; add it"),
     # Folders that it might want to write to.
@@ -270,6 +294,13 @@ FILES: list[tuple[str, bytes | Callable[[dict[str, Any]], Any], str]] = [
         r"(?!.*123456).*; .*",
     ),
     (
+        "password in a header",
+        lambda config: config.update(
+            trainer={"callbacks": [{"class_path": "Timer", "dict_kwargs": {"headers": [["X-Api-Key", "hunter2"]]}}]}
+        ),
+        r"trainer.callbacks.dict_kwargs.headers: expected no secret in a configuration, .*; leave it out",
+    ),
+    (
         "address with a password",
         lambda config: config["trainer"].update(
             logger={"class_path": "CSVLogger", "init_args": {"save_dir": "ftp://me:hunter2@host/x"}}
@@ -382,6 +413,23 @@ def point_at(*names: str) -> Callable[[Path], Any]:
     return spoil
 
 
+def change(name: str, value: Any = None) -> Callable[[Path], Any]:
+    """Put another value in a place of the checkpoint, or leave it out if None."""
+
+    def spoil(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        *above, last = name.split("/")
+        place = content
+        for key in above:
+            place = place[key]
+        place.pop(last) if value is None else place.update({last: value})
+        torch.save(content, path)
+
+    return spoil
+
+
+OF_OTHER_TYPE = r"ckpt_path: expected a checkpoint that a stage wrote, but {} of .* is str instead of {}; use another"
+LACKS = r"ckpt_path: expected a checkpoint that a stage wrote, but .* lacks {}; use another checkpoint, or --init_from"
 CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is whole, or"),
     (
@@ -403,6 +451,10 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("kth best", point_at("kth_best_model_path", "best_k_models"), OF_ANOTHER),
     ("best", point_at("best_model_path"), OF_ANOTHER),
     ("last", point_at("last_model_path"), OF_ANOTHER),
+    ("weights as text", change("state_dict", "evil"), OF_OTHER_TYPE.format("state_dict", "dict")),
+    ("data as text", change("data", "evil"), OF_OTHER_TYPE.format("data", "dict")),
+    ("no optimizer", change("optimizer_states"), LACKS.format("optimizer_states")),
+    ("version", change("pytorch-lightning_version", "evil"), LACKS.format("pytorch-lightning_version")),
     ("gone", lambda path: path.unlink(), r"ckpt_path: expected a checkpoint, but there is no file .*previous.ckpt"),
 ]
 
@@ -416,6 +468,19 @@ def test_checkpoints(
     shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
     spoil(run / "checkpoints" / "last.ckpt")
     assert re.match(message, line_of(world.config("stage1"), "--ckpt_path", "last", run_dir=run))
+
+
+@pytest.mark.parametrize("name", ["callbacks/RunRecorder/seconds", "optimizer_states", "loops"])
+def test_states_that_cannot_be_restored(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = tmp_path / "spoilt"
+    shutil.copytree(world.run("stage1"), run)
+    value = ["evil"] if name != "loops" else {"fit_loop": "evil"}
+    change(name, value)(run / "checkpoints" / "last.ckpt")
+    assert fit(world.config("stage1"), "--run_dir", run, "--ckpt_path", "last", "--trainer.max_epochs", "2") == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert re.match(r"face: error: ckpt_path: expected a state .* cannot be restored \(\w+: .*\); use another", line)
 
 
 def matrix(shape: tuple[int, int], fill: float = 1.0) -> bytes:
@@ -501,6 +566,19 @@ REFUSED: list[tuple[str, dict[str, bytes], list[str], str]] = [
         r"user: .*choose one with --user, such as --user use",
     ),
     ("json lines", {"a.csv": b'{"user_id": 1, "item_id": 2}\n'}, [], r"source: .*looks like JSON; convert it, such as"),
+    ("zip", {"a.csv": b"PK\x03\x04" + bytes(99)}, [], r"source: expected a table, got .*a.csv, which is a zip archive"),
+    (
+        "xz",
+        {"a.csv.xz": lzma.compress(clicks())},
+        [],
+        r"source: expected a table, got .*, which is compressed by xz; u",
+    ),
+    (
+        "JSON array",
+        {"a.json": b'[{"user_id": 1, "item_id": 2}]'},
+        [],
+        r"source: .*looks like JSON; convert it, such as",
+    ),
     ("empty parts", {"a/part-0.csv": b"", "a/_SUCCESS": b""}, [], r"source: expected a folder with part files, got"),
     ("cut gzip", {"a.csv": gzip.compress(clicks())[:-9]}, [], r".*a.csv: .*; write or copy it again"),
     ("cut pq", {"a.pq": b"PAR1" + bytes(99)}, [], r".*expected an intact Parquet file, got a damaged one"),
@@ -575,6 +653,8 @@ READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
     ),
     ("markup", {"m.csv": items("item_id", "title", value=lambda i: f"<b>Film</b> {i}<br/>")}, [], WANTED),
     ("scripts", {"m.csv": items("item_id", "title", value=lambda i: f"<script>click()</script>Film {i}")}, [], WANTED),
+    ("CDATA", {"m.csv": items("item_id", "title", value=lambda i: f"<![CDATA[Film]]> {i}")}, [], WANTED),
+    ("cut tag", {"m.csv": items("item_id", "title", value=lambda i: f"Film {i}<a href=x")}, [], WANTED),
     ("entities", {"m.csv": items("item_id", "title", value=lambda i: f"Film &amp; {i}")}, [], {"title": "Film & 1"}),
     ("less than", {"m.csv": items("item_id", "title", value=lambda i: f"{i} <3 Film")}, [], {"title": "1 <3 Film"}),
     ("Title", {"m.csv": items("item_id", "Title", value=lambda i: f"Film {i}")}, [], WANTED),
@@ -584,6 +664,18 @@ READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
         {"m.csv": items("item_id", "genres", value=lambda i: "\"['War', 'Love']\"")},
         [],
         {"genres": ["War", "Love"]},
+    ),
+    (
+        "NumPy array",
+        {"m.csv": items("item_id", "genres", value=lambda i: "\"['War' 'Love']\"")},
+        [],
+        {"genres": ["War", "Love"]},
+    ),
+    (
+        "PostgreSQL array",
+        {"m.csv": items("item_id", "genres", value=lambda i: '"{War,""Science Fiction""}"')},
+        [],
+        {"genres": ["War", "Science Fiction"]},
     ),
     ("JSON", {"m.csv": items("item_id", "genres", value=lambda i: '"[""War""]"')}, [], {"genres": ["War"]}),
     (
@@ -612,6 +704,20 @@ READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
         [],
         {"title": "Film ?"},
     ),
+    *(
+        (
+            name,
+            {file: pack(b"".join(b'{"item_id": "i%d", "title": "Film %d"}\n' % (i, i) for i in range(8)))},
+            [],
+            WANTED,
+        )
+        for name, file, pack in (
+            ("gzip named JSON lines", "m.jsonl", gzip.compress),
+            ("JSON lines named gzip", "m.jsonl.gz", bytes),
+            ("bz2 named JSON lines", "m.jsonl", bz2.compress),
+            ("JSON lines named CSV", "m.csv", bytes),
+        )
+    ),
     ("whole numbers", {"m.csv": items("item_id", "year", value=lambda i: "1990.0")}, [], {"year": "1990"}),
     *(
         (
@@ -620,7 +726,7 @@ READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
             [],
             WANTED,
         )
-        for text in ("nan", "NaN", "None", "N/A")
+        for text in ("nan", "NaN", "None", "n/a", "\\N")
     ),
     (
         "no genres",

@@ -170,6 +170,21 @@ def test_a_full_disk_keeps_the_old_codebook(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "model", "out"]
 
 
+@pytest.mark.parametrize("kind", ["words alone", "link", "folder"])
+def test_words_of_the_users_own_stay(
+    build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """A folder with a file of the same name as one of a vocabulary, and a link to one."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "words.txt").write_text("mine")
+    (tmp_path / "out").symlink_to("own") if kind == "link" else (tmp_path / "own").rename(tmp_path / "out")
+    if kind == "folder":
+        (tmp_path / "out" / "codebook.safetensors").mkdir()
+    assert build() == 2
+    assert "out: expected a" in capsys.readouterr().err
+    assert (tmp_path / "out" / "words.txt").read_text() == "mine"
+
+
 def test_a_folder_with_other_things_is_refused(
     build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

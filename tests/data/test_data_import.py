@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from face_lightning.cli import main
 from face_lightning.data.pairs import Columns, read_pairs
@@ -164,6 +165,27 @@ def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
     (tmp_path / "web" / "manifest.json").unlink()
     (tmp_path / "web").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "mine"]
+
+
+@pytest.mark.parametrize("kind", ["named by the manifest", "folder", "link"])
+def test_what_is_not_the_programs_own_stays(clicks, tmp_path, capsys, kind):
+    out = tmp_path / "mine"
+    assert run(capsys, clicks, "--out", out)[0] == 0
+    own = out / ("thesis.txt" if kind == "named by the manifest" else "items.parquet")
+    if kind == "named by the manifest":
+        manifest = json.loads((out / "manifest.json").read_text())
+        manifest["files"] |= {"thesis.txt": "", "../clicks.csv": ""}
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        own.write_text("mine")
+    else:
+        own.rename(tmp_path / "kept")
+        own.symlink_to(tmp_path / "kept") if kind == "link" else own.mkdir()
+    code, _, err = run(capsys, clicks, "--out", out, "--force")
+    assert (code, f"with other contents, such as {own.name}; give" in err) == (2, True)
+    assert own.exists()
+    (tmp_path / "link").symlink_to(out)
+    assert "got the link" in run(capsys, clicks, "--out", tmp_path / "link", "--force")[2]
+    assert (tmp_path / "link").is_symlink()
 
 
 def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
