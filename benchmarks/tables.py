@@ -155,8 +155,8 @@ TABLES: dict[str, Table] = {
             for title, path in (("Recall@20", RECALL), ("NDCG@20", NDCG))
         ],
         intro="## Baselines\n\nTest metrics of simple baselines beside backbones and FACE (256-d), mean ± standard "
-        "deviation over seeds. Settings are\nchosen on validation: at 256-d by searches, at 64-d and 32-d along the path "
-        "of regularisation (least squares) and from\na grid of nine (implicit).\n\n",
+        "deviation over seeds.\nSettings are chosen on validation: at 256-d by searches, at 64-d and 32-d along the "
+        "path of\nregularisation (least squares) and from a grid of nine (implicit).\n\n",
         command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
     ),
     "steam-lightgcn": comparison("steam-vt", "LightGCN", "steam-vt/lightgcn", "0 1 2"),
