@@ -79,8 +79,8 @@ _RANKINGS = {
     "**embedding + profile**": "embedding + profile",
 }
 _COLD: dict[str, Where] = {
-    f"{backbone}: {label}": {"variant": variant, "backbone": backbone}
-    for backbone in ("least squares", "LightGCN")
+    f"{backbone} ({dim}-d): {label}": {"variant": variant, "backbone": backbone}
+    for backbone, dim in (("least squares", 256), ("LightGCN", 64))
     for label, variant in _RANKINGS.items()
 }
 STEERING: dict[str, Table] = {
@@ -135,7 +135,7 @@ STEERING: dict[str, Table] = {
     ),
     "cold-start": Table(
         sources=[{"benchmark": "cold_start"}],
-        labels=["cold items of citeulike-a, least squares 256-d, LightGCN 64-d"],
+        labels=["cold items of citeulike-a"],
         rows=_COLD,
         columns=[
             Column("Recall@20", mean("cold/recall@20")),
