@@ -3,7 +3,7 @@
 For items of a run of stage 2 or 3, with the words that it learnt and with random ones. First, what the gradient of the
 contrast promises of putting another word into a slot, against what that does: the other words are the 8 nearest in the
 codebook, which take part in the gradient of training (`token_gradient: soft`), 8 random ones, and the 8 that the
-gradient prefers in the whole vocabulary. Second, concept vectors that are free parameters, 16 an item, from random
+gradient prefers in the whole vocabulary. Second, concept vectors that are free parameters, one a word, from random
 words: how often their words pick the item out of 10 after some steps of Adam on the contrast alone.
 """
 
@@ -89,10 +89,10 @@ def swaps(contrast: Contrast, words: Tensor, slots: Tensor) -> dict[str, dict[st
     return found
 
 
-def learn_freely(contrast: Contrast, method: TokenGradient, steps: int, every: int) -> list[float]:
+def learn_freely(contrast: Contrast, num_slots: int, method: TokenGradient, steps: int, every: int) -> list[float]:
     """How often words of free concept vectors pick their item, every some steps of the contrast alone."""
     codes = contrast.codes
-    start = codes[torch.randint(len(codes), (len(contrast.items), 16))]
+    start = codes[torch.randint(len(codes), (len(contrast.items), num_slots))]
     concepts = torch.nn.Parameter(start + 0.02 * torch.randn_like(start))
     optimizer, search = torch.optim.Adam([concepts], lr=0.01, betas=(0.9, 0.99)), build_search("auto")
     search.refresh(codes)
@@ -133,7 +133,7 @@ def main() -> None:
     Console(width=100).print(table)
     methods: tuple[TokenGradient, ...] = ("soft", "linear")
     for method in methods:
-        picked = learn_freely(contrast, method, options.steps, 10)
+        picked = learn_freely(contrast, learnt.shape[1], method, options.steps, 10)
         metrics = {f"picked after {10 * number}": share for number, share in enumerate(picked)}
         append("word_gradients", {**origin, "case": "free", "variant": method, "metrics": metrics})
         print(

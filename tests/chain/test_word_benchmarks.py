@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import judgements, language_model_tasks, new_users, records, word_samples
+from benchmarks import judgements, language_model_tasks, new_users, records, word_gradients, word_samples
 from face_lightning.text.encoders import TextEncoder
 from tests.chain.tiny import WORDS, World, fit
 
@@ -53,6 +53,18 @@ def test_seen_and_hidden_items_are_sampled_by_their_clicks(
     assert [line["text"] for line in found] == ["seen"] * 3 + ["hidden"] * 3
     assert len({line["case"] for line in found}) == 6
     assert all(len(set(line["words"].split())) == 4 for line in found)
+
+
+def test_the_contrast_alone_teaches_free_concepts(chain: World, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["word_gradients", str(chain.run("stage2")), "--items", "12", "--steps", "20"]
+    monkeypatch.setattr(sys, "argv", command)
+    word_gradients.main()
+    found = {(line["case"], line["variant"]): line["metrics"] for line in lines(results / "word_gradients.jsonl")}
+    swaps = {(words, others) for words in ("learnt", "random") for others in ("nearest", "random", "preferred")}
+    assert found.keys() == swaps | {("free", "soft"), ("free", "linear")}
+    for case in swaps:
+        assert found[case]["change of the best"] <= found[case]["change of the gradient's choice"]
+    assert found["free", "soft"]["picked after 20"] > found["free", "soft"]["picked after 0"]
 
 
 def test_what_judges_wrote_is_recorded(

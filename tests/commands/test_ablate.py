@@ -155,7 +155,16 @@ WANTED = {
 def test_every_shipped_variant_starts(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shipped = read_options(ROOT / "configs/ml-100k/gmf/ablations.yaml", paths_are_files=False)
     assert set(WANTED.values()) <= shipped["variants"].keys()
-    path = write_set(world, variants=shipped["variants"], reference=shipped["reference"])
+    stage3 = world.read("stage3")
+    stage3["model"]["init_args"]["alignment_weight"] = 0.0  # as in the recipe that the variants change
+    world.write("stage3-recipe", stage3)
+    chain = {
+        "stage1": {"config": "stage1.yaml"},
+        "control": {"config": "control.yaml", "from": "stage1"},
+        "stage2": {"config": "stage2.yaml", "from": "stage1"},
+        "stage3": {"config": "stage3-recipe.yaml", "from": "stage2"},
+    }
+    path = write_set(world, chain=chain, variants=shipped["variants"], reference=shipped["reference"])
     step = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     assert main(["ablate", "--set", path, "--seeds", "0", "--runs", str(tmp_path), "--", *QUIET, *step]) == 0
     out = capsys.readouterr().out
