@@ -110,7 +110,7 @@ def read_words(run_dir: Path) -> pa.Table:
             new = pq.read_table(path, columns=table.column_names).cast(table.schema)
             table = pa.concat_tables([table, new])
         return table
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"run: {path} is damaged ({error}); run that stage again") from error
 
 

@@ -87,7 +87,7 @@ class LeastSquaresStage(Stage):
                 "no tables to solve for; use PretrainingStage, with the ranking loss WeightedSquares if wanted"
             )
         if unobserved_weight is not None:
-            check_range("unobserved_weight", unobserved_weight, above=0, usual="0.01, or null,")
+            check_range("unobserved_weight", unobserved_weight, above=0, most=1e6, usual="0.01, or null,")
         check_range("regularization", regularization, above=0, usual="1 with growth, 3 without,")
         check_range("regularization_growth", regularization_growth, least=1, usual="1.1, or 1 for none,")
         check_range("frequency_power", frequency_power, least=0, most=1, usual="0.5")

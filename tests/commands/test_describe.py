@@ -95,3 +95,12 @@ def test_run_without_words_and_damaged_words(run: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"run: .*descriptors.parquet is damaged .*; run that stage again"):
         read_words(run)
+
+
+def test_words_with_a_damaged_block(run: Path) -> None:
+    path = run / "descriptors.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:200] = bytes(196)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"(?s)run: .*descriptors.parquet is damaged .*; run that stage again"):
+        read_words(run)
