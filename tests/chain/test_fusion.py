@@ -1,0 +1,118 @@
+"""Stage 3 in closed form: a naive form in float64, resume, and what it leaves of the words."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from face_lightning.data.readers import RLMRecFolder
+from face_lightning.recommending.recommender import Recommender
+from tests.chain.tiny import NUM_ITEMS, NUM_USERS, World, assert_same_weights, checkpoint, fit, result, rows
+
+WEIGHT, REGULARIZATION, STEP = 0.1, 2.0, 0.3
+ARGUMENTS = {
+    "backbone": "parts/backbone.yaml",
+    "mapper": "parts/mapper.yaml",
+    "words": "parts/words.yaml",
+    "unobserved_weight": WEIGHT,
+    "regularization": REGULARIZATION,
+    "share_step": STEP,
+}
+
+
+def write(world: World, name: str, **arguments: Any) -> str:
+    model = {"class_path": "FusionStage", "init_args": {**ARGUMENTS, **arguments}}
+    return world.write(
+        name,
+        {
+            "run_dir": str(world.run(name)),
+            "init_from": str(world.run("stage2")),
+            "data": "parts/data.yaml",
+            "trainer": {"max_epochs": 3},
+            "model": model,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def fused(chain: World) -> World:
+    words = chain.read("parts/words")
+    words["init_args"]["center"] = False  # the stage centers meanings itself
+    assert fit(write(chain, "fusion-texts", meanings="texts", words=words)) == 0
+    return chain
+
+
+def tables(run: Path, name: str = "last") -> np.ndarray:
+    values: np.ndarray = checkpoint(run, name)["state_dict"]["backbone.tables.weight"].double().numpy()
+    return values
+
+
+def item_meanings(world: World) -> np.ndarray:
+    """Text vectors of items, less their mean, of unit length."""
+    from face_lightning.text.encoders import TextEncoder
+
+    texts = RLMRecFolder(world.root / "data", "movie").read().profiles.item_texts  # type: ignore[union-attr]
+    encoder = TextEncoder(str(world.root / "encoder" / "model"), precision="float32", cache_dir=world.root / "cache")
+    vectors = encoder.encode(texts).double().numpy()
+    vectors -= vectors.mean(0)
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+def test_scores_are_those_of_embeddings_and_profiles(fused: World) -> None:
+    cells = RLMRecFolder(fused.root / "data", "movie").read().interactions.train.toarray()
+    items = item_meanings(fused)
+    frequencies = cells.sum(1) + WEIGHT * NUM_ITEMS
+    ridges = REGULARIZATION * (frequencies / frequencies.mean()) ** 0.5
+    profiles = []
+    for user in range(NUM_USERS):
+        read = items[cells[user] > 0]
+        system = read.T @ read + WEIGHT * items.T @ items + ridges[user] * np.eye(items.shape[1])
+        profiles.append(np.linalg.solve(system, read.sum(0)))
+    start = tables(fused.run("stage2"), "best")
+    first, second = start[:NUM_USERS] @ start[NUM_USERS:].T, np.stack(profiles) @ items.T
+    total = first + 2 * STEP * np.sqrt((first**2).mean() / (second**2).mean()) * second  # of the third epoch
+    left, values, right = np.linalg.svd(total)
+    expected = left[:, :16] * values[:16] @ right[:16]
+    found = tables(fused.run("fusion-texts"))
+    assert found[:NUM_USERS] @ found[NUM_USERS:].T == pytest.approx(expected, abs=2e-4 * np.abs(expected).max())
+
+
+def test_it_starts_from_what_the_run_before_had_and_keeps_the_best(fused: World) -> None:
+    logged = rows(fused.run("fusion-texts"))
+    assert [row["train/share"] for row in logged] == pytest.approx([0.0, STEP, 2 * STEP])
+    before = rows(fused.run("stage2"))[-1]
+    assert logged[0]["val/recall@20"] == pytest.approx(before["val/recall@20"])
+    best = checkpoint(fused.run("fusion-texts"), "best")["epoch"]
+    assert logged[best]["val/recall@20"] == max(row["val/recall@20"] for row in logged)
+
+
+def test_words_are_scored_and_stay_as_they_were(fused: World) -> None:
+    assert fit(write(fused, "fusion")) == 0
+    words = [
+        pq.read_table(fused.run(name) / "descriptors.parquet").to_pydict()["words"] for name in ("stage2", "fusion")
+    ]
+    assert words[0] == words[1]
+    assert result(fused.run("fusion"))["stage"] == "fusion"
+    assert not np.allclose(tables(fused.run("fusion")), tables(fused.run("fusion-texts")))
+    recommender = Recommender.load(fused.run("fusion"))
+    assert len(recommender.describe(items=["i0"])[0].words) == 4
+
+
+def test_a_shorter_run_goes_on_as_the_longer_one(fused: World, tmp_path: Path) -> None:
+    config = str(fused.root / "fusion-texts.yaml")
+    assert fit(config, "--run_dir", tmp_path, "--trainer.max_epochs", "2") == 0
+    assert fit(config, "--run_dir", tmp_path, "--ckpt_path", "last") == 0
+    assert_same_weights(tmp_path, fused.run("fusion-texts"))
+
+
+def test_another_backbone_is_refused(fused: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    backbone = {"class_path": "LightGCN", "init_args": {"embedding_dim": 16}}
+    config = write(fused, "fusion-lightgcn", backbone=backbone)
+    content = fused.read("fusion-lightgcn")
+    del content["init_from"]
+    fused.write("fusion-lightgcn", content)
+    assert fit(config, "--run_dir", tmp_path / "run") == 2
+    assert "backbone: expected GMF for fusion, got LightGCN" in capsys.readouterr().err
