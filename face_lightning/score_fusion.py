@@ -50,4 +50,5 @@ def _gram(table: Tensor) -> Tensor:
 def _root(gram: Tensor) -> Tensor:
     """Symmetric square root of a positive semidefinite matrix."""
     eigenvalues, eigenvectors = torch.linalg.eigh(gram)
-    return eigenvectors * eigenvalues.clamp_min(0).sqrt() @ eigenvectors.T
+    root: Tensor = eigenvectors * eigenvalues.clamp_min(0).sqrt() @ eigenvectors.T
+    return root
