@@ -114,8 +114,8 @@ class FusionStage(DescribingStage):
 
     def _profiles(self, items: Tensor) -> Tensor:
         """Users' rows of least squares `(U, E)`, given a table of items."""
-        given = self.unobserved_weight
-        weight = default_unobserved_weight(self.graph) if given is None else given
+        given, sizes = self.unobserved_weight, (self.graph.num_interactions, self.graph.num_users, self.graph.num_items)
+        weight = default_unobserved_weight(*sizes) if given is None else given
         regularization = regularization_of_rows(self.graph, weight, self.regularization, 0.5).users
         user_ids, item_ids = self.graph.edge_index
         lengths = torch.bincount(user_ids, minlength=self.graph.num_users)
