@@ -15,6 +15,7 @@ from face_lightning.structures import Embeddings
 _LEAST_SQUARES = ".LeastSquaresStage"
 _WEIGHTED_SQUARES = "WeightedSquares"
 _TABLES = ".GMF"  # the backbone whose final embeddings are the tables that training solves for
+_FUSION = ".FusionStage"
 
 
 def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
@@ -71,4 +72,5 @@ def _weighted_squares(run_dir: Path) -> dict[str, Any] | None:
     settings: dict[str, Any] = dict(loss.get("init_args") or {})
     of_tables = str(backbone.get("class_path")).endswith(_TABLES)
     is_squares = str(loss.get("class_path")).rpartition(".")[2] == _WEIGHTED_SQUARES
-    return settings if of_tables and is_squares and settings.get("regularization") else None
+    minimised = not str(stage.get("class_path")).endswith(_FUSION)  # whose tables hold other scores besides
+    return settings if of_tables and is_squares and minimised and settings.get("regularization") else None

@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import yaml
 
 from face_lightning.data.readers import RLMRecFolder
+from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 from face_lightning.recommending.recommender import Recommender
+from face_lightning.runs.kept_loss import kept_fold_in
+from face_lightning.structures import Embeddings
 from tests.chain.tiny import NUM_ITEMS, NUM_USERS, World, assert_same_weights, checkpoint, fit, result, rows
 
 WEIGHT, REGULARIZATION, STEP = 0.1, 2.0, 0.3
@@ -116,3 +121,16 @@ def test_another_backbone_is_refused(fused: World, tmp_path: Path, capsys: pytes
     fused.write("fusion-lightgcn", content)
     assert fit(config, "--run_dir", tmp_path / "run") == 2
     assert "backbone: expected GMF for fusion, got LightGCN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stage", "kind"), [("FusionStage", FoldIn), ("MappingStage", LeastSquaresFoldIn)])
+def test_new_users_are_solved_for_only_where_tables_minimise_squares(tmp_path: Path, stage: str, kind: type) -> None:
+    arguments = {
+        "backbone": {"class_path": "face_lightning.backbones.GMF"},
+        "ranking_loss": {"class_path": "face_lightning.losses.WeightedSquares", "init_args": {"regularization": 1.0}},
+    }
+    model = {"class_path": f"face_lightning.stages.{stage}", "init_args": arguments}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model}))
+    embeddings = Embeddings(torch.ones(2, 3), torch.ones(4, 3))
+    starts, items = np.array([0, 1, 2]), np.array([0, 1])
+    assert type(kept_fold_in(tmp_path, embeddings, starts, items)) is kind
