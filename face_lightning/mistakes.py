@@ -96,17 +96,20 @@ def _of_library(error: BaseException) -> str | None:
             "correct that, then resume with --ckpt_path last"
         )
     if isinstance(error, ValueError) and message.startswith("Does not validate against"):  # jsonargparse, building
-        return f"config: expected arguments that the named classes take, got: {_origin(error):.200}; correct them"
+        origin = _origin(error)
+        if isinstance(origin, TypeError | ValueError):  # others are faults of the class
+            got = " ".join(str(origin).split())
+            return f"config: expected arguments that the named classes take, got: {got:.200}; correct them"
     if isinstance(error, ValueError) and message.startswith("Invalid "):  # torch's optimizers
         return f"model.init_args.optimizer: {message}; correct the value"
     return None
 
 
-def _origin(error: BaseException) -> str:
-    """Message of the error that others were raised from."""
+def _origin(error: BaseException) -> BaseException:
+    """The error that others were raised from."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return " ".join(str(error).split())
+    return error
 
 
 def condense_report(report: str) -> str:
