@@ -28,6 +28,7 @@ CHAIN: dict[str, Where] = {
     "**stage 3: FACE**": {"run": "stage3"},
 }
 FACE: Where = {"run": "stage3"}
+FUSION: Where = {"run": "stage3", "variant": "words"}
 MOVIELENS = ("ml-100k", "ml-100k-split")
 COMMON: Where = {"benchmark": "ablations", "variant": "common"}
 
@@ -161,6 +162,24 @@ TABLES: dict[str, Table] = {
     ),
     "steam-lightgcn": comparison("steam-vt", "LightGCN", "steam-vt/lightgcn", "0 1 2"),
     "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
+    "steam-ials": Table(
+        sources=[{"benchmark": "ablations", "set": "steam-vt-ials"}],
+        labels=["steam-vt, least squares 256-d"],
+        rows={
+            "stage 1": {"run": "stage1"},
+            "control: as many further epochs": {"run": "control"},
+            "RLMRec-Con: the texts themselves": {"run": "con"},
+            "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
+            "**stage 3: FACE**": FUSION,
+        },
+        columns=[
+            *QUALITY,
+            Column("FACE against it: Recall@20", against(RECALL, FUSION)),
+            Column("NDCG@20", against(NDCG, FUSION)),
+            Column("seeds", count),
+        ],
+        command="face fit --config configs/steam-vt/ials/RUN.yaml --seed_everything SEED",
+    ),
     "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
     "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
     "ml-100k": comparison("ml-100k", "GMF", "ml-100k/gmf", "0 1 2"),
