@@ -97,7 +97,7 @@ def _of_library(error: BaseException) -> str | None:
         )
     if isinstance(error, ValueError) and message.startswith("Does not validate against"):  # jsonargparse, building
         origin = _origin(error)
-        if isinstance(origin, TypeError | ValueError):  # others are faults of the class
+        if isinstance(origin, TypeError | ValueError | OSError):  # others are faults of the class
             got = " ".join(str(origin).split())
             return f"config: expected arguments that the named classes take, got: {got:.200}; correct them"
     if isinstance(error, ValueError) and message.startswith("Invalid "):  # torch's optimizers
