@@ -1,4 +1,4 @@
-"""Writing of files and folders so that readers see the old state or the whole new one, never a part of it."""
+"""Files and folders: checks before reading, and writing that leaves the old state or the whole new one, no part."""
 
 import contextlib
 import json
@@ -10,6 +10,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from face_lightning.errors import DataError
+
+
+def check_regular(argument: str, path: Path, cure: str = "correct the path") -> None:
+    """Refuse a folder, a device or a pipe, which may never end, in place of a file; a missing one is left to open().
+
+    Args:
+        argument: Argument that names the file.
+        path: The file.
+        cure: What to do instead.
+
+    Raises:
+        DataError: If it is no regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{argument}: expected a file, got {path}; {cure}")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class LeastSquaresFoldIn:
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         solved = []
         while len(order):
-            size = max(1, _TILE // int(counts[order[-1]]))
+            size = max(1, _TILE // max(1, int(counts[order[-1]])))
             order, rows = order[:-size], order[-size:]
             solved.append((rows, self._solve(item_rows, starts[rows], counts[rows])))
         places = np.concatenate([rows for rows, _ in solved]).argsort()

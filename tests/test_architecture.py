@@ -36,7 +36,7 @@ BELOW = {  # what each part may import besides itself and the bottom
     "parallel": {"backbones", "inner_product", "ranking"},
     "stages": {
         *("backbones", "parallel", "epoch_means", "graph", "losses", "mapping", "metrics", "ranking"),
-        *("row_solver", "schedules", "score_fusion", "text", "words"),
+        *("fold_in", "row_solver", "schedules", "score_fusion", "text", "words"),
     },
     "runs": {"fold_in", "kernel_ridge", "losses", "mapping", "stages", "text", "words"},
     "kernel_ridge": set(),

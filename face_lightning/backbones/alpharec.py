@@ -61,6 +61,7 @@ class AlphaRec(Backbone):
         if hidden_dim:
             layers = nn.Linear(text_dim, hidden_dim), nn.LeakyReLU(), nn.Linear(hidden_dim, embedding_dim)
             self.mlp = nn.Sequential(*layers)
+        self._cached: tuple[InteractionGraph, int, Tensor] | None = None
         self.item_texts: Tensor
         self.register_buffer("item_texts", torch.zeros(num_items, text_dim))  # in checkpoints: later stages need it
 
@@ -68,9 +69,17 @@ class AlphaRec(Backbone):
         """See `Backbone`."""
         self.item_texts.copy_(item_texts.nan_to_num())
 
+    def prepare(self, graph: InteractionGraph) -> None:
+        """See `Backbone`."""
+        super().prepare(graph)
+        self._cached = None
+
     def forward(self, graph: InteractionGraph) -> Embeddings:
         """Unit vectors of users `(U, D)` and items `(I, D)`."""
-        nodes = self.mlp(torch.cat([self.user_texts(graph), self.item_texts]))
+        version = self.item_texts._version  # of the buffer's content, which checkpoints replace in place
+        if self._cached is None or self._cached[0] is not graph or self._cached[1] != version:
+            self._cached = graph, version, self.user_texts(graph)
+        nodes = self.mlp(torch.cat([self._cached[2].to(self.item_texts), self.item_texts]))
         total = graph.propagate_sum(nodes, self.num_layers)
         users, items = total.split([self.num_users, self.num_items])
         return Embeddings(unit_vectors(users), unit_vectors(items))

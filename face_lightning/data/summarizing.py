@@ -9,7 +9,7 @@ from typing import Any, Literal
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.errors import DataError
-from face_lightning.files import atomic_path
+from face_lightning.files import atomic_path, check_regular
 from face_lightning.text.writing.writer import Kind, Request, Summary
 
 _TYPICAL_ITEM_FIELDS = ("title", "year", "author", "city", "tags", "profile")
@@ -109,8 +109,7 @@ def read_summary_file(path: Path) -> dict[tuple[str, str], str]:
     Raises:
         DataError: If the file cannot be read, or a line is not a summary.
     """
-    if path.exists() and not path.is_file():  # a device or a pipe may never end
-        raise DataError(f"summaries: expected a file, got {path}; give the file that face summarize wrote")
+    check_regular("summaries", path, "give the file that face summarize wrote")
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -4,13 +4,11 @@ import math
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from face_lightning.errors import check_range
 from face_lightning.graph import InteractionGraph
-from face_lightning.losses.contrastive import unit_vectors
-from face_lightning.losses.ranking_loss import RankingLoss
+from face_lightning.losses.ranking_loss import RankingLoss, sample_unit_vectors
 from face_lightning.search_space import Between, SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
@@ -57,10 +55,7 @@ class BilateralSoftmax(RankingLoss):
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
         """See `RankingLoss`; the graph is not used."""
         del graph
-        drawn = torch.randint(len(embeddings.items), (self.num_negatives,), device=batch.user_ids.device)
-        users = unit_vectors(F.embedding(batch.user_ids, embeddings.users))
-        positive = unit_vectors(F.embedding(batch.positive_ids, embeddings.items))
-        others = unit_vectors(F.embedding(drawn, embeddings.items))
+        users, positive, others = sample_unit_vectors(batch, embeddings, self.num_negatives)
         agreement = (users * positive).sum(1) / self.positive_temperature
         observed = _log_mean_exp(agreement, batch.user_ids, len(embeddings.users))
         sampled = (users @ others.T / self.temperature).logsumexp(1) - math.log(self.num_negatives)

@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from face_lightning.graph import InteractionGraph
+from face_lightning.losses.contrastive import unit_vectors
 from face_lightning.search_space import SearchSpace
 from face_lightning.structures import Embeddings, TrainingBatch
 
@@ -47,3 +50,19 @@ class PairwiseLoss(RankingLoss):
     @abstractmethod
     def compare(self, positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
         """Mean loss of scores of observed and of sampled pairs, `(B,)` each."""
+
+
+def sample_unit_vectors(
+    batch: TrainingBatch, embeddings: Embeddings, num_negatives: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors of the users `(B, D)` and items `(B, D)` of a batch, and of K uniformly drawn items `(K, D)`.
+
+    Args:
+        batch: Observed pairs.
+        embeddings: Final embeddings.
+        num_negatives: K; the items are drawn once for all pairs.
+    """
+    drawn = torch.randint(len(embeddings.items), (num_negatives,), device=batch.user_ids.device)
+    users = unit_vectors(F.embedding(batch.user_ids, embeddings.users))
+    positive = unit_vectors(F.embedding(batch.positive_ids, embeddings.items))
+    return users, positive, unit_vectors(F.embedding(drawn, embeddings.items))

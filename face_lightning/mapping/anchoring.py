@@ -30,7 +30,7 @@ def lexical_anchoring(
 
     Every slot has a word of its own, as in set prediction: see `match_words`. The likelihood of all targets under a
     mixture of the slots instead lets a slot spread over several targets, and the word nearest to it is then often none
-    of them: on MovieLens-100K one in four after 32 passes, against one in 300 after 16 passes by matching.
+    of them.
 
     Reference:
         Carion et al., "End-to-End Object Detection with Transformers", ECCV 2020, for losses on matched sets.

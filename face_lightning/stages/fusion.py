@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from face_lightning.backbones import GMF, Backbone
 from face_lightning.errors import ConfigurationError, check_range
-from face_lightning.losses.weighted_squares import default_unobserved_weight, regularization_of_rows
-from face_lightning.row_solver import RowSolver
+from face_lightning.fold_in import LeastSquaresFoldIn
+from face_lightning.losses.weighted_squares import default_unobserved_weight
 from face_lightning.score_fusion import fuse_scores
 from face_lightning.search_space import Between, SearchSpace
 from face_lightning.stages.base import Stage
@@ -18,7 +19,6 @@ from face_lightning.stages.describing import DescribingStage
 from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.words.centering import center
 
-_TILE = 2**14  # interactions of users who are solved for at once, padding included
 _START = "fusion_start"
 
 
@@ -113,22 +113,14 @@ class FusionStage(DescribingStage):
         self._words_scores = Embeddings(self._profiles(items), items)
 
     def _profiles(self, items: Tensor) -> Tensor:
-        """Users' rows of least squares `(U, E)`, given a table of items."""
+        """Users' rows of least squares `(U, E)`, given a table of items: the fold-in of known users."""
         given, sizes = self.unobserved_weight, (self.graph.num_interactions, self.graph.num_users, self.graph.num_items)
         weight = default_unobserved_weight(*sizes) if given is None else given
-        regularization = regularization_of_rows(self.graph, weight, self.regularization, 0.5).users
-        user_ids, item_ids = self.graph.edge_index
-        lengths = torch.bincount(user_ids, minlength=self.graph.num_users)
-        begins = lengths.cumsum(0) - lengths
-        profiles, solver = items.new_zeros(len(lengths), items.shape[1]), RowSolver(items, weight)
-        rows = lengths.argsort(descending=True)[: int(lengths.count_nonzero())]
-        while len(rows):
-            longest = int(lengths[rows[0]])
-            tile, rows = rows.tensor_split([max(1, _TILE // longest)])
-            places = begins[tile].unsqueeze(1) + torch.arange(longest, device=tile.device)
-            columns = item_ids[places.clamp_max(len(item_ids) - 1)]
-            profiles[tile] = solver.solve(columns, lengths[tile], regularization[tile])
-        return profiles
+        user_ids, item_ids = (ids.cpu() for ids in self.graph.edge_index)
+        lengths = torch.bincount(user_ids, minlength=self.graph.num_users).numpy()
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        fold_in = LeastSquaresFoldIn(items, starts, weight, self.regularization, frequency_power=0.5)
+        return fold_in.embed(item_ids.numpy(), lengths)
 
     @torch.no_grad()
     def on_train_epoch_start(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from face_lightning.errors import DataError, MissingDependencyError
+from face_lightning.files import check_regular
 from face_lightning.imports import import_optional
 from face_lightning.text.spreadsheet import read_sheets
 
@@ -131,8 +132,7 @@ def read_word_list(path: Path, num_frequent: int | None = None, min_length: int 
         MissingDependencyError: If the file is .xlsx and openpyxl is not installed.
     """
     kind = path.suffix.lower()
-    if path.exists() and not path.is_file():  # a device or a pipe may never end
-        raise DataError(f"word_list: expected a file, got {path}; correct the path")
+    check_regular("word_list", path)
     if kind == ".xlsx":
         words = _table_words(path, read_sheets(path))
     elif kind in {".csv", ".tsv", ".txt"}:
@@ -163,8 +163,7 @@ def read_blocklist(path: Path) -> frozenset[str]:
     Raises:
         DataError: If the file is missing or not UTF-8 text.
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"block: expected a file, got {path}; correct the path")
+    check_regular("block", path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from face_lightning.errors import DataError
+from face_lightning.files import check_regular
 
 
 def read_texts(path: Path) -> list[str | None]:
@@ -22,8 +23,7 @@ def read_texts(path: Path) -> list[str | None]:
         raise DataError(
             f"texts: expected a .jsonl or .txt file, got {path}; write one JSON object or one text per line"
         )
-    if path.exists() and not path.is_file():  # a device or a pipe may never end
-        raise DataError(f"texts: expected a file, got {path}; correct the path")
+    check_regular("texts", path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
