@@ -15,6 +15,10 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.DO
 Record = dict[str, Any]
 Where = Mapping[str, object]  # a field's value, or a tuple of the values that it may have
 
+RECALL, NDCG = "test/recall@20", "test/ndcg@20"
+MOVIELENS = ("ml-100k", "ml-100k-split")
+COMMON: Where = {"benchmark": "ablations", "variant": "common"}
+
 # Two measurements with the same values here are the same case, measured again.
 CASE = (
     *("benchmark", "part", "dataset", "backbone", "model", "embedding_dim", "run", "stage", "variant", "seed"),

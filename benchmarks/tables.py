@@ -9,18 +9,24 @@ from benchmarks.backbones import PUBLISHED
 from benchmarks.records import read
 from benchmarks.speed_tables import SPEED
 from benchmarks.steering_tables import STEERING
-from benchmarks.table_format import Column, Record, Table, Where, against, count, mean, percent, value
+from benchmarks.table_format import (
+    COMMON,
+    MOVIELENS,
+    NDCG,
+    RECALL,
+    Column,
+    Record,
+    Table,
+    Where,
+    against,
+    count,
+    mean,
+    percent,
+    value,
+)
+from benchmarks.word_tables import CODEBOOK, PICKED, WORDS
 
-RECALL, NDCG = "test/recall@20", "test/ndcg@20"
 QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
-PICKED = (
-    Column("items picked out of 10, %", percent("words/retrieval_items@10")),
-    Column("users, %", percent("words/retrieval_users@10")),
-)
-CODEBOOK = (
-    Column("perplexity, items", mean("codebook/items_perplexity", ",.0f")),
-    Column("words in use, %", percent("codebook/active_fraction")),
-)
 CHAIN: dict[str, Where] = {
     "stage 1": {"run": "stage1"},
     "control: fine-tuning only": {"run": "control"},
@@ -29,8 +35,6 @@ CHAIN: dict[str, Where] = {
 }
 FACE: Where = {"run": "stage3"}
 FUSION: Where = {"run": "stage3", "variant": "words"}
-MOVIELENS = ("ml-100k", "ml-100k-split")
-COMMON: Where = {"benchmark": "ablations", "variant": "common"}
 
 
 def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
@@ -73,26 +77,6 @@ def published(records: Sequence[Record], _: object) -> str:
     """Recall@20 in the paper."""
     key = (records[0]["dataset"], records[0]["backbone"], records[0]["embedding_dim"])
     return f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
-
-
-def retrieval(dataset: str, backbone: str) -> Table:
-    """How often words pick their entity among more and more candidates."""
-    return Table(
-        sources=[{"benchmark": "retrieval", "dataset": dataset, "backbone": backbone}],
-        labels=[f"{dataset}, {backbone}: words"],
-        rows={
-            "learnt (stage 3)": {"variant": "learnt"},
-            "highest TF-IDF in the text itself": {"variant": "TF-IDF of the text"},
-            "targets of anchoring": {"variant": "targets of anchoring"},
-            "random": {"variant": "random"},
-        },
-        columns=[
-            Column(f"{kind} at {size}, %", percent(f"words/retrieval_{kind}@{size}"))
-            for kind in ("items", "users")
-            for size in (10, 20, 40, 60)
-        ],
-        command="python -m benchmarks.retrieval RUN_DIR",
-    )
 
 
 # Methods beside each other: rows of simple baselines appear with their records.
@@ -183,94 +167,6 @@ TABLES: dict[str, Table] = {
     "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
     "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
     "ml-100k": comparison("ml-100k", "GMF", "ml-100k/gmf", "0 1 2"),
-    "words": Table(
-        sources=[{**COMMON, "run": ("stage2", "stage3")}],
-        prefer={"set": "comparison"},
-        labels=["data", "backbone", "run"],
-        by=["dataset", "backbone", "run"],
-        columns=[*PICKED, Column("words in use by items", mean("codebook/items_active", ",.0f")), *CODEBOOK],
-        command="face ablate --set configs/DATA/BACKBONE/comparison.yaml",
-    ),
-    "retrieval-steam-lightgcn": retrieval("steam-vt", "LightGCN"),
-    "retrieval-steam-gmf": retrieval("steam-vt", "GMF"),
-    "retrieval-ml-100k": retrieval("ml-100k", "GMF"),
-    "heldout-words": Table(
-        sources=[
-            {"benchmark": "heldout_words", "dataset": MOVIELENS, "stage": "mapping", "loss": "WeightedSquares"},
-        ],
-        labels=["hidden texts, picked out of 10 by"],
-        rows={
-            "learnt words": {"variant": "learnt"},
-            "their target words": {"variant": "targets"},
-            "as many words for what kernel ridge regression predicts": {"variant": "words of kernel ridge"},
-            "what kernel ridge regression predicts from the embedding": {"variant": "kernel ridge"},
-            "what ridge regression predicts from it": {"variant": "ridge regression"},
-            "mean text of the 20 nearest": {"variant": "20 nearest"},
-            "learnt words, of seen texts": {"variant": "learnt, text seen"},
-        },
-        columns=[
-            Column("items, %", percent("words/heldout_items@10")),
-            Column("users, %", percent("words/heldout_users@10")),
-        ],
-        command="python -m benchmarks.heldout_words RUN_DIR",
-    ),
-    "contrast": Table(
-        sources=[{"benchmark": "heldout_words", "dataset": MOVIELENS, "stage": "alignment", "variant": "learnt"}],
-        labels=["stage 3"],
-        rows={name: {"case": name} for name in ("with the contrast", "without the contrast")},
-        columns=[
-            Column("Recall@20", mean(RECALL)),
-            Column("NDCG@20", mean(NDCG)),
-            Column("hidden items picked out of 10, %", percent("words/heldout_items@10")),
-            Column("hidden users, %", percent("words/heldout_users@10")),
-            Column("seeds", count),
-        ],
-        command="python -m benchmarks.heldout_words RUN_DIR",
-    ),
-    "word-samples": Table(
-        sources=[{"benchmark": "word_samples", "dataset": MOVIELENS}],
-        labels=["item", "text"],
-        by=["label", "text"],
-        columns=[Column("words", lambda records, _: str(value(records[-1], "words")))],
-        command="python -m benchmarks.word_samples RUN_DIR",
-    ),
-    "new-users": Table(
-        sources=[{"benchmark": "new_users"}],
-        labels=["data", "backbone", "users"],
-        by=["dataset", "backbone", "variant"],
-        columns=[
-            Column("Recall@20", mean(RECALL)),
-            Column("picked out of 10 by their words, %", percent("words/heldout_users@10")),
-            Column("seeds", count),
-        ],
-        command="python -m benchmarks.new_users CONFIGS",
-    ),
-    "judgements": Table(
-        sources=[{"benchmark": "judgements"}],
-        labels=["judge", "of", "words"],
-        by=["judge", "kind", "variant"],
-        columns=[
-            *(Column(f"text out of {count}, %", percent(f"retrieval@{count}")) for count in (10, 20, 60)),
-            Column("intruder out of 6, %", percent("intrusion")),
-            Column("word out of 2, %", percent("detection")),
-            Column("NPMI", mean("coherence", ".2f")),
-            Column("entities", mean("entities", ".0f")),
-        ],
-        command="python -m benchmarks.judgements RUN_DIR",
-    ),
-    "grounding": Table(
-        sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
-        labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],
-        rows={
-            "texts": {"variant": "texts"},
-            "the words that anchoring aims at": {"variant": "targets"},
-            "slots, as in stage 3": {"variant": "slots"},
-            "words as shown": {"variant": "words"},
-        },
-        columns=[Column("validation Recall@20", mean("val/recall@20")), Column("test Recall@20", mean(RECALL))],
-        command="python -m benchmarks.grounding STAGE2 --config configs/steam-vt/gmf/con.yaml --init_from STAGE1 "
-        "--data FOLDER",
-    ),
     "paper-preset": Table(
         sources=[{"benchmark": "paper_preset"}],
         labels=["ml-100k, GMF 256-d"],
@@ -381,4 +277,4 @@ TABLES: dict[str, Table] = {
         columns=[*QUALITY, *PICKED, Column("seeds", count)],
         command="make bench",
     ),
-} | {**SPEED, **STEERING}
+} | {**WORDS, **SPEED, **STEERING}

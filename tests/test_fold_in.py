@@ -59,3 +59,12 @@ def test_least_squares_for_histories_of_any_length_in_any_order(monkeypatch: obj
     for user in (0, 7, 19):
         alone = fold_in.embed(rows[starts[user] : starts[user + 1]], np.diff(starts)[user : user + 1])
         torch.testing.assert_close(alone[0], whole[user])
+
+
+def test_least_squares_without_items_is_zero(monkeypatch: object) -> None:
+    starts, _ = histories(6, 30)
+    fold_in = LeastSquaresFoldIn(torch.randn(30, 4), starts, 0.1, 2.0, 0.5)
+    monkeypatch.setattr("face_lightning.fold_in._TILE", 2)  # type: ignore[attr-defined]
+    found = fold_in.embed(np.array([4, 7]), np.array([0, 2, 0, 0]))
+    assert torch.equal(found[[0, 2, 3]], torch.zeros(3, 4))
+    torch.testing.assert_close(found[1:2], fold_in.embed(np.array([4, 7]), np.array([2])))

@@ -43,6 +43,20 @@ def test_texts_are_frozen_and_lie_in_the_checkpoint() -> None:
     assert "item_texts" not in dict(backbone.named_parameters())
 
 
+def test_users_follow_the_texts_of_a_checkpoint_and_of_another_graph() -> None:
+    backbone = AlphaRec(3, 4, embedding_dim=6, text_dim=2)
+    backbone.set_texts(torch.from_numpy(TEXTS))
+    graph, other = build_graph(sp.csr_array(CELLS)), build_graph(sp.csr_array(1 - CELLS))
+    backbone(graph)
+    state = {**backbone.state_dict(), "item_texts": backbone.item_texts.flip(0)}
+    backbone.load_state_dict(state)
+    fresh = AlphaRec(3, 4, embedding_dim=6, text_dim=2)
+    fresh.load_state_dict(state)
+    for one in (graph, other):
+        torch.testing.assert_close(backbone(one), fresh(one))
+        fresh.prepare(one)
+
+
 def test_impossible_numbers_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="num_layers: expected at least 0, got -1"):
         AlphaRec(3, 4, num_layers=-1)

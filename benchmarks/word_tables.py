@@ -1,0 +1,146 @@
+"""The tables of benchmarks/README.md about words: what they keep of texts, seen and unseen, and who agrees."""
+
+from benchmarks.table_format import COMMON, MOVIELENS, NDCG, RECALL, Column, Table, count, mean, percent, value
+
+PICKED = (
+    Column("items picked out of 10, %", percent("words/retrieval_items@10")),
+    Column("users, %", percent("words/retrieval_users@10")),
+)
+CODEBOOK = (
+    Column("perplexity, items", mean("codebook/items_perplexity", ",.0f")),
+    Column("words in use, %", percent("codebook/active_fraction")),
+)
+
+
+def retrieval(dataset: str, backbone: str) -> Table:
+    """How often words pick their entity among more and more candidates."""
+    return Table(
+        sources=[{"benchmark": "retrieval", "dataset": dataset, "backbone": backbone}],
+        labels=[f"{dataset}, {backbone}: words"],
+        rows={
+            "learnt (stage 3)": {"variant": "learnt"},
+            "highest TF-IDF in the text itself": {"variant": "TF-IDF of the text"},
+            "targets of anchoring": {"variant": "targets of anchoring"},
+            "random": {"variant": "random"},
+        },
+        columns=[
+            Column(f"{kind} at {size}, %", percent(f"words/retrieval_{kind}@{size}"))
+            for kind in ("items", "users")
+            for size in (10, 20, 40, 60)
+        ],
+        command="python -m benchmarks.retrieval RUN_DIR",
+    )
+
+
+WORDS: dict[str, Table] = {
+    "words": Table(
+        sources=[{**COMMON, "run": ("stage2", "stage3")}],
+        prefer={"set": "comparison"},
+        labels=["data", "backbone", "run"],
+        by=["dataset", "backbone", "run"],
+        columns=[*PICKED, Column("words in use by items", mean("codebook/items_active", ",.0f")), *CODEBOOK],
+        command="face ablate --set configs/DATA/BACKBONE/comparison.yaml",
+    ),
+    "retrieval-steam-lightgcn": retrieval("steam-vt", "LightGCN"),
+    "retrieval-steam-gmf": retrieval("steam-vt", "GMF"),
+    "retrieval-ml-100k": retrieval("ml-100k", "GMF"),
+    "heldout-words": Table(
+        sources=[
+            {"benchmark": "heldout_words", "dataset": MOVIELENS, "stage": "mapping", "loss": "WeightedSquares"},
+        ],
+        labels=["hidden texts, picked out of 10 by"],
+        rows={
+            "learnt words": {"variant": "learnt"},
+            "their target words": {"variant": "targets"},
+            "as many words for what kernel ridge regression predicts": {"variant": "words of kernel ridge"},
+            "what kernel ridge regression predicts from the embedding": {"variant": "kernel ridge"},
+            "what ridge regression predicts from it": {"variant": "ridge regression"},
+            "mean text of the 20 nearest": {"variant": "20 nearest"},
+            "learnt words, of seen texts": {"variant": "learnt, text seen"},
+        },
+        columns=[
+            Column("items, %", percent("words/heldout_items@10")),
+            Column("users, %", percent("words/heldout_users@10")),
+        ],
+        command="python -m benchmarks.heldout_words RUN_DIR",
+    ),
+    "contrast": Table(
+        sources=[{"benchmark": "heldout_words", "dataset": MOVIELENS, "stage": "alignment", "variant": "learnt"}],
+        labels=["stage 3"],
+        rows={name: {"case": name} for name in ("with the contrast", "without the contrast")},
+        columns=[
+            Column("Recall@20", mean(RECALL)),
+            Column("NDCG@20", mean(NDCG)),
+            Column("hidden items picked out of 10, %", percent("words/heldout_items@10")),
+            Column("hidden users, %", percent("words/heldout_users@10")),
+            Column("seeds", count),
+        ],
+        command="python -m benchmarks.heldout_words RUN_DIR",
+    ),
+    "contrast-words": Table(
+        sources=[{"benchmark": "word_gradients", "case": ("learnt", "random")}],
+        labels=["words", "others in place of one"],
+        rows={},
+        by=["case", "variant"],
+        columns=[
+            Column("of these, lower the loss, %", percent("improve")),
+            Column("change by the gradient's choice", mean("change of the gradient's choice", "+.2f")),
+            Column("by the best", mean("change of the best", "+.2f")),
+        ],
+        command="python -m benchmarks.word_gradients RUN_DIR --items 96 --steps 60",
+    ),
+    "contrast-free": Table(
+        sources=[{"benchmark": "word_gradients", "case": "free"}],
+        labels=["gradient"],
+        by=["variant"],
+        columns=[
+            Column(f"picked out of 10 after {steps} steps, %", percent(f"picked after {steps}"))
+            for steps in (0, 10, 20, 40, 60)
+        ],
+        command="python -m benchmarks.word_gradients RUN_DIR --items 96 --steps 60",
+    ),
+    "word-samples": Table(
+        sources=[{"benchmark": "word_samples", "dataset": MOVIELENS}],
+        labels=["item", "text"],
+        by=["label", "text"],
+        columns=[Column("words", lambda records, _: str(value(records[-1], "words")))],
+        command="python -m benchmarks.word_samples RUN_DIR",
+    ),
+    "new-users": Table(
+        sources=[{"benchmark": "new_users"}],
+        labels=["data", "backbone", "users"],
+        by=["dataset", "backbone", "variant"],
+        columns=[
+            Column("Recall@20", mean(RECALL)),
+            Column("picked out of 10 by their words, %", percent("words/heldout_users@10")),
+            Column("seeds", count),
+        ],
+        command="python -m benchmarks.new_users CONFIGS",
+    ),
+    "judgements": Table(
+        sources=[{"benchmark": "judgements"}],
+        labels=["judge", "of", "words"],
+        by=["judge", "kind", "variant"],
+        columns=[
+            *(Column(f"text out of {count}, %", percent(f"retrieval@{count}")) for count in (10, 20, 60)),
+            Column("intruder out of 6, %", percent("intrusion")),
+            Column("word out of 2, %", percent("detection")),
+            Column("NPMI", mean("coherence", ".2f")),
+            Column("entities", mean("entities", ".0f")),
+        ],
+        command="python -m benchmarks.judgements RUN_DIR",
+    ),
+    "grounding": Table(
+        sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
+        labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],
+        rows={
+            "texts": {"variant": "texts"},
+            "the words that anchoring aims at": {"variant": "targets"},
+            "slots, as in stage 3": {"variant": "slots"},
+            "words as shown": {"variant": "words"},
+        },
+        columns=[Column("validation Recall@20", mean("val/recall@20")), Column("test Recall@20", mean(RECALL))],
+        command="python -m benchmarks.grounding STAGE2 --config configs/steam-vt/gmf/con.yaml --init_from STAGE1 "
+        "--data FOLDER",
+    ),
+}
