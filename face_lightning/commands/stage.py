@@ -1,8 +1,6 @@
 """`face fit|validate|test|predict`: one stage, with a run folder and checkpoints that cannot be mixed up."""
 
-import hashlib
 import importlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,27 +13,31 @@ import face_lightning.backbones
 import face_lightning.data.readers
 import face_lightning.mapping.mapper  # noqa: F401 so that configurations can name classes by name alone
 from face_lightning.commands.arguments import (
-    LINKED,
     add_run_arguments,
     as_list,
     check_arguments,
     check_folders,
     replace_enumerations,
 )
-from face_lightning.commands.config_files import BACKBONE, compose, contradiction, run_backbone
+from face_lightning.commands.config_files import compose
 from face_lightning.commands.resuming import check_same_run
+from face_lightning.commands.starting import (
+    already_finished,
+    check_backbone,
+    check_one_source,
+    run_fingerprint,
+    write_dataset,
+)
 from face_lightning.commands.unmeasured import WITHOUT_TEST, WITHOUT_VALIDATION, require_pairs, watch_nothing_unmeasured
 from face_lightning.data.datamodule import InteractionDataModule
-from face_lightning.data.interactions import SPLITS
-from face_lightning.errors import CheckpointError, ConfigurationError, FaceError, check_range
+from face_lightning.errors import ConfigurationError, FaceError, check_range
 from face_lightning.files import strict_json, write_atomically
 from face_lightning.mistakes import describe_mistake
 from face_lightning.runs.checkpoint_checks import restoring_failed
 from face_lightning.runs.checkpoint_reading import check_stage, init_from, locate_checkpoint
 from face_lightning.runs.checkpoints import AtomicCheckpointIO
 from face_lightning.runs.finishing import best_checkpoint, evaluate_best, write_outputs
-from face_lightning.runs.folder import RunFolder, current_run, finished, holds_run, trained_on, unfinished
-from face_lightning.runs.inference import write_data
+from face_lightning.runs.folder import RunFolder, current_run, holds_run, trained_on, unfinished
 from face_lightning.runs.interruption import LastCheckpoint
 from face_lightning.runs.kept_codebook import find_codebook, keep_codebook, use_codebook
 from face_lightning.runs.outputs import has_words, write_predictions
@@ -46,7 +48,6 @@ from face_lightning.stages.describing import DescribingStage
 from face_lightning.trust import FLAG, policy_of
 
 _ALLOW_OTHER_DATA = "--allow-other-data"
-_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 
 
 class FaceCLI(LightningCLI):
@@ -139,17 +140,18 @@ class FaceCLI(LightningCLI):
         if self.subcommand == "fit" and config["ckpt_path"] is None:
             if config["init_from"] is not None:
                 locate_checkpoint(Path(config["init_from"]))
-                self._check_backbone(Path(config["init_from"]))
+                self._dump_config()
+                check_backbone(self.config_dump, Path(config["init_from"]))
             if self.option("if_exists") == "resume" and unfinished(self.run_dir, self.fingerprint()):
                 config["ckpt_path"] = str(self.run_dir / "checkpoints" / "last.ckpt")
                 print(f"{self.run_dir}: unfinished with the same configuration, resumed")
             else:
-                self.skipped = self._meet_earlier_run()
+                self.skipped = already_finished(self.run_dir, self.option("if_exists"), self.fingerprint)
             if config["init_from"] is not None:
                 codebook = find_codebook(Path(config["init_from"]))
                 self._reads_kept_codebook = use_codebook(config["model"], codebook, override=False)
             return
-        self._refuse_two_sources()
+        check_one_source(config, self._given)
         path = str(config["ckpt_path"] or "best")
         if path in ("last", "best"):
             path = str(current_run(self.run_dir) / "checkpoints" / f"{path}.ckpt")
@@ -163,60 +165,10 @@ class FaceCLI(LightningCLI):
             self._dump_config()
             self._changes = check_same_run(Path(path), self.config_dump)
 
-    def _check_backbone(self, init_from: Path) -> None:
-        """Refuse a backbone that is given beside that of the run that the stage starts from, and differs."""
-        backbone = run_backbone(init_from)
-        if backbone is None:
-            return
-        self._dump_config()
-        differs = contradiction(self.config_dump["model"]["init_args"]["backbone"], backbone)
-        if differs is not None:
-            raise ConfigurationError(f"{differs}; {init_from} decides the backbone, so leave {BACKBONE} out")
-
-    def _refuse_two_sources(self) -> None:
-        """A configuration carries init_from for its first start; only a resume on the command line beats it."""
-        config = self.config[self.subcommand]
-        given = {name for name in ("init_from", "ckpt_path") if any(arg.startswith(f"--{name}") for arg in self._given)}
-        if config["init_from"] is not None and config["ckpt_path"] is not None and given != {"ckpt_path"}:
-            raise ConfigurationError(
-                "init_from and ckpt_path: expected one of them, got both; --init_from starts a stage from an earlier "
-                "one, --ckpt_path resumes or evaluates the same stage"
-            )
-
-    def _meet_earlier_run(self) -> bool:
-        """Whether the run in the folder makes this one needless.
-
-        Raises:
-            ConfigurationError: If there is a run and nobody said what to do with it.
-        """
-        if self.run_dir.is_file():
-            raise ConfigurationError(f"run_dir: expected a folder, but {self.run_dir} is a file; give another one")
-        if not holds_run(self.run_dir):
-            return False
-        if self.option("if_exists") in ("skip", "resume") and finished(self.run_dir, self.fingerprint()):
-            return True
-        if self.option("if_exists") == "fail":
-            raise ConfigurationError(
-                f"run_dir: expected a new folder, but {self.run_dir} holds a run; resume it with --ckpt_path last, "
-                "replace it with --if_exists overwrite, or give another --run_dir"
-            )
-        return False
-
     def fingerprint(self) -> str:
-        """sha256 of everything that decides the run's result: its configuration and where it starts from."""
+        """See `run_fingerprint`."""
         self._dump_config()
-        config = {key: value for key, value in self.config_dump.items() if key not in _WITHOUT_EFFECT}
-        for section, key in LINKED.items():
-            config[section] = {name: value for name, value in config[section].items() if name != key}
-        if self._reads_kept_codebook:  # the checkpoint that the run starts from stands for its vocabulary
-            config["model"]["init_args"]["words"]["init_args"]["codebook"] = None
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        if self.option("init_from") is not None:
-            try:
-                digest.update(locate_checkpoint(Path(self.option("init_from"))).read_bytes())
-            except CheckpointError:  # a resumed run does not need it any more
-                digest.update(b"gone")
-        return digest.hexdigest()
+        return run_fingerprint(self.config_dump, self.option("init_from"), self._reads_kept_codebook)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; the run is skipped only if its data are the same as well."""
@@ -311,25 +263,17 @@ class FaceCLI(LightningCLI):
         folder.lock()
         self.folder = folder
         if self.option("ckpt_path") is None:
-            self._meet_earlier_run()  # again: another process may have trained here before the lock was ours
+            # Again, as another process may have trained here before the lock was ours.
+            already_finished(self.run_dir, self.option("if_exists"), self.fingerprint)
             folder.set_aside()
         self._dump_config()
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
         surroundings = {**environment(), "fingerprint": self.fingerprint()}
         surroundings["data"] = self._data_identity()
         write_atomically(self.run_dir / "environment.json", strict_json(surroundings, indent=2) + "\n")
-        self._write_data()
+        write_dataset(self.datamodule.dataset, self.run_dir)
         if isinstance(self.model, DescribingStage):
             keep_codebook(self.model, self.run_dir)
-
-    def _write_data(self) -> None:
-        """Leave ids, names and interactions, so that nobody has to read the data again to use the run."""
-        interactions, profiles = self.datamodule.interactions, self.datamodule.dataset.profiles
-        labels = None if profiles is None else (profiles.user_labels, profiles.item_labels)
-        splits = [interactions.matrix(name) for name in SPLITS]
-        write_data(
-            self.run_dir, splits, (interactions.user_ids, interactions.item_ids), labels, interactions.fingerprint
-        )
 
     def after_fit(self) -> None:
         """Test the best checkpoint once, and leave its result, embeddings and descriptors."""

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -21,19 +20,16 @@ from face_lightning.errors import CheckpointError, ConfigurationError, TrainingE
 from face_lightning.graph import InteractionGraph
 from face_lightning.hyperparameters import plain_values
 from face_lightning.losses import BPR, PairwiseLoss, RankingLoss
-from face_lightning.memory import check_memory
-from face_lightning.metrics import per_user_values, ranking_metrics
 from face_lightning.parallel.column_strategy import layout_of
-from face_lightning.parallel.table_layout import TableLayout, WholeTables
 from face_lightning.progress import ends_epoch
-from face_lightning.ranking import TileRanker, find_hits
 from face_lightning.schedules import cosine_restart_warning, schedule
 from face_lightning.search_space import Between, SearchSpace
 from face_lightning.seeds import counter_seed
-from face_lightning.structures import Embeddings, EvaluationBatch, TrainingBatch
+from face_lightning.stages.ranking_evaluation import RankingEvaluation
+from face_lightning.structures import Embeddings, TrainingBatch
 
 
-class Stage(L.LightningModule, ABC):
+class Stage(RankingEvaluation, ABC):
     """Training and evaluation of a backbone; a stage adds its losses.
 
     A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
@@ -85,18 +81,8 @@ class Stage(L.LightningModule, ABC):
         l2_weight: float = 1e-6,
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
-        super().__init__()
+        super().__init__(top_k, num_items)
         self.save_hyperparameters()
-        if not top_k or min(top_k) < 1:
-            raise ConfigurationError(
-                f"top_k: expected one or more numbers from 1 on, got {list(top_k)}; [5, 10, 20] is usual"
-            )
-        check_memory(
-            "top_k",
-            8 * max(top_k) * 1024,
-            f"{max(top_k):,} items x 1,024 users of a tile x 8 bytes",
-            f"lower it; there are {num_items:,} items",
-        )
         check_range("warmup_steps", warmup_steps, least=0, usual="0, or 30 with a mapper,")
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
         check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
@@ -106,15 +92,8 @@ class Stage(L.LightningModule, ABC):
         self.backbone_lr_factor = backbone_lr_factor
         self.warm_start_scale = warm_start_scale
         self.loss_weights: dict[str, float] = {"l2": l2_weight}
-        self.top_k = sorted(set(top_k))
-        self.val_metrics = ranking_metrics(self.top_k, "val/")
-        self.test_metrics = ranking_metrics(self.top_k, "test/")
-        self.test_users: dict[str, list[Tensor]] = {}
         self.epoch_means = EpochMeans()
-        self.tables: TableLayout = WholeTables()
         self._graph: InteractionGraph | None = None
-        self._final: Embeddings | None = None
-        self._ranker: TileRanker | None = None
 
     @property
     def graph(self) -> InteractionGraph:
@@ -296,80 +275,6 @@ class Stage(L.LightningModule, ABC):
             warning = cosine_restart_warning(entry.scheduler, self.trainer.max_epochs or -1)
             if warning is not None:
                 rank_zero_warn(warning)
-
-    def on_fit_end(self) -> None:
-        """Forget the embeddings of the last validation: callbacks that copy the stage cannot copy views."""
-        self._ranker = self._final = None
-
-    # Evaluation
-
-    @property
-    def final_embeddings(self) -> Embeddings:
-        """The backbone's embeddings as the current evaluation uses them."""
-        assert self._final is not None, "evaluation starts with _start_evaluation"
-        return self._final
-
-    def _start_evaluation(self) -> None:
-        """Compute the embeddings once for the whole evaluation."""
-        self._ranker = None
-        self._final = self.backbone(self.graph)
-
-    def _rank(self, batch: EvaluationBatch) -> tuple[EvaluationBatch, Tensor]:
-        """The users that this process counts, and their best items."""
-        if self._ranker is None:
-            self._ranker = self.tables.ranker(self.final_embeddings)
-        return self.tables.own_users(batch, self._ranker.rank(batch, self.top_k[-1]))
-
-    def on_validation_epoch_start(self) -> None:
-        """See `_start_evaluation`."""
-        self._start_evaluation()
-
-    def validation_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Rank all items for a tile of users."""
-        del batch_idx
-        batch, ranked = self._rank(batch)
-        self.val_metrics.update(*find_hits(ranked, batch, self.backbone.num_items))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/recall@K` and `val/ndcg@K`."""
-        self._log_metrics(self.val_metrics)
-
-    def on_test_epoch_start(self) -> None:
-        """See `_start_evaluation`."""
-        self._start_evaluation()
-        self.test_users = {}
-
-    def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Rank all items for a tile of users, and keep every user's values."""
-        del batch_idx
-        batch, ranked = self._rank(batch)
-        hits, num_relevant = find_hits(ranked, batch, self.backbone.num_items)
-        self.test_metrics.update(hits, num_relevant)
-        values = {"user": batch.user_ids.cpu()} | per_user_values(self.test_metrics, hits, num_relevant)
-        for key, value in values.items():
-            self.test_users.setdefault(key, []).append(value)
-
-    def on_test_epoch_end(self) -> None:
-        """Log `test/recall@K` and `test/ndcg@K`."""
-        self._log_metrics(self.test_metrics)
-
-    def _log_metrics(self, metrics: Any) -> None:  # noqa: ANN401 MetricCollection is callable in ways mypy cannot see
-        # Computed here and reset at once: Lightning would otherwise sync them in its own time.
-        values = {key: value.float() for key, value in metrics.compute().items()}
-        shown = f"recall@{self.top_k[-1]}"
-        for key, value in values.items():
-            self.log(key, value, prog_bar=key.endswith(shown))
-        metrics.reset()
-
-    def on_predict_epoch_start(self) -> None:
-        """See `_start_evaluation`."""
-        self._start_evaluation()
-
-    def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """User ids `(B,)` and their best unseen items `(B, K)`, best first."""
-        del batch_idx
-        batch, ranked = self._rank(batch)
-        return batch.user_ids, ranked
 
     # Checkpoints
 
