@@ -11,6 +11,7 @@ has one, Recall@20 and NDCG@20. Least squares (`LeastSquaresStage`) gives the em
 - text + tags: from the sum of both kernels
 - profile: mean kernel of text + tags with the items of the user's history, without embeddings
 - embedding + profile: the sum of the last two, each standardised
+- own text model: what AlphaRec makes of the tags itself (with `--backbone AlphaRec`)
 
 Ridges and the share of the profile are chosen on validation items of seed 0. Warm metrics are those of the embeddings,
 which cold items do not change. The texts are tags that users gave, not titles and abstracts.
@@ -32,11 +33,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.backbones import GMF, LightGCN
+from face_lightning.backbones import GMF, AlphaRec, LightGCN
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import Interactions
-from face_lightning.data.profiles import Dataset
+from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers.reader import Reader
+from face_lightning.losses import SampledSoftmax
 from face_lightning.stages.base import Stage
 from face_lightning.stages.least_squares import LeastSquaresStage
 from face_lightning.stages.pretraining import PretrainingStage
@@ -46,7 +48,7 @@ from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
 from face_lightning.words.targets import pursue
 
-DIMS = {"least squares": 256, "LightGCN": 64}
+DIMS = {"least squares": 256, "LightGCN": 64, "AlphaRec": 256}
 RIDGES, SHARES = {"text": 0.1, "words": 0.1, "tags": 0.3, "text + tags": 0.3}, 0.5
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
@@ -70,26 +72,33 @@ class ColdItems(Reader):
         draws = np.random.default_rng(seed)
         order = draws.permutation(self.num_items)
         count = self.num_items // 5
+        self.texts = tuple(", ".join(tags[:24]) + "." if tags else None for tags in self.tags)
         self.cold = {"valid": np.sort(order[: count // 2]), "test": np.sort(order[count // 2 : count])}
         warm = self.pairs[~np.isin(self.pairs[:, 1], order[:count])]
         warm = warm[draws.permutation(len(warm))]
         self.splits = np.split(warm, [int(0.8 * len(warm)), int(0.9 * len(warm))])
 
     def read(self) -> Dataset:
-        """Warm interactions."""
+        """Warm interactions, and the texts of all items."""
         ids = [np.arange(count).astype(str) for count in (self.num_users, self.num_items)]
         parts = [(part[:, 0], part[:, 1]) for part in self.splits]
         interactions = Interactions.from_coordinates(
             parts[0], parts[1], parts[2], name="citeulike-a", user_ids=ids[0], item_ids=ids[1]
         )
-        return Dataset(interactions)
+        profiles = Profiles((None,) * self.num_users, self.texts, tuple(ids[0]), tuple(ids[1]))
+        return Dataset(interactions, profiles)
 
 
 def build_stage(backbone: str, num_users: int, num_items: int) -> Stage:
-    """Least squares, or LightGCN."""
+    """Least squares, LightGCN or AlphaRec."""
     if backbone == "LightGCN":
         adam = partial(torch.optim.Adam, lr=4e-3)
         return PretrainingStage(partial(LightGCN, embedding_dim=DIMS[backbone]), num_users, num_items, optimizer=adam)
+    if backbone == "AlphaRec":
+        # Negatives of the batch: cold items, which are never positive, are not drawn as negatives.
+        loss = partial(SampledSoftmax, negatives="batch", cosine=True, temperature=0.15)
+        model = partial(AlphaRec, embedding_dim=DIMS[backbone])
+        return PretrainingStage(model, num_users, num_items, ranking_loss=loss, l2_weight=0.0)
     return LeastSquaresStage(
         partial(GMF, embedding_dim=DIMS[backbone]),
         num_users,
@@ -117,7 +126,7 @@ def train(reader: ColdItems, backbone: str, seed: int, epochs: int) -> tuple[Emb
 def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str, tuple[Tensor, Tensor]]:
     """Similarities of known items `(N, N)`, and of cold with known ones `(M, N)`, of each kind of text."""
     encoder = TextEncoder()
-    texts = encoder.encode([", ".join(tags[:24]) + "." if tags else None for tags in reader.tags])
+    texts = encoder.encode(reader.texts)
     codebook, _ = build_codebook(encoder)
     of_words = center(word_vectors(encoder, codebook))
     meanings = center(texts).nan_to_num()

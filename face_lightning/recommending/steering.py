@@ -13,6 +13,7 @@ from face_lightning.recommending.catalogue import Catalogue
 _NUM_EXAMPLES = 20
 _RIDGE = 10.0  # of the mean squared coordinate
 _LEAST_SHARE, _DECREASE = 0.25, 2.0  # of what is learnt from the examples
+_NUM_ROWS = 2**16  # that are centered at once
 
 
 class WordSteering:
@@ -45,12 +46,14 @@ class WordSteering:
         self._dim = items.shape[1]
         self._num_examples = min(_NUM_EXAMPLES, max(1, len(items) // 5))
         self._usual = _mean_of_largest(self._num_examples / max(2, len(items)))
-        self.catalogue = Catalogue(torch.cat([items, meanings.to(items)], dim=1))
+        table = torch.cat([items, meanings.to(items)], dim=1)
+        self.catalogue = Catalogue(table)
         self._mean = items.mean(0)
-        centered = items - self._mean
-        gram = (centered.T @ centered).double().cpu()
+        scatter = _scatter(table)
+        self._covariance = (scatter / max(1, len(items) - 1)).to(items)
+        self._bias = max(1, len(items) - 1) / len(items)
+        gram = scatter[: self._dim, : self._dim]
         ridge = _RIDGE * gram.diagonal().mean() * torch.eye(self._dim, dtype=torch.float64)
-        self._covariance = (gram / len(items)).to(items)
         self._inverse = torch.linalg.inv(gram + ridge).to(items)
 
     def direction(self, meaning: Tensor) -> Tensor:
@@ -66,12 +69,12 @@ class WordSteering:
         learnt = self._inverse @ (examples - self._mean).sum(0)
         spread = self.spread(learnt.unsqueeze(0))
         both = torch.cat([share * learnt / spread, meaning.to(meanings) / spread_of_texts])
-        return both / (table @ both).std().clamp_min(1e-6)
+        return both / self._deviation(both)
 
     def combine(self, more: Sequence[Tensor], less: Sequence[Tensor]) -> Tensor:
         """Direction `(D + E,)` towards some directions and away from others."""
         total = torch.stack([*more, *(-direction for direction in less)]).sum(0)
-        return total / (self.catalogue.table @ total).std().clamp_min(1e-6)
+        return total / self._deviation(total)
 
     def edit(self, user: Tensor, direction: Tensor, strength: float) -> Tensor:
         """Blend `(D + E,)` of a user and a direction whose scores are as spread as the user's.
@@ -86,7 +89,22 @@ class WordSteering:
 
     def spread(self, embeddings: Tensor) -> Tensor:
         """Standard deviation of the inner products of embeddings `(B, D)` with all items, `(B,)`."""
-        return torch.einsum("bd,de,be->b", embeddings, self._covariance, embeddings).clamp_min(1e-12).sqrt()
+        covariance = self._bias * self._covariance[: self._dim, : self._dim]
+        return ((embeddings @ covariance) * embeddings).sum(1).clamp_min(1e-12).sqrt()
+
+    def _deviation(self, direction: Tensor) -> Tensor:
+        """Standard deviation, with Bessel's correction, of the scores of a direction `(D + E,)`, without the scores."""
+        return (self._covariance @ direction).dot(direction).clamp_min(1e-12).sqrt()
+
+
+def _scatter(table: Tensor) -> Tensor:
+    """Sum of the outer products of centered rows `(I, K)`, `(K, K)` in float64 on the CPU; some rows at a time."""
+    mean = table.mean(0)
+    scatter = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
+    for rows in table.split(_NUM_ROWS):
+        centered = rows - mean
+        scatter += (centered.T @ centered).double().cpu()
+    return scatter
 
 
 def _mean_of_largest(share: float) -> float:

@@ -20,7 +20,6 @@ from face_lightning.text.cache import save_tensors
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.text.vocabulary import load_codebook, word_vectors
-from face_lightning.words.targets import pursue
 
 MEANINGS = "meanings.safetensors"
 _NUM_NEAREST = 3  # words of the vocabulary that stand for another word or a phrase
@@ -82,6 +81,8 @@ class Meanings:
 
     def words_of(self, meanings: Tensor, num_words: int) -> list[list[str]]:
         """Words that together say what meanings `(N, E)` say, chosen as targets of training are."""
+        from face_lightning.words.targets import pursue  # imports the graph libraries, which steering does not need
+
         num_words = min(num_words, len(self.words))
         rows = pursue(meanings, self.word_vectors, num_words, min(2 * num_words, len(self.words)))
         return [[self.words[row] for row in listed] for listed in rows.tolist()]

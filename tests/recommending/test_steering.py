@@ -44,8 +44,19 @@ def test_the_direction_of_a_meaning_is_its_least_squares_solution_beside_the_mea
     assert float(scores.std()) == pytest.approx(1, rel=1e-5)
     assert F.cosine_similarity(direction[:3], learnt.float(), dim=0) == pytest.approx(1, abs=1e-5)
     assert F.cosine_similarity(direction[3:], meaning, dim=0) == pytest.approx(1, abs=1e-6)
+    other = steering.direction(meanings[8])
+    combined, expected = steering.combine([direction], [other]), direction - other
+    assert torch.allclose(combined, expected / (torch.cat([items, meanings], 1) @ expected).std(), rtol=1e-4, atol=1e-5)
     spreads = float((items @ direction[:3]).std(unbiased=False)), float((meanings @ direction[3:]).std())
     assert spreads[0] == pytest.approx(spreads[1], rel=1e-5)
+
+
+def test_large_tables_are_summed_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 10
+    monkeypatch.setattr("face_lightning.recommending.steering._NUM_ROWS", 7)
+    users = torch.eye(3)
+    spread = WordSteering(table[:, :3], F.normalize(table, dim=1)).spread(users)
+    assert torch.allclose(spread, table[:, :3].std(0, correction=0), rtol=1e-5)
 
 
 def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:

@@ -1,0 +1,71 @@
+"""Milliseconds of an edit by words: python -m benchmarks.steering_speed RUN_DIR [RUN_DIR ...].
+
+For finished runs with words: `Recommender.steer` for one user and one word more, the 20 best of all items that the user
+has not seen, on one thread. Users are drawn at random.
+
+- new word: the word has not been used before, so that its direction is computed
+- two more, one less: three words that have not been used before
+- used word: the direction of the word is known
+- first edit: also reads the meanings of words and items and computes what all edits share; once for each run
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.records import append
+from face_lightning.recommending.recommender import Recommender
+from face_lightning.runs.kept_codebook import CODEBOOK
+from face_lightning.text.vocabulary import load_codebook
+
+
+def measure(run_dir: Path, num_edits: int) -> dict[str, list[float]]:
+    """Milliseconds of every edit, by kind."""
+    recommender = Recommender.load(run_dir)
+    codebook, _ = load_codebook(run_dir / CODEBOOK)
+    draws = np.random.default_rng(0)
+    users = recommender.entities.user_ids.to_pylist()
+    words = [codebook.words[row] for row in draws.permutation(len(codebook.words))]
+    found = {"first edit": [_milliseconds(recommender, users[0], [words.pop()], [])]}
+    used = words[-1]
+    for kind, more, less in (("new word", 1, 0), ("two more, one less", 2, 1), ("used word", 0, 0)):
+        found[kind] = []
+        for _ in range(num_edits):
+            asked = [words.pop() for _ in range(more)] or [used]
+            user = users[draws.integers(len(users))]
+            found[kind].append(_milliseconds(recommender, user, asked, [words.pop() for _ in range(less)]))
+    return found
+
+
+def _milliseconds(recommender: Recommender, user: str, more: list[str], less: list[str]) -> float:
+    begin = time.perf_counter()
+    recommender.steer(user, more, less)
+    return 1e3 * (time.perf_counter() - begin)
+
+
+def main() -> None:
+    """Measure the runs that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--edits", type=int, default=300, help="how many of each kind")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for run_dir in arguments.runs:
+        of_run = json.loads((run_dir / "result.json").read_text())
+        origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
+        table = Table("edit", "p50, ms", "p95, ms", title=f"{of_run['dataset']}, {of_run['stage']}")
+        for kind, times in measure(run_dir, arguments.edits).items():
+            metrics = {"p50_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95))}
+            append("steering", {**origin, "part": "speed", "variant": kind, "metrics": metrics})
+            table.add_row(kind, *(f"{value:.2f}" for value in metrics.values()))
+        Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
