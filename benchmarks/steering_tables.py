@@ -82,7 +82,8 @@ _COLD: dict[str, Where] = {
     f"{backbone} ({dim}-d): {label}": {"variant": variant, "backbone": backbone}
     for backbone, dim in (("least squares", 256), ("LightGCN", 64))
     for label, variant in _RANKINGS.items()
-} | {"AlphaRec (256-d): its own text model": {"variant": "own text model", "backbone": "AlphaRec"}}
+}
+_COLD["AlphaRec (256-d): its own text model"] = {"variant": "own text model", "backbone": "AlphaRec"}
 STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld"),
     "steering-steam-withheld": _steering("steam", "withheld"),
