@@ -14,7 +14,8 @@ import pyarrow as pa
 from face_lightning.data.pairs import id_texts
 from face_lightning.data.plain_values import MISSING, is_missing, names_in, parsed, whole_number, without_markup
 from face_lightning.data.prepared import Record
-from face_lightning.data.tables import TableFormat, holds_json, open_lines, open_table
+from face_lightning.data.table_streams import open_lines
+from face_lightning.data.tables import TableFormat, holds_json, open_table
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.plain_text import whole
 

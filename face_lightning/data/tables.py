@@ -2,26 +2,30 @@
 
 import codecs
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from face_lightning.data.table_streams import (
+    ReplacingStream,
+    decompressed,
+    first_line,
+    is_parquet,
+    open_lines,
+    starts_with,
+    suffix_of,
+)
 from face_lightning.errors import ConfigurationError, DataError
 
 Progress = Callable[[float], None]  # called with the share that has been read, in [0, 1]
 _MAX_LINE = 1 << 24  # bytes; also the block size of the parser
 _PARQUET_ROWS = 1 << 18
-_PARQUET = (".parquet", ".pq")
-_ENDINGS = (".gz", ".bz2", ".zst")  # of compressed files, if they are named so
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive or an Excel sheet",
     b"\xfd7zXZ": "compressed by xz",
@@ -118,7 +122,7 @@ class Table:
         """
         report = progress or _ignore
         with _errors_translated(self.path, self.form):
-            yield from self._parquet(wanted, report) if _is_parquet(self.path) else self._text(wanted, report)
+            yield from self._parquet(wanted, report) if is_parquet(self.path) else self._text(wanted, report)
 
     def _parquet(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
         with pq.ParquetFile(self.path) as file:
@@ -136,9 +140,9 @@ class Table:
         size = max(self.path.stat().st_size, 1)
         mark, many = self.separator, len(self.separator) > 1
         with pa.OSFile(str(self.path)) as raw:
-            stream = _decompressed(raw, self.path)
+            stream = decompressed(raw, self.path)
             if many:
-                stream = pa.PythonFile(_Replacing(stream, mark.encode(self.form.encoding), _UNIT), mode="r")
+                stream = pa.PythonFile(ReplacingStream(stream, mark.encode(self.form.encoding), _UNIT), mode="r")
             reader = pacsv.open_csv(
                 stream,
                 read_options=pacsv.ReadOptions(
@@ -169,18 +173,11 @@ class Table:
             )
 
 
-@contextmanager
-def open_lines(path: Path) -> Iterator[IO[bytes]]:
-    """Open a text file, decompressed where its content says that it is compressed, whatever its name."""
-    with pa.OSFile(str(path)) as raw, io.BufferedReader(_decompressed(raw, path)) as stream:
-        yield stream
-
-
 def holds_json(path: Path) -> bool:
     """Whether a file holds JSON by its name, or by its first letter; names may lack the ending of the compression."""
-    if _is_parquet(path):
+    if is_parquet(path):
         return False
-    if _suffix(path) in (".jsonl", ".ndjson", ".json"):
+    if suffix_of(path) in (".jsonl", ".ndjson", ".json"):
         return True
     with _errors_translated(path, TableFormat()), open_lines(path) as stream:
         return stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
@@ -221,16 +218,16 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
         )
     if path.stat().st_size == 0:
         raise DataError(f"{argument}: expected a table in {path}, got an empty file; write it again")
-    archive = next((kind for mark, kind in _ARCHIVES.items() if _starts_with(path, mark)), None)
+    archive = next((kind for mark, kind in _ARCHIVES.items() if starts_with(path, mark)), None)
     if archive is not None:
         raise DataError(f"{argument}: expected a table, got {path}, which is {archive}; unpack it")
-    if _is_parquet(path):
+    if is_parquet(path):
         with _errors_translated(path, form):
             names = tuple(pq.read_schema(path).names)
         return Table(path, names, ("",) * len(names), "", form)
-    separator = form.separator or _SEPARATORS.get(_suffix(path), ",")
+    separator = form.separator or _SEPARATORS.get(suffix_of(path), ",")
     with _errors_translated(path, form):
-        line = _first_line(path, form.encoding)
+        line = first_line(path, form.encoding)
     if line.lstrip().startswith(("{", "[{")):
         raise DataError(
             f"{argument}: expected CSV, TSV, Parquet or a RecBole file, got {path}, which looks like JSON; convert it, "
@@ -260,78 +257,13 @@ def _ignore(_: float) -> None:
     """Progress callback that does nothing."""
 
 
-def _suffix(path: Path) -> str:
-    """Return the suffix of a file name, without that of the compression."""
-    endings = path.suffixes
-    return endings[-2] if len(endings) > 1 and endings[-1] in _ENDINGS else path.suffix
-
-
 def _is_recbole(path: Path) -> bool:
-    return _suffix(path) in (".inter", ".item", ".user")
-
-
-class _Replacing(io.RawIOBase):
-    """Bytes of a stream with one mark in place of another, across the borders of blocks.
-
-    Args:
-        stream: Where bytes come from.
-        mark: What is replaced, at least one byte.
-        other: What it is replaced by.
-    """
-
-    def __init__(self, stream: pa.NativeFile, mark: bytes, other: bytes) -> None:
-        self._stream, self._mark, self._other = stream, mark, other
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """See `io.RawIOBase`."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Read about as many bytes as are asked for, and none at the end alone."""
-        while True:
-            block = self._stream.read(size if size > 0 else None)
-            content = self._rest + block
-            pieces = content.split(self._mark)
-            kept = 0 if not block else min(len(self._mark) - 1, len(pieces[-1]))  # may be the start of a mark
-            self._rest = pieces[-1][len(pieces[-1]) - kept :]
-            pieces[-1] = pieces[-1][: len(pieces[-1]) - kept]
-            result = self._other.join(pieces)
-            if result or not block:
-                return result
+    return suffix_of(path) in (".inter", ".item", ".user")
 
 
 def _letters(name: str) -> str:
     """Letters and digits of a name in lower case, by which `userId` and `user_id` are alike."""
     return re.sub(r"[\W_]", "", name.lower())
-
-
-def _starts_with(path: Path, *marks: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(6).startswith(marks)
-
-
-def _is_parquet(path: Path) -> bool:
-    return path.suffix in _PARQUET or _starts_with(path, b"PAR1")
-
-
-def _decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
-    """The file's text, by what its first bytes say of compression: names may be wrong."""
-    kind = next((kind for mark, kind in _COMPRESSED.items() if _starts_with(path, mark)), None)
-    return raw if kind is None else pa.CompressedInputStream(raw, kind)
-
-
-def _first_line(path: Path, encoding: str) -> str:
-    """Return the first line without line end and byte order mark."""
-    with pa.OSFile(str(path)) as raw:
-        start = _decompressed(raw, path).read(1 << 20)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff") and not encoding.lower().replace("_", "-").startswith("utf-16"):
-        raise UnicodeDecodeError("utf-8", start, 0, 1, "the file is UTF-16")
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(start).removeprefix("\ufeff")
-    line, *rest = re.split("\r\n|\n|\r", text, maxsplit=1)
-    if not rest and len(start) == 1 << 20:
-        raise pa.ArrowInvalid("straddling object")
-    return line
 
 
 @contextmanager
@@ -357,7 +289,7 @@ def _errors_translated(path: Path, form: TableFormat) -> Iterator[None]:
                 f"{path}{where}: expected {fields[1]} columns as in line 1, got {fields[2]}; correct the row, and "
                 "quote values that contain the separator"
             ) from error
-        if _is_parquet(path):
+        if is_parquet(path):
             raise DataError(
                 f"{path}: expected an intact Parquet file, got a damaged one ({reason[:120]}); write or copy it again"
             ) from error
