@@ -5,7 +5,7 @@ A new benchmark gets a table by an entry here and a pair of markers in benchmark
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.backbones import PUBLISHED
+from benchmarks.baseline_tables import BASELINES, DATASETS, QUALITY
 from benchmarks.records import read
 from benchmarks.speed_tables import SPEED
 from benchmarks.steering_tables import STEERING
@@ -26,7 +26,6 @@ from benchmarks.table_format import (
 )
 from benchmarks.word_tables import CODEBOOK, PICKED, WORDS
 
-QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
 CHAIN: dict[str, Where] = {
     "stage 1": {"run": "stage1"},
     "control: fine-tuning only": {"run": "control"},
@@ -73,26 +72,6 @@ def ablations(dataset: str, configs: str, seeds: str, runs: Sequence[str], varia
     )
 
 
-def published(records: Sequence[Record], _: object) -> str:
-    """Recall@20 in the paper."""
-    key = (records[0]["dataset"], records[0]["backbone"], records[0]["embedding_dim"])
-    return f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
-
-
-# Methods beside each other: rows of simple baselines appear with their records.
-BESIDE: tuple[Where, ...] = (
-    {"benchmark": "baselines"},
-    {"benchmark": "backbones", "embedding_dim": 256, "dataset": ("amazon-book", "yelp")},
-    {**COMMON, "run": "stage1", "dataset": ("steam-vt", "ml-100k")},
-    {**COMMON, "run": "stage3"},
-)
-METHODS: dict[str, Where] = {
-    **{name: {"backbone": name, "stage": "pretraining"} for name in ("GMF", "LightGCN", "SimGCL", "LightGCL")},
-    **{f"**FACE on {name}**": {"backbone": name, "stage": "alignment"} for name in ("GMF", "LightGCN")},
-}
-DATASETS = {"amazon-book": ("amazon-book",), "yelp": ("yelp",), "steam-vt": ("steam-vt",), "ml-100k": MOVIELENS}
-
-
 def by_writer() -> list[Record]:
     """Records of the study of summaries, one for every writer."""
     return [
@@ -126,23 +105,6 @@ TABLES: dict[str, Table] = {
             Column("words pick the item out of 10 (steam-vt), %", PICKED[0].cell, {"dataset": "steam-vt"}),
         ],
         command="face ablate --set configs/DATA/BACKBONE/comparison.yaml",
-    ),
-    "baselines": Table(
-        sources=BESIDE,
-        needs="baselines",
-        prefer={"set": "comparison"},
-        labels=["method", "dim"],
-        rows=METHODS,
-        by=["model|backbone", "embedding_dim"],
-        columns=[
-            Column(f"{name}: {title}", mean(path), {"dataset": datasets})
-            for name, datasets in DATASETS.items()
-            for title, path in (("Recall@20", RECALL), ("NDCG@20", NDCG))
-        ],
-        intro="## Baselines\n\nTest metrics of simple baselines beside backbones and FACE (256-d), mean ± standard "
-        "deviation over seeds.\nSettings are chosen on validation: at 256-d by searches, at 64-d and 32-d along the "
-        "path of\nregularisation (least squares) and from a grid of nine (implicit).\n\n",
-        command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
     ),
     "steam-lightgcn": comparison("steam-vt", "LightGCN", "steam-vt/lightgcn", "0 1 2"),
     "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
@@ -217,19 +179,6 @@ TABLES: dict[str, Table] = {
             "without-reconstruction": "without reconstruction",
         },
     ),
-    "backbones": Table(
-        sources=[{"benchmark": "backbones"}],
-        labels=["data", "backbone", "dim"],
-        rows={},
-        by=["dataset", "backbone", "embedding_dim"],
-        columns=[
-            Column("Recall@20", mean(RECALL)),
-            Column("published", published),
-            Column("NDCG@20", mean(NDCG)),
-            Column("seeds", count),
-        ],
-        command="python -m benchmarks.backbones",
-    ),
     "language-models": Table(
         sources=[{"benchmark": "raw_chain", "dataset": "ml-100k"}],
         labels=["vocabulary and encoder"],
@@ -277,4 +226,4 @@ TABLES: dict[str, Table] = {
         columns=[*QUALITY, *PICKED, Column("seeds", count)],
         command="make bench",
     ),
-} | {**WORDS, **SPEED, **STEERING}
+} | {**BASELINES, **WORDS, **SPEED, **STEERING}

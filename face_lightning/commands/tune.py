@@ -119,6 +119,8 @@ class Search:
                 self._console.print(f"trial {trial.number}: {error}", highlight=False, soft_wrap=True)
                 continue
             self._tell(trial, run)
+            if trial.number == 0:
+                self._refine(run)
             del run
             gc.collect()  # tables and word spaces refer to their trainer in circles
 
@@ -134,6 +136,13 @@ class Search:
         if is_first and not is_drawable:
             return trial, {}
         return trial, {option: _suggest(trial, option, choice) for option, choice in self.space.items()}
+
+    def _refine(self, run: Trial) -> None:
+        """Let the trials come next that the stage suggests after the configuration as it is."""
+        for options in run.model.refinements(run.score.best_epoch - 1):
+            named = {f"model.init_args.{key}": value for key, value in options.items()}
+            if all(_holds(self.space[option], value) for option, value in named.items()):
+                self._study.enqueue_trial(named)
 
     def _tell(self, trial: "optuna.Trial", run: Trial) -> None:
         """Keep what a trial gave, and write the best configuration where this is the best."""

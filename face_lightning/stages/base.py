@@ -34,7 +34,8 @@ class Stage(RankingEvaluation, ABC):
 
     A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
     one place, `training_step`), `parameter_groups` and `lr_factors` (what is optimised, and how fast), `epoch_values`
-    (scalars that are logged at an epoch's end) and `check_table_layout` (whether processes may share columns).
+    (scalars that are logged at an epoch's end), `check_table_layout` (whether processes may share columns) and
+    `refinements` (what `face tune` tries first).
 
     Attributes:
         name: The stage in checkpoints and results.
@@ -167,6 +168,11 @@ class Stage(RankingEvaluation, ABC):
             check_range(f"{name}_weight", weight, least=0, usual="between 0 and 1")
         self._graph = None
         self.backbone.prepare(self.graph)
+
+    def refinements(self, best_epoch: int) -> list[dict[str, Any]]:
+        """Options that `face tune` tries next, given the best epoch of the configuration as it is, from 0 on."""
+        del best_epoch
+        return []
 
     # Losses
 

@@ -120,6 +120,19 @@ class LeastSquaresStage(Stage):
                 "pairs to choose the best epoch by; set it to 1, and regularization to a value between 1 and 7"
             )
 
+    def refinements(self, best_epoch: int) -> list[dict[str, Any]]:
+        """A constant regularisation where the path was best, at the same and at neighbouring weights w."""
+        found = regularization_at(best_epoch, self.regularization, self.regularization_growth)
+        steps = ((1.0, 1.0), (2.0, 1.25), (0.5, 0.8)) if self.regularization_growth > 1 else ()
+        return [
+            {
+                "unobserved_weight": weight * self._unobserved_weight,
+                "regularization": factor * found,
+                "regularization_growth": 1.0,
+            }
+            for weight, factor in steps
+        ]
+
     @property
     def _regularization(self) -> float:
         """That of the current epoch, l."""

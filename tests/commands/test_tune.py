@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from face_lightning.commands.trial import Configuration, space_of
+from face_lightning.commands.tune import Search
 from face_lightning.search_space import Between, OneOf
 from face_lightning.stages import Stage
 from tests.chain.tiny import QUIET, World, face, fit, result, rows, write_world
@@ -43,6 +45,19 @@ def test_the_best_configuration_runs_and_gives_what_its_trial_gave(
     best = max(row["val/recall@20"] for row in rows(world.run("als")))
     assert result(world.run("als"))["best"]["score"] == best
     assert f"best on validation: {best:.4f}" in out
+
+
+def test_the_first_trials_of_least_squares_stay_near_the_best_of_its_path(world: World, tmp_path: Path) -> None:
+    own = ["--model.init_args.regularization=2", "--model.init_args.unobserved_weight=0.01"]
+    with Search(["--config", world.config("als"), *QUIET, *own], tmp_path, Console(quiet=True)) as search:
+        search.run(3, minutes=10)
+        given, *others = search.trials
+    found = 2 * 1.1 ** (given.user_attrs["best_epoch"] - 1)
+    options = [{name.rpartition(".")[2]: value for name, value in trial.params.items()} for trial in others]
+    assert options == [
+        {"unobserved_weight": 0.01, "regularization": pytest.approx(found), "regularization_growth": 1.0},
+        {"unobserved_weight": 0.02, "regularization": pytest.approx(1.25 * found), "regularization_growth": 1.0},
+    ]
 
 
 def test_a_search_goes_on_and_refuses_another_configuration(

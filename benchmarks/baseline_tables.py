@@ -1,0 +1,121 @@
+"""The tables of benchmarks/README.md about recommenders from clicks alone: methods, losses, settings."""
+
+import statistics
+from collections.abc import Sequence
+
+from benchmarks.backbones import PUBLISHED
+from benchmarks.records import read
+from benchmarks.table_format import COMMON, MOVIELENS, NDCG, RECALL, Column, Record, Table, Where, count, mean, value
+
+QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
+
+# Methods beside each other: rows of simple baselines appear with their records.
+BESIDE: tuple[Where, ...] = (
+    {"benchmark": "baselines"},
+    {"benchmark": "backbones", "embedding_dim": 256, "dataset": ("amazon-book", "yelp")},
+    {**COMMON, "run": "stage1", "dataset": ("steam-vt", "ml-100k")},
+    {**COMMON, "run": "stage3"},
+)
+METHODS: dict[str, Where] = {
+    **{name: {"backbone": name, "stage": "pretraining"} for name in ("GMF", "LightGCN", "SimGCL", "LightGCL")},
+    **{f"**FACE on {name}**": {"backbone": name, "stage": "alignment"} for name in ("GMF", "LightGCN")},
+}
+DATASETS = {"amazon-book": ("amazon-book",), "yelp": ("yelp",), "steam-vt": ("steam-vt",), "ml-100k": MOVIELENS}
+
+
+def published(records: Sequence[Record], _: object) -> str:
+    """Recall@20 in the paper."""
+    key = (records[0]["dataset"], records[0]["backbone"], records[0]["embedding_dim"])
+    return f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
+
+
+def of_searched(records: Sequence[Record], _: object) -> str:
+    """Mean Recall@20 in percent of that of the settings that were searched on the data set."""
+    if not records:
+        return ""
+    best = {"dataset": records[0]["dataset"], "variant": "als", "embedding_dim": 256}
+    searched = [value(line, RECALL) for line in read("baselines") if best.items() <= line.items()]
+    return f"{100 * statistics.mean(value(record, RECALL) for record in records) / statistics.mean(searched):.1f}"
+
+
+def searches() -> list[Record]:
+    """Tested runs of the comparison of losses, each with the best validation value of its search."""
+    records = read("ranking_losses")
+    best = {
+        (line["dataset"], line["loss"]): max(line["trials"], key=lambda trial: trial["val/recall@20"] or 0.0)
+        for line in records
+        if line["part"] == "search"
+    }
+    tested = [line for line in records if line["part"] == "test"]
+    return [{**line, "found": best[line["dataset"], line["loss"]]} for line in tested]
+
+
+def trials(records: Sequence[Record], _: object) -> str:
+    """How many trials a loss's search had."""
+    case = {"part": "search", "dataset": records[0]["dataset"], "loss": records[0]["loss"]}
+    return str(sum(len(line["trials"]) for line in read("ranking_losses") if case.items() <= line.items()))
+
+
+BASELINES: dict[str, Table] = {
+    "baselines": Table(
+        sources=BESIDE,
+        needs="baselines",
+        prefer={"set": "comparison"},
+        labels=["method", "dim"],
+        rows=METHODS,
+        by=["model|backbone", "embedding_dim"],
+        columns=[
+            Column(f"{name}: {title}", mean(path), {"dataset": datasets})
+            for name, datasets in DATASETS.items()
+            for title, path in (("Recall@20", RECALL), ("NDCG@20", NDCG))
+        ],
+        intro="## Baselines\n\nTest metrics of simple baselines beside backbones and FACE (256-d), mean ± standard "
+        "deviation over seeds.\nSettings are chosen on validation: at 256-d by searches, at 64-d and 32-d along the "
+        "path of\nregularisation (least squares) and from a grid of nine (implicit).\n\n",
+        command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
+    ),
+    "backbones": Table(
+        sources=[{"benchmark": "backbones"}],
+        labels=["data", "backbone", "dim"],
+        rows={},
+        by=["dataset", "backbone", "embedding_dim"],
+        columns=[*QUALITY[:1], Column("published", published), *QUALITY[1:], Column("seeds", count)],
+        command="python -m benchmarks.backbones",
+    ),
+    "demo": Table(
+        sources=[{"benchmark": "demo"}],
+        labels=["split of `make demo`"],
+        rows={
+            "ItemKNN": {"case": "itemknn"},
+            "EASE": {"case": "ease"},
+            "iALS of implicit": {"case": "implicit"},
+            "stage 1: least squares": {"case": "stage1"},
+            "control: no words": {"case": "control"},
+            "stage 3: FACE": {"case": "stage3"},
+        },
+        columns=[*QUALITY, Column("seeds", count)],
+        command="make demo; python -m benchmarks.demo; python -m benchmarks.demo --implicit data/ml-100k",
+    ),
+    "transfer": Table(
+        sources=[{"benchmark": "transfer"}],
+        labels=["data"],
+        by=["dataset"],
+        columns=[
+            Column(f"{title}{label}", cell, {"variant": variant})
+            for variant, label in (("default", "default"), ("tuned", "`face tune`, five minutes"))
+            for title, cell in (("", mean(RECALL)), ("% of searched: ", of_searched), ("seeds: ", count))
+        ],
+        command="python -m benchmarks.transfer default tuned",
+    ),
+    "ranking-losses": Table(
+        load=searches,
+        labels=["data", "loss"],
+        by=["dataset", "loss"],
+        columns=[
+            Column("Recall@20 on validation, best trial", mean("found.val/recall@20")),
+            *(Column(f"test {column.title}", column.cell) for column in QUALITY),
+            Column("seeds", count),
+            Column("trials", trials),
+        ],
+    ),
+}
