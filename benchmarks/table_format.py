@@ -22,7 +22,8 @@ COMMON: Where = {"benchmark": "ablations", "variant": "common"}
 # Two measurements with the same values here are the same case, measured again.
 CASE = (
     *("benchmark", "part", "dataset", "backbone", "model", "embedding_dim", "run", "stage", "variant", "seed"),
-    *("batch_size", "num_queries", "num_codes", "dim", "split", "metrics.interactions", "case", "device", "card"),
+    *("batch_size", "num_queries", "num_codes", "dim", "split", "metrics.interactions", "case", "loss"),
+    *("device", "card"),
 )
 
 

@@ -11,6 +11,9 @@ CODEBOOK = (
     Column("words in use, %", percent("codebook/active_fraction")),
 )
 
+HIDDEN = {"learnt words": "learnt", "kernel ridge's words": "words of kernel ridge", "its vector": "kernel ridge"}
+STAGE1_LOSSES = ("WeightedSquares", "BPR")  # named since anchoring matches each slot to a word of its own
+
 
 def retrieval(dataset: str, backbone: str) -> Table:
     """How often words pick their entity among more and more candidates."""
@@ -29,6 +32,17 @@ def retrieval(dataset: str, backbone: str) -> Table:
             for size in (10, 20, 40, 60)
         ],
         command="python -m benchmarks.retrieval RUN_DIR",
+    )
+
+
+def samples(*datasets: str) -> Table:
+    """Words of six items with a seen text, and of six with a hidden one."""
+    return Table(
+        sources=[{"benchmark": "word_samples", "dataset": datasets}],
+        labels=["item", "text"],
+        by=["label", "text"],
+        columns=[Column("words", lambda records, _: str(value(records[-1], "words")))],
+        command="python -m benchmarks.word_samples RUN_DIR",
     )
 
 
@@ -61,6 +75,20 @@ WORDS: dict[str, Table] = {
         columns=[
             Column("items, %", percent("words/heldout_items@10")),
             Column("users, %", percent("words/heldout_users@10")),
+        ],
+        command="python -m benchmarks.heldout_words RUN_DIR",
+    ),
+    "heldout-words-data": Table(
+        sources=[{"benchmark": "heldout_words", "stage": "mapping", "loss": STAGE1_LOSSES}],
+        labels=["data", "backbone", "its loss"],
+        by=["dataset", "backbone", "loss"],
+        columns=[
+            *(
+                Column(f"{kind}: {title}, %", percent(f"words/heldout_{kind}@10"), {"variant": variant})
+                for kind in ("items", "users")
+                for title, variant in HIDDEN.items()
+            ),
+            Column("seeds", count),
         ],
         command="python -m benchmarks.heldout_words RUN_DIR",
     ),
@@ -99,13 +127,8 @@ WORDS: dict[str, Table] = {
         ],
         command="python -m benchmarks.word_gradients RUN_DIR --items 96 --steps 60",
     ),
-    "word-samples": Table(
-        sources=[{"benchmark": "word_samples", "dataset": MOVIELENS}],
-        labels=["item", "text"],
-        by=["label", "text"],
-        columns=[Column("words", lambda records, _: str(value(records[-1], "words")))],
-        command="python -m benchmarks.word_samples RUN_DIR",
-    ),
+    "word-samples": samples(*MOVIELENS),
+    "word-samples-steam": samples("steam-vt"),
     "new-users": Table(
         sources=[{"benchmark": "new_users"}],
         labels=["data", "backbone", "users"],
@@ -119,8 +142,8 @@ WORDS: dict[str, Table] = {
     ),
     "judgements": Table(
         sources=[{"benchmark": "judgements"}],
-        labels=["judge", "of", "words"],
-        by=["judge", "kind", "variant"],
+        labels=["data", "judge", "of", "words"],
+        by=["dataset", "judge", "kind", "variant"],
         columns=[
             *(Column(f"text out of {count}, %", percent(f"retrieval@{count}")) for count in (10, 20, 60)),
             Column("intruder out of 6, %", percent("intrusion")),

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks import judgements, language_model_tasks, new_users, records, word_gradients, word_samples
+from benchmarks import (
+    contrast_alone,
+    judgements,
+    language_model_tasks,
+    new_users,
+    records,
+    word_gradients,
+    word_samples,
+)
 from face_lightning.text.encoders import TextEncoder
 from tests.chain.tiny import WORDS, World, fit
 
@@ -65,6 +73,17 @@ def test_the_contrast_alone_teaches_free_concepts(chain: World, results: Path, m
     for case in swaps:
         assert found[case]["change of the best"] <= found[case]["change of the gradient's choice"]
     assert found["free", "soft"]["picked after 20"] > found["free", "soft"]["picked after 0"]
+
+
+def test_the_contrast_alone_teaches_the_mapper(chain: World, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["contrast_alone", str(chain.run("stage1")), "--config", str(chain.config("stage2"))]
+    command += ["--steps", "30", "--every", "15", "--batch_size", "24"]
+    monkeypatch.setattr(sys, "argv", command)
+    contrast_alone.main()
+    found = [line["metrics"] for line in lines(results / "contrast_alone.jsonl")]
+    assert found[2]["passes"] == 2 * found[1]["passes"] > found[0]["passes"] == 0
+    assert found[-1]["picked"] > found[0]["picked"]
+    assert all(-1 <= metrics["cosine"] <= 1 and 0 <= metrics["common"] <= 1.001 for metrics in found[:-1])
 
 
 def test_what_judges_wrote_is_recorded(
