@@ -1,9 +1,10 @@
 """What the contrast alone teaches the mapper: python -m benchmarks.contrast_alone STAGE1 --config STAGE2.yaml.
 
-The mapper of a configuration of stage 2 learns the words of items from the contrast of its words with all items' texts: no target words,
-no reconstruction, the backbone frozen. How often do its words pick their item out of 10 after some passes over the
-items? And what becomes of the gradient on its way to the words: the cosine of how a step moves the concept vectors and
-how the loss would have them move, and the share of that movement which all items of the step have in common.
+The mapper of a configuration of stage 2 learns the words of items from the contrast of its words with all items'
+texts: no target words, no reconstruction, the backbone frozen. How often do its words pick their item out of 10 after
+some passes over the items? And what becomes of the gradient on its way to the words: the cosine of how a step moves
+the concept vectors and how the loss would have them move, and the share of that movement which all items of the step
+have in common.
 """
 
 import argparse
@@ -133,10 +134,7 @@ def main() -> None:
             seconds += time.perf_counter() - start
             found = {"picked": training.picked(), "passes": number * options.batch_size / len(training.items)}
             start = time.perf_counter()
-        if number == options.steps:
-            movement = {}
-        else:
-            movement = training.step(observe=number % options.every == 0)
+        movement = {} if number == options.steps else training.step(observe=number % options.every == 0)
         if number % options.every == 0:
             metrics = {**found, **movement, "seconds": seconds}
             append("contrast_alone", {**origin, "variant": options.gradient, "case": str(number), "metrics": metrics})
