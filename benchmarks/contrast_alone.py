@@ -67,9 +67,9 @@ class ContrastTraining:
         rows, self._queue = self._queue[: self.batch_size], self._queue[self.batch_size :]
         self.mapper.train()
         concepts = self.mapper.encode(self.embeddings[rows])
-        concepts.retain_grad()  # type: ignore[no-untyped-call]
+        concepts.retain_grad()
         self._optimizer.zero_grad()
-        self._loss(concepts, rows).backward()  # type: ignore[no-untyped-call]
+        self._loss(concepts, rows).backward()
         self._optimizer.step()
         self._scheduler.step()
         return self._movement(concepts.detach(), concepts.grad, rows) if observe else {}
