@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.training import total_loss
+from benchmarks.bare_stage import total_loss
 from face_lightning.backbones import LightGCN
 from face_lightning.data.sampling import EntityLoader, TrainingLoader
 from face_lightning.graph import build_graph

@@ -14,64 +14,38 @@ all but the last two take a folder of RLMRec's form (--data, by default that of 
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle, groupby, islice
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from benchmarks.bare_stage import L2_WEIGHT, build, total_loss
+from benchmarks.graph_size import scaling
 from benchmarks.records import append, shared_data
 from benchmarks.reference import BACKBONES, Reference, evaluate
 from face_lightning.allocator import keep_freed_memory
 from face_lightning.backbones import GMF, Backbone, LightGCN
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.readers import RLMRecFolder
-from face_lightning.data.row_tiles import RowLoader
 from face_lightning.data.sampling import EvaluationLoader, TrainingLoader
 from face_lightning.graph import InteractionGraph, build_graph
-from face_lightning.losses.weighted_squares import default_unobserved_weight, regularization_of_rows
 from face_lightning.metrics import ranking_metrics
 from face_lightning.ranking import Ranker, find_hits
-from face_lightning.row_solver import RowSolver
-from face_lightning.stages import PretrainingStage, Stage
+from face_lightning.stages import PretrainingStage
 from face_lightning.structures import Embeddings, TrainingBatch
 
-L2_WEIGHT = 0.01
 RATE = 4e-3  # learning rate at a batch of 4,096
-
-
-def build(
-    kind: Callable[..., Backbone],
-    graph: InteractionGraph,
-    dim: int,
-    **options: float,
-) -> tuple[PretrainingStage, Backbone]:
-    """A stage with a backbone of some width on a graph, ready to be trained by hand."""
-    torch.manual_seed(0)
-    optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True)  # noqa: E731
-    backbone: Callable[[int, int], Backbone] = partial(kind, embedding_dim=dim, **options)
-    stage = PretrainingStage(backbone, graph.num_users, graph.num_items, optimizer=optimizer, l2_weight=L2_WEIGHT)
-    stage.graph = graph
-    stage.backbone.prepare(graph)
-    return stage.train(), stage.backbone
-
-
-def total_loss(stage: Stage, batch: TrainingBatch) -> Tensor:
-    """What `training_step` returns, without its logging."""
-    return torch.stack([stage.loss_weights.get(name, 1.0) * loss for name, loss in stage.losses(batch).items()]).sum()
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
@@ -290,91 +264,6 @@ def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, se
         settings = {"config": str(config), "batch_size": batch_size, "lr": rate, "seed": seed, "minutes": minutes}
         append("training", {"part": "batches", **settings, "threads": torch.get_num_threads(), "curve": curve})
         table.add_row(str(batch_size), f"{rate:.2g}", str(rows[-1]["epoch"] + 1), *(f"{value:.4f}" for value in best))
-    Console().print(table)
-
-
-def generated(num_interactions: int, seed: int = 0) -> sp.csr_array:
-    """Random interactions with popular and unpopular items: 50 a user, as many items as half the users."""
-    draws = np.random.default_rng(seed)
-    num_users, num_items = num_interactions // 50, num_interactions // 100
-    users = draws.integers(0, num_users, num_interactions, dtype=np.int64)
-    items = (num_items * draws.random(num_interactions) ** 2).astype(np.int64)
-    pairs = np.unique(users * num_items + items)
-    matrix = sp.csr_array(
-        (np.ones(len(pairs), dtype=np.float32), (pairs // num_items, pairs % num_items)), shape=(num_users, num_items)
-    )
-    matrix.sort_indices()
-    return matrix
-
-
-def scaling_point(num_interactions: int, dim: int, num_steps: int) -> dict[str, float]:
-    """A LightGCN epoch of `num_steps` steps on a generated graph, in this process."""
-    train = generated(num_interactions)
-    graph = build_graph(train)
-    stage, backbone = build(LightGCN, graph, dim)
-    optimizer = Adam(backbone.parameters(), lr=1e-3, fused=True)
-    loader = TrainingLoader(train, batch_size=-(-train.nnz // num_steps))
-    start, losses = time.perf_counter(), []
-    for batch in loader:
-        optimizer.zero_grad()
-        loss = total_loss(stage, batch)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    elapsed = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "interactions": train.nnz,
-        "epoch_seconds": elapsed,
-        "peak_mib": peak,
-        "first": losses[0],
-        "last": losses[-1],
-    }
-
-
-def sweep_point(num_interactions: int, dim: int, num_sweeps: int) -> dict[str, float]:
-    """Sweeps of least squares over users and items of a generated graph, in this process; the median time of one."""
-    train = generated(num_interactions)
-    graph = build_graph(train)
-    weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
-    regularization = regularization_of_rows(graph, weight, 1.0, 0.5)
-    tables = [torch.randn(size, dim, generator=torch.Generator().manual_seed(0)) for size in train.shape]
-    loader, times = RowLoader(train, batch_size=2**16), []
-    for _ in range(num_sweeps):
-        start = time.perf_counter()
-        for of_users, tiles in groupby(loader, key=lambda batch: batch.of_users):
-            side = 0 if of_users else 1
-            solver = RowSolver(tables[1 - side], weight)
-            for batch in tiles:
-                rows = solver.solve(batch.column_ids, batch.lengths, regularization[side][batch.row_ids])
-                tables[side].index_copy_(0, batch.row_ids, rows)
-        times.append(time.perf_counter() - start)
-    assert all(table.isfinite().all() for table in tables)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"interactions": train.nnz, "epoch_seconds": statistics.median(times), "peak_mib": peak}
-
-
-def scaling(part: str, sizes: list[int], dim: int, count: int) -> None:
-    """Each size in a process of its own, so that peaks of memory do not mix.
-
-    Args:
-        part: "scaling" or "sweeps".
-        sizes: Numbers of interactions.
-        dim: D.
-        count: Steps of an epoch, or sweeps.
-    """
-    point = {"scaling": "scaling_point", "sweeps": "sweep_point"}[part]
-    table = Table("interactions", "epoch, s", "s per million", "peak, MiB", title=f"{part}, {dim}-d")
-    for size in sizes:
-        code = "import json; from benchmarks.training import *; keep_freed_memory(); "
-        code += f"print(json.dumps({point}({size}, {dim}, {count})))"
-        out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
-        figures = json.loads(out.stdout.splitlines()[-1])
-        counted = {"num_steps" if part == "scaling" else "num_sweeps": count}
-        append("training", {"part": part, "embedding_dim": dim, **counted, "metrics": figures})
-        per_million = figures["epoch_seconds"] / figures["interactions"] * 1e6
-        row = f"{figures['epoch_seconds']:.1f}", f"{per_million:.2f}", f"{figures['peak_mib']:.0f}"
-        table.add_row(f"{figures['interactions']:,}", *row)
     Console().print(table)
 
 

@@ -6,8 +6,9 @@ import scipy.sparse as sp
 import torch
 from lightning.pytorch.callbacks import Timer
 
+from benchmarks.graph_size import generated
 from benchmarks.reference import BACKBONES, evaluate
-from benchmarks.training import check_losses, duration, generated, validate
+from benchmarks.training import check_losses, duration, validate
 from face_lightning.backbones import Backbone
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.sampling import TrainingLoader
