@@ -7,6 +7,7 @@ test items. Users are drawn with the run's seed.
 
 - words: `WordSteering`, as `Recommender.steer` does it, with the topic's name as the only word
 - text similarity: similarity of the item's text with the name, added to scores
+- text similarity, same shape: exponential of the standardised similarity, as words have it, without what is learnt
 - ridge from text: inner product with the embedding that ridge regression predicts for the name
 - tag filter: whether the item has the tag, which no text tells where the topic is withheld
 - controls: a random word, the nearest other word of the vocabulary, the word nearest to the user's own history
@@ -38,10 +39,14 @@ from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
 
-STRENGTHS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
 HALF = STRENGTHS.index(0.5)
 SHARES = (90, 75, 50)  # of Recall@20, in percent
-WAYS = ("words", "text similarity", "ridge from text", "tag filter", "random word", "synonym", "own word")
+WAYS = (
+    *("words", "text similarity", "ridge from text", "text similarity, same shape", "tag filter"),
+    *("random word", "synonym", "own word"),
+)
+COMPARED = ("text similarity", "ridge from text", "text similarity, same shape")
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
 
@@ -83,6 +88,7 @@ class Study:
         self.seen = torch.from_numpy(seen[self.users].toarray() > 0)
         self.relevant = torch.from_numpy(relevant[self.users].toarray() > 0)
         self.scores = standardized(users[self.users] @ self.items.T)
+        self.open_scores = self.scores.masked_fill(self.seen, -torch.inf)
         points, weights = self.meanings, self.items - self.items.mean(0)
         gram = points.T @ points
         self.ridge = torch.linalg.solve(gram + gram.diagonal().mean() * torch.eye(len(gram)), points.T @ weights)
@@ -93,9 +99,9 @@ class Study:
         """Share of each user's relevant items among the top `(B, 20)`, `(B,)`."""
         return self.relevant.gather(1, top).sum(1) / self.relevant.sum(1)
 
-    def ranked(self, scores: Tensor) -> Tensor:
-        """Best unseen items `(B, 20)`."""
-        return scores.masked_fill(self.seen, -torch.inf).topk(20, dim=1).indices
+    def ranked(self, relevance: Tensor | float = 0.0, strength: float = 0.0) -> Tensor:
+        """Best unseen items `(B, 20)` after an edit of a strength below 1."""
+        return ((1 - strength) * self.open_scores + strength * relevance).topk(20, dim=1).indices
 
     def relevance(self, way: str, topic: str) -> Tensor:
         """What a way of steering adds to scores for a topic: `(I,)`, or `(B, I)` where it differs between users."""
@@ -104,6 +110,8 @@ class Study:
             return self._by_words(name)
         if way == "text similarity":
             return torch.mv(self.meanings, name)
+        if way == "text similarity, same shape":
+            return torch.exp(standardized(torch.mv(self.meanings, name)))
         if way == "ridge from text":
             return torch.mv(self.items, name @ self.ridge)
         if way == "tag filter":
@@ -120,7 +128,7 @@ class Study:
         return self.marked[self.rows[topic]]
 
     def _by_words(self, meaning: Tensor) -> Tensor:
-        return self.steering.catalogue.table @ self.steering.direction(meaning)
+        return self.steering.relevance([self.steering.topic(meaning)], [])
 
 
 def ndcg(top: Tensor, marked: Tensor) -> Tensor:
@@ -142,17 +150,24 @@ class Curves:
         marked = torch.stack([study.of_topic(topic) for topic in topics])
         shape = len(STRENGTHS), len(topics), len(study.users)
         self.ndcg, self.recall, self.others = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[:2])
-        plain = ndcg(study.ranked(study.scores), marked)
+        plain = ndcg(study.ranked(), marked)
         for place, topic in enumerate(topics):
             relevance = study.relevance(way, topic)
             relevance = 1e3 * relevance if way == "tag filter" else standardized(relevance)
             for step, strength in enumerate(STRENGTHS):
-                top = study.ranked((1 - strength) * study.scores + sign * strength * relevance)
+                top = study.ranked(sign * relevance, strength)
                 found = ndcg(top, marked)
                 self.ndcg[step, place], self.recall[step, place] = found[place], study.recall(top)
                 change = (found.mean(1) - plain.mean(1)).abs()
                 change[place] = 0.0
                 self.others[step, place] = change.sum() / max(1, len(topics) - 1)
+
+    def rows(self) -> list[dict[str, float]]:
+        """What every strength does, over all topics and users."""
+        columns = self.ndcg.mean((1, 2)), self.recall.mean((1, 2)), self.others.mean(1)
+        names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
+        rows = zip(STRENGTHS, *(column.tolist() for column in columns), strict=True)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def at(self, share: float, topics: Tensor | None = None, users: Tensor | None = None) -> float:
         """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's, of a sample or all."""
@@ -192,10 +207,10 @@ def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
     one along a direction that is fitted to the tag itself: a bound for any direction.
     """
     found = {}
-    plain = study.ranked(study.scores)
+    plain = study.ranked()
     for topic in topics:
         marked = study.of_topic(topic)
-        steered = study.ranked(study.scores + standardized(study.relevance("words", topic)))
+        steered = study.ranked(standardized(study.relevance("words", topic)), 0.5)
         nearest = (study.meanings @ study.names[topic]).topk(20).indices
         points = study.items - study.items.mean(0)
         gram = points.T @ points
@@ -237,12 +252,10 @@ def measure_control(study: Study, topics: list[str]) -> dict[str, dict[str, Any]
             metrics[f"topic_ndcg_at_{share}"] = more.at(share / 100)
             metrics[f"others_at_{share}"] = interpolate(recalls.tolist(), others.tolist(), share / 100)
             if way == "words":
-                for name in ("text similarity", "ridge from text"):
+                for name in COMPARED:
                     low, high = bootstrap(more, curves[name], share / 100)
                     metrics |= {f"{name}: low_at_{share}": low, f"{name}: high_at_{share}": high}
-        rows = zip(STRENGTHS, values.tolist(), recalls.tolist(), others.tolist(), strict=True)
-        names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
-        found[way] = {"metrics": metrics, "curve": [dict(zip(names, row, strict=True)) for row in rows]}
+        found[way] = {"metrics": metrics, "curve": more.rows(), "less_curve": less.rows()}
     return found
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from face_lightning.recommending.steering import Topic
 from face_lightning.words.targets import pursue
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def simulate(study: "Study", user: str, mistakes: float, num_sessions: int) -> d
     turns, seconds = [], []
     for place in draws.permutation(len(study.users))[:num_sessions]:
         target = int(draws.choice(torch.nonzero(study.relevant[place]).flatten().numpy()))
-        scores, asked, directions = study.scores[place], list[int](), list[Tensor]()
+        scores, asked, topics = study.scores[place], list[int](), list[Topic]()
         for turn in range(_MAX_TURNS + 1):
             best = scores.masked_fill(study.seen[place], -torch.inf).topk(10).indices
             if target in best.tolist() or turn == _MAX_TURNS:
@@ -58,10 +59,8 @@ def simulate(study: "Study", user: str, mistakes: float, num_sessions: int) -> d
                 word = _draw_word(of_items, int(draws.integers(len(of_items))) if wrong else target, best, asked, draws)
             asked.append(word)
             begin = time.perf_counter()
-            directions.append(study.steering.direction(study.words[word]))
-            edit = study.steering.catalogue.table @ study.steering.combine(directions, [])
-            edit = (edit - edit.mean()) / edit.std()
-            scores = (1 - _STRENGTH) * study.scores[place] + _STRENGTH * edit
+            topics.append(study.steering.topic(study.words[word]))
+            scores = (1 - _STRENGTH) * study.scores[place] + _STRENGTH * study.steering.relevance(topics, [])
             seconds.append(time.perf_counter() - begin)
     reached = np.array(turns)
     return {

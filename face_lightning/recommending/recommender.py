@@ -23,7 +23,7 @@ from face_lightning.recommending.answers import (
     collect,
 )
 from face_lightning.recommending.catalogue import Catalogue
-from face_lightning.recommending.steering import WordSteering
+from face_lightning.recommending.steering import Topic, WordSteering
 from face_lightning.recommending.word_recommender import WordRecommender
 from face_lightning.runs.inference import (
     Seen,
@@ -34,6 +34,8 @@ from face_lightning.structures import Embeddings
 if TYPE_CHECKING:
     from face_lightning.kernel_ridge import KernelRidge
     from face_lightning.runs.kept_items import InferredItems
+
+_MAX_KEPT = 2**24  # numbers of topics of words that are kept
 
 __all__ = ["ColdStart", "Description", "Ids", "Recommender", "Side", "Steered", "TopK", "Unknown"]
 
@@ -101,18 +103,20 @@ class Recommender(WordRecommender):
         """
         check_range("strength", strength, least=0, most=1, usual="0.5")
         user, seen = self._query_of(who, check_seen(filter_seen))
-        found = [{phrase: self._direction_of(phrase) for phrase in phrases} for phrases in (more, less)]
-        catalogue, query = self._catalogue, user
+        found = [[(phrase, *self._topic_of(phrase)) for phrase in phrases] for phrases in (more, less)]
+        topics = [[topic for *_, topic in phrases] for phrases in found]
+        candidates, excluded = self.candidates(allow, deny), (np.zeros(len(seen), np.int64), seen)
+        one = np.zeros(1, np.int64)
         if more or less:
-            directions = [[self._direction_of(phrase)[1] for phrase in phrases] for phrases in (more, less)]
-            query = self._steering.edit(user, self._steering.combine(*directions), strength)
-            catalogue = self._steering.catalogue
-        excluded = np.zeros(len(seen), np.int64), seen
-        ranked = catalogue.rank(query[None], np.zeros(1, np.int64), k, self.candidates(allow, deny), excluded)
+            scores = self._steering.scores(user, self._steering.relevance(*topics), strength)
+            user = self._steering.embedding(user, *topics, strength)
+            ranked = Catalogue(scores.unsqueeze(1)).rank(scores.new_ones(1, 1), one, k, candidates, excluded)
+        else:
+            ranked = self._catalogue.rank(user[None], one, k, candidates, excluded)
         top = collect(ranked, pa.array([""]), self.entities.item_ids)
         is_item = np.isfinite(top.scores[0])
-        used = [{phrase: words for phrase, (words, _) in phrases.items()} for phrases in found]
-        return Steered(top.ids[0][is_item], top.scores[0][is_item], used[0], used[1], query[: len(user)])
+        used = [{phrase: words for phrase, words, _ in phrases} for phrases in found]
+        return Steered(top.ids[0][is_item], top.scores[0][is_item], used[0], used[1], user)
 
     def cold_start(self, text: str, k: int = 20) -> ColdStart:
         """Words, embedding, users and similar items of a new item of which only a text is known.
@@ -181,14 +185,14 @@ class Recommender(WordRecommender):
         return self._fold_in.embed(items, counts)[0], nothing if seen is None else items
 
     @cached_property
-    def _direction_of(self) -> Callable[[str], tuple[list[str], Tensor]]:
-        """Finds the words of the vocabulary that stand for a phrase, and their direction; the last ones are kept."""
+    def _topic_of(self) -> Callable[[str], tuple[list[str], Topic]]:
+        """Finds the words of the vocabulary that stand for a phrase, and their topic; the last ones are kept."""
 
-        def find(phrase: str) -> tuple[list[str], Tensor]:
+        def find(phrase: str) -> tuple[list[str], Topic]:
             words, meaning = self._meanings.find(phrase)
-            return words, self._steering.direction(meaning)
+            return words, self._steering.topic(meaning)
 
-        return lru_cache(maxsize=1024)(find)
+        return lru_cache(maxsize=min(1024, max(16, _MAX_KEPT // len(self._embeddings.items))))(find)
 
     @cached_property
     def _steering(self) -> WordSteering:

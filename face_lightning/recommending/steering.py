@@ -1,37 +1,54 @@
-"""Steering by words: what is added to a user for more of a topic, or for less."""
+"""Steering by words: what is added to a user's scores for more of a topic, or for less."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from face_lightning.recommending.catalogue import Catalogue
-
-# These four were chosen on validation items and topics of MovieLens-100K and steam-vt.
+# Chosen on validation items and topics of MovieLens-100K and steam-vt.
 _NUM_EXAMPLES = 20
 _RIDGE = 10.0  # of the mean squared coordinate
 _LEAST_SHARE, _DECREASE = 0.25, 2.0  # of what is learnt from the examples
+_SHARPNESS = 1.0
+_MOST = 8.0  # standard deviations that count, so that the exponential of an outlier does not decide alone
+_TINY = torch.finfo(torch.float32).tiny
+_LEAST_DEVIATION = 1e-6  # of a user's scores, so that words also steer a user to whom all items are alike
 _NUM_ROWS = 2**16  # that are centered at once
 
 
-class WordSteering:
-    """Ranks items for users whose embeddings are edited by words.
+class Topic(NamedTuple):
+    """What a word means for a run's items.
 
-    Items are represented by their embedding and by the meaning of their text side by side, `(D + E)`. The direction of
-    a word agrees with both: its meaning, and the vector in the space of embeddings that tells the items whose texts lie
-    nearest to it from all others, by least squares:
+    Attributes:
+        agreement: How well each item agrees with the word, standardised over items, `(I,)`.
+        direction: What the word is in the space of embeddings, `(D,)`; its inner products with items have the standard
+            deviation 1.
+    """
+
+    agreement: Tensor
+    direction: Tensor
+
+
+class WordSteering:
+    """Scores items for users with more of some words and less of others.
+
+    An item agrees with a word in two ways: by the meaning of its text, and by its embedding. The latter is learnt from
+    the items whose texts lie nearest to the word, by least squares that tells them from all others:
 
     `d = (X^T X + r I)^-1 X^T y`
 
     where the rows of `X` are the centered item embeddings and `y` marks these items. So clicks bring in items that are
-    alike and whose texts do not say so. Both parts are scaled so that their inner products with all items have the same
-    standard deviation, and the direction so that it is 1.
+    alike and whose texts do not say so. Both parts are standardised over items, and so is their weighted sum `z`.
 
-    What is learnt counts the less, the more clearly texts name the word: its part is multiplied by `1 - 2 e`, kept
-    between 0.25 and 1, where `e` is by how much the mean similarity of the examples with the word, in standard
-    deviations, exceeds that of as many largest ones of I normal deviates.
+    What is learnt counts the less, the more clearly texts name the word: its weight is `1 - 2 e`, kept between 0.25
+    and 1, where `e` is by how much the mean similarity of the examples with the word, in standard deviations, exceeds
+    that of as many largest ones of I normal deviates.
+
+    A user's scores gain `exp(z)`, scaled, where `z` is the standardised sum over the words of which more is wanted,
+    and lose that of the words of which less is wanted. The exponential raises the few items that agree well and leaves
+    the order of all others to the user, where a term linear in `z` would also reorder items that are off the topic.
 
     Reference:
         The examples are those of pseudo-relevance feedback: Rocchio, "Relevance Feedback in Information Retrieval",
@@ -43,68 +60,68 @@ class WordSteering:
     """
 
     def __init__(self, items: Tensor, meanings: Tensor) -> None:
-        self._dim = items.shape[1]
+        self._items, self._meanings = items, meanings.to(items)
         self._num_examples = min(_NUM_EXAMPLES, max(1, len(items) // 5))
         self._usual = _mean_of_largest(self._num_examples / max(2, len(items)))
-        table = torch.cat([items, meanings.to(items)], dim=1)
-        self.catalogue = Catalogue(table)
         self._mean = items.mean(0)
-        scatter = _scatter(table)
-        self._covariance = (scatter / max(1, len(items) - 1)).to(items)
-        self._bias = max(1, len(items) - 1) / len(items)
-        gram = scatter[: self._dim, : self._dim]
-        ridge = _RIDGE * gram.diagonal().mean() * torch.eye(self._dim, dtype=torch.float64)
+        gram = torch.zeros(items.shape[1], items.shape[1], dtype=torch.float64)
+        for rows in items.split(_NUM_ROWS):
+            centered = rows - self._mean
+            gram += (centered.T @ centered).double().cpu()
+        ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
         self._inverse = torch.linalg.inv(gram + ridge).to(items)
+        self._covariance = (gram / len(items)).to(items)
 
-    def direction(self, meaning: Tensor) -> Tensor:
-        """Direction `(D + E,)` of a centered unit vector `(E,)`."""
-        table = self.catalogue.table
-        embeddings, meanings = table[:, : self._dim], table[:, self._dim :]
-        relevance = meanings @ meaning.to(meanings)
-        spread_of_texts = relevance.std().clamp_min(1e-6)
-        nearest = relevance.topk(self._num_examples)
-        excess = float((nearest.values.mean() - relevance.mean()) / spread_of_texts) - self._usual
-        share = min(1.0, max(_LEAST_SHARE, 1 - _DECREASE * excess))
-        examples = embeddings[nearest.indices]
-        learnt = self._inverse @ (examples - self._mean).sum(0)
-        spread = self.spread(learnt.unsqueeze(0))
-        both = torch.cat([share * learnt / spread, meaning.to(meanings) / spread_of_texts])
-        return both / self._deviation(both)
+    def topic(self, meaning: Tensor) -> Topic:
+        """The topic of a word or phrase whose meaning is a centered unit vector `(E,)`."""
+        by_text = _standardized(torch.mv(self._meanings, meaning.to(self._meanings)))
+        nearest = by_text.topk(self._num_examples)
+        excess = float(nearest.values.mean()) - self._usual
+        weight = min(1.0, max(_LEAST_SHARE, 1 - _DECREASE * excess))
+        learnt = self._inverse @ (self._items[nearest.indices] - self._mean).sum(0)
+        by_embedding = torch.mv(self._items, learnt)
+        agreement = _standardized(by_text + weight * _standardized(by_embedding))
+        return Topic(agreement, learnt / _deviation(by_embedding))
 
-    def combine(self, more: Sequence[Tensor], less: Sequence[Tensor]) -> Tensor:
-        """Direction `(D + E,)` towards some directions and away from others."""
-        total = torch.stack([*more, *(-direction for direction in less)]).sum(0)
-        return total / self._deviation(total)
+    def relevance(self, more: Sequence[Topic], less: Sequence[Topic]) -> Tensor:
+        """What items gain by more of some topics and less of others, with standard deviation 1, `(I,)`."""
+        gains = [_gain(topics) for topics in (more, less) if topics]
+        total = gains[0] if not less else -gains[0] if not more else gains[0] - gains[1]
+        return total / _deviation(total)
 
-    def edit(self, user: Tensor, direction: Tensor, strength: float) -> Tensor:
-        """Blend `(D + E,)` of a user and a direction whose scores are as spread as the user's.
+    def scores(self, user: Tensor, relevance: Tensor, strength: float) -> Tensor:
+        """Blend `(I,)` of a user's scores and a relevance that is scaled to their standard deviation.
 
         Args:
             user: Embedding `(D,)`.
-            direction: What `combine` gave.
-            strength: Share of the direction: at 0 the user stays as is, and at 1 the direction decides alone.
+            relevance: What `relevance` gave.
+            strength: Share of the relevance: at 0 the scores stay as they are, and at 1 it decides alone.
         """
-        query = (1 - strength) * F.pad(user, (0, len(direction) - len(user)))
-        return query + strength * self.spread(user.unsqueeze(0)) * direction
+        scores = torch.mv(self._items, user)
+        return torch.lerp(scores, _deviation(scores).clamp_min(_LEAST_DEVIATION) * relevance, strength)
 
-    def spread(self, embeddings: Tensor) -> Tensor:
-        """Standard deviation of the inner products of embeddings `(B, D)` with all items, `(B,)`."""
-        covariance = self._bias * self._covariance[: self._dim, : self._dim]
-        return ((embeddings @ covariance) * embeddings).sum(1).clamp_min(1e-12).sqrt()
-
-    def _deviation(self, direction: Tensor) -> Tensor:
-        """Standard deviation, with Bessel's correction, of the scores of a direction `(D + E,)`, without the scores."""
-        return (self._covariance @ direction).dot(direction).clamp_min(1e-12).sqrt()
+    def embedding(self, user: Tensor, more: Sequence[Topic], less: Sequence[Topic], strength: float) -> Tensor:
+        """A user `(D,)` who is moved along the topics' directions, as far as the blend is from the scores."""
+        direction = torch.stack([topic.direction for topic in more] + [-topic.direction for topic in less]).sum(0)
+        of_user, of_direction = ((self._covariance @ vector).dot(vector).sqrt() for vector in (user, direction))
+        scale = of_user.nan_to_num().clamp_min(_LEAST_DEVIATION) / of_direction.nan_to_num().clamp_min(_TINY)
+        return torch.lerp(user, scale * direction, strength)
 
 
-def _scatter(table: Tensor) -> Tensor:
-    """Sum of the outer products of centered rows `(I, K)`, `(K, K)` in float64 on the CPU; some rows at a time."""
-    mean = table.mean(0)
-    scatter = torch.zeros(table.shape[1], table.shape[1], dtype=torch.float64)
-    for rows in table.split(_NUM_ROWS):
-        centered = rows - mean
-        scatter += (centered.T @ centered).double().cpu()
-    return scatter
+def _gain(topics: Sequence[Topic]) -> Tensor:
+    """Exponential of the agreement with all of some topics, centered, `(I,)`."""
+    agreement = _standardized(torch.stack([topic.agreement for topic in topics]).sum(0))
+    gain = torch.exp(_SHARPNESS * agreement.clamp_max(_MOST))
+    return gain - gain.mean()
+
+
+def _standardized(values: Tensor) -> Tensor:
+    return (values - values.mean()) / _deviation(values)
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """Standard deviation over items."""
+    return values.std(correction=0).clamp_min(_TINY)
 
 
 def _mean_of_largest(share: float) -> float:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from face_lightning.cli import main
 from face_lightning.errors import CheckpointError, ConfigurationError, DataError
 from face_lightning.recommending.recommender import Recommender
-from face_lightning.recommending.steering import WordSteering
+from face_lightning.recommending.steering import Topic, WordSteering
 from face_lightning.text.cache import save_tensors
 from tests.recommending.test_recommender import ITEMS, USERS, write_run
 
@@ -29,34 +29,39 @@ def recommender(run: Path) -> Recommender:
     return Recommender.load(run)
 
 
-def test_the_direction_of_a_meaning_is_its_least_squares_solution_beside_the_meaning() -> None:
-    draws = torch.Generator().manual_seed(0)
-    items, meanings = torch.randn(60, 3, generator=draws), F.normalize(torch.randn(60, 4, generator=draws), dim=1)
-    meaning = meanings[7]
-    steering = WordSteering(items, meanings)
-    direction = steering.direction(meaning)
-    marked = torch.zeros(60, dtype=torch.float64)
-    marked[sorted(range(60), key=lambda row: -float(meanings[row] @ meaning))[:12]] = 1  # a fifth of the items
+def parts(steering_of: tuple[torch.Tensor, torch.Tensor], meaning: torch.Tensor) -> list[torch.Tensor]:
+    """What the texts and what least squares say of a word, both standardised over the items, naively."""
+    items, meanings = steering_of
+    num_examples = min(20, len(items) // 5)
+    marked = torch.zeros(len(items), dtype=torch.float64)
+    marked[sorted(range(len(items)), key=lambda row: -float(meanings[row] @ meaning))[:num_examples]] = 1
     points = (items - items.mean(0)).double()
     gram = points.T @ points
-    learnt = torch.linalg.solve(gram + 10 * gram.trace() / 3 * torch.eye(3), points.T @ marked)
-    scores = torch.cat([items, meanings], 1) @ direction
-    assert float(scores.std()) == pytest.approx(1, rel=1e-5)
-    assert F.cosine_similarity(direction[:3], learnt.float(), dim=0) == pytest.approx(1, abs=1e-5)
-    assert F.cosine_similarity(direction[3:], meaning, dim=0) == pytest.approx(1, abs=1e-6)
-    other = steering.direction(meanings[8])
-    combined, expected = steering.combine([direction], [other]), direction - other
-    assert torch.allclose(combined, expected / (torch.cat([items, meanings], 1) @ expected).std(), rtol=1e-4, atol=1e-5)
-    spreads = float((items @ direction[:3]).std(unbiased=False)), float((meanings @ direction[3:]).std())
-    assert spreads[0] == pytest.approx(spreads[1], rel=1e-5)
+    learnt = torch.linalg.solve(gram + 10 * gram.diagonal().mean() * torch.eye(len(gram)), points.T @ marked)
+    values = (meanings @ meaning).double(), points @ learnt
+    return [(value - value.mean()) / value.std(correction=0) for value in values]
+
+
+def test_a_topic_is_what_texts_say_and_what_least_squares_learns_from_the_nearest_of_them() -> None:
+    draws = torch.Generator().manual_seed(0)
+    items, meanings = torch.randn(60, 3, generator=draws), F.normalize(torch.randn(60, 4, generator=draws), dim=1)
+    topic = WordSteering(items, meanings).topic(meanings[7])
+    by_text, by_embedding = parts((items, meanings), meanings[7])
+    columns = torch.stack([by_text, by_embedding, torch.ones(60)], 1)
+    fitted = torch.linalg.lstsq(columns, topic.agreement.double()[:, None]).solution
+    assert torch.allclose(columns @ fitted, topic.agreement.double()[:, None], atol=1e-5)
+    assert float(fitted[1] / fitted[0]) == pytest.approx(1, rel=1e-4)  # random texts name nothing clearly
+    along = (items @ topic.direction).double()
+    assert torch.allclose(along - along.mean(), by_embedding, atol=1e-4)
 
 
 def test_large_tables_are_summed_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) + 10
+    draws = torch.Generator().manual_seed(0)
+    items, meanings = torch.randn(50, 4, generator=draws) + 10, F.normalize(torch.randn(50, 4, generator=draws), dim=1)
+    expected = WordSteering(items, meanings).topic(meanings[0])
     monkeypatch.setattr("face_lightning.recommending.steering._NUM_ROWS", 7)
-    users = torch.eye(3)
-    spread = WordSteering(table[:, :3], F.normalize(table, dim=1)).spread(users)
-    assert torch.allclose(spread, table[:, :3].std(0, correction=0), rtol=1e-5)
+    topic = WordSteering(items, meanings).topic(meanings[0])
+    assert torch.allclose(topic.agreement, expected.agreement, atol=1e-4)
 
 
 def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:
@@ -66,11 +71,37 @@ def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:
     meanings[:, 0] = 0
     meanings[:20] = clear
     steering = WordSteering(items, meanings)
-    shares = []
-    for meaning in (vague, clear):
-        direction = steering.direction(meaning)
-        shares.append(float((items @ direction[:3]).std() / (meanings @ direction[3:]).std()))
-    assert shares == pytest.approx([1, 0.25], rel=5e-3)
+    for meaning, weight in ((vague, 1), (clear, 0.25)):
+        by_text, by_embedding = parts((items, meanings), meaning)
+        expected = by_text + weight * by_embedding
+        agreement = steering.topic(meaning).agreement.double()
+        assert torch.allclose(agreement, expected / expected.std(correction=0), atol=0.02)
+
+
+def test_relevance_is_the_exponential_of_the_agreement_with_all_words_less_that_of_the_unwanted() -> None:
+    draws = torch.Generator().manual_seed(0)
+    items, meanings = torch.randn(60, 3, generator=draws), F.normalize(torch.randn(60, 4, generator=draws), dim=1)
+    steering = WordSteering(items, meanings)
+    one, two, three = (steering.topic(meaning) for meaning in meanings[:3])
+
+    def gain(*topics: Topic) -> torch.Tensor:
+        total = torch.stack([topic.agreement for topic in topics]).sum(0)
+        return torch.exp((total - total.mean()) / total.std(correction=0))
+
+    for more, less, expected in (
+        ([one], [], gain(one)),
+        ([], [one], -gain(one)),
+        ([one, two], [three], gain(one, two) - gain(three)),
+        ([one, one, two], [], gain(one, one, two)),
+    ):
+        relevance = steering.relevance(more, less)
+        standardized = (expected - expected.mean()) / expected.std(correction=0)
+        assert torch.allclose(relevance - relevance.mean(), standardized, atol=1e-5)
+    user = torch.randn(3, generator=draws)
+    scores = items @ user
+    blend = steering.scores(user, steering.relevance([one], []), 0.25)
+    expected = 0.75 * scores + 0.25 * scores.std(correction=0) * gain(one) / gain(one).std(correction=0)
+    assert torch.allclose(blend - blend.mean(), expected - expected.mean(), atol=1e-5)
 
 
 def test_more_and_less_of_a_word_pull_opposite_ways(recommender: Recommender) -> None:
@@ -82,12 +113,14 @@ def test_more_and_less_of_a_word_pull_opposite_ways(recommender: Recommender) ->
     assert less.less == {"love": ["love"]}
 
 
-def test_a_word_named_twice_counts_twice(recommender: Recommender) -> None:
-    def embedding(*more: str) -> torch.Tensor:
-        return recommender.steer("7", more, ["love"], strength=1).embedding
-
-    assert torch.allclose(embedding("war", "war"), embedding("war"), atol=1e-5)  # opposite: only the length differs
-    assert embedding("war", "love")[0] * embedding("war", "love", "love")[0] <= 0
+def test_the_edited_embedding_moves_towards_the_words(recommender: Recommender) -> None:
+    user = recommender.steer("7").embedding
+    towards, away = (
+        recommender.steer("7", **words, strength=0.5).embedding for words in ({"more": ["love"]}, {"less": ["love"]})
+    )
+    assert torch.allclose(towards + away, user, atol=1e-5)
+    along = towards - away
+    assert float(ITEMS[4] @ along) > float(ITEMS[0] @ along)
 
 
 def test_an_edit_without_words_or_strength_changes_nothing(recommender: Recommender) -> None:
@@ -140,9 +173,3 @@ def test_face_recommend_names_the_words_that_it_used(
     assert out.read_text().splitlines()[1].split(",")[1] == '"10"'
     assert main([*common, "--more", "war"]) == 0
     assert "words alone" in capsys.readouterr().out
-
-
-def test_items_keep_the_scale_of_their_embeddings() -> None:
-    steering = WordSteering(ITEMS, F.normalize(ITEMS - ITEMS.mean(0), dim=1))
-    spread = (ITEMS @ USERS.T).std(0, correction=0)
-    assert torch.allclose(steering.spread(USERS), spread.clamp_min(1e-6), atol=1e-5)
