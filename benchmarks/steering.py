@@ -13,7 +13,8 @@ test items. Users are drawn with the run's seed.
 - controls: a random word, the nearest other word of the vocabulary, the word nearest to the user's own history
 
 All but the filter are standardised over items, so that the same strength moves scores alike. Ways are compared at equal
-Recall@20, by interpolation. Intervals are of 95 %, by a bootstrap over users and topics together. With `--split valid`
+Recall@20, by interpolation. Intervals are of 95 %, by a bootstrap over users and topics together, for each run and for
+the mean over all runs. With `--split valid`
 nothing is recorded and no test pair is read: validation pairs, and every other topic, those that the test leaves out.
 """
 
@@ -30,6 +31,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.records import append
+from benchmarks.steering_curves import STRENGTHS, Curves, bootstrap, interpolate, ndcg, standardized
 from benchmarks.steering_sessions import MISTAKES, simulate
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.readers import RLMRecFolder
@@ -39,15 +41,13 @@ from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
 
-STRENGTHS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8)
-HALF = STRENGTHS.index(0.5)
 SHARES = (90, 75, 50)  # of Recall@20, in percent
 WAYS = (
     *("words", "text similarity", "ridge from text", "text similarity, same shape", "tag filter"),
     *("random word", "synonym", "own word"),
 )
+HALF = STRENGTHS.index(0.5)
 COMPARED = ("text similarity", "ridge from text", "text similarity, same shape")
-_DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
 
 class Study:
@@ -131,74 +131,6 @@ class Study:
         return self.steering.relevance([self.steering.topic(meaning)], [])
 
 
-def ndcg(top: Tensor, marked: Tensor) -> Tensor:
-    """NDCG@20 of marked items `(N, I)`, of each of N topics, in rankings `(B, 20)`: `(N, B)`."""
-    ideal = _DISCOUNTS.cumsum(0)[marked.sum(1).clamp(1, 20) - 1]
-    return (marked[:, top].float() @ _DISCOUNTS) / ideal[:, None]
-
-
-class Curves:
-    """What a way of steering does, for every strength, topic and user.
-
-    Attributes:
-        ndcg: NDCG@20 of the topic, `(G, N, B)`.
-        recall: Recall@20 of the user's items, `(G, N, B)`.
-        others: Mean absolute change of NDCG@20 of the other topics, each a mean over users, `(G, N)`.
-    """
-
-    def __init__(self, study: Study, way: str, topics: list[str], sign: int) -> None:
-        marked = torch.stack([study.of_topic(topic) for topic in topics])
-        shape = len(STRENGTHS), len(topics), len(study.users)
-        self.ndcg, self.recall, self.others = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[:2])
-        plain = ndcg(study.ranked(), marked)
-        for place, topic in enumerate(topics):
-            relevance = study.relevance(way, topic)
-            relevance = 1e3 * relevance if way == "tag filter" else standardized(relevance)
-            for step, strength in enumerate(STRENGTHS):
-                top = study.ranked(sign * relevance, strength)
-                found = ndcg(top, marked)
-                self.ndcg[step, place], self.recall[step, place] = found[place], study.recall(top)
-                change = (found.mean(1) - plain.mean(1)).abs()
-                change[place] = 0.0
-                self.others[step, place] = change.sum() / max(1, len(topics) - 1)
-
-    def rows(self) -> list[dict[str, float]]:
-        """What every strength does, over all topics and users."""
-        columns = self.ndcg.mean((1, 2)), self.recall.mean((1, 2)), self.others.mean(1)
-        names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
-        rows = zip(STRENGTHS, *(column.tolist() for column in columns), strict=True)
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def at(self, share: float, topics: Tensor | None = None, users: Tensor | None = None) -> float:
-        """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's, of a sample or all."""
-        topics = torch.arange(self.ndcg.shape[1]) if topics is None else topics
-        users = torch.arange(self.ndcg.shape[2]) if users is None else users
-        recalls, values = (table[:, topics][:, :, users].mean((1, 2)) for table in (self.recall, self.ndcg))
-        return interpolate(recalls.tolist(), values.tolist(), share)
-
-
-def interpolate(recalls: list[float], values: list[float], share: float) -> float:
-    """Value where recall, by growing strength, first falls to a share of the first recall; nan if it never does."""
-    wanted = share * recalls[0]
-    for high, low, before, after in zip(recalls, recalls[1:], values, values[1:], strict=False):
-        if low <= wanted <= high:
-            return before + (after - before) * (high - wanted) / max(high - low, 1e-9)
-    return float("nan")
-
-
-def bootstrap(one: Curves, other: Curves, share: float, num_samples: int = 1000) -> tuple[float, float]:
-    """Interval of 95 % of the difference at a share of Recall@20, over users and topics that are drawn anew."""
-    draws = torch.Generator().manual_seed(0)
-    _, num_topics, num_users = one.ndcg.shape
-    found = []
-    for _ in range(num_samples):
-        topics = torch.randint(num_topics, (num_topics,), generator=draws)
-        users = torch.randint(num_users, (num_users,), generator=draws)
-        found.append(one.at(share, topics, users) - other.at(share, topics, users))
-    low, high = np.nanpercentile(found, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
     """How far each topic can be controlled, and why: NDCG@20 before and after an edit of strength 0.5.
 
@@ -228,15 +160,9 @@ def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def standardized(values: Tensor) -> Tensor:
-    """Values `(..., I)` with mean 0 and standard deviation 1 over items."""
-    return (values - values.mean(-1, keepdim=True)) / values.std(-1, keepdim=True)
-
-
-def measure_control(study: Study, topics: list[str]) -> dict[str, dict[str, Any]]:
-    """Metrics and curves of every way to control topics, more and less of them."""
+def measure_control(study: Study, curves: dict[str, Curves], topics: list[str]) -> dict[str, dict[str, Any]]:
+    """Metrics of every way to control topics, more of them, as curves give it, and less."""
     found: dict[str, dict[str, Any]] = {}
-    curves = {way: Curves(study, way, topics, 1) for way in WAYS}
     for way, more in curves.items():
         less = Curves(study, way, topics, -1)
         recalls, values, others = more.recall.mean((1, 2)), more.ndcg.mean((1, 2)), more.others.mean(1)
@@ -253,7 +179,7 @@ def measure_control(study: Study, topics: list[str]) -> dict[str, dict[str, Any]
             metrics[f"others_at_{share}"] = interpolate(recalls.tolist(), others.tolist(), share / 100)
             if way == "words":
                 for name in COMPARED:
-                    low, high = bootstrap(more, curves[name], share / 100)
+                    low, high = bootstrap([(more, curves[name])], share / 100)
                     metrics |= {f"{name}: low_at_{share}": low, f"{name}: high_at_{share}": high}
         found[way] = {"metrics": metrics, "curve": more.rows(), "less_curve": less.rows()}
     return found
@@ -269,22 +195,39 @@ def main() -> None:
     parser.add_argument("--topics", type=int, default=40, help="how many of each kind, evenly spaced by frequency")
     parser.add_argument("--sessions", type=int, default=200)
     arguments = parser.parse_args()
-    for run in arguments.runs:
-        measure(arguments, run)
+    found = [measure(arguments, run) for run in arguments.runs]
+    for kind in found[0] if len(found) > 1 else ():
+        compare([curves[kind] for curves in found], kind, arguments)
 
 
-def measure(arguments: argparse.Namespace, run: Path) -> None:
-    """Measure one run, and record it unless it is for choices."""
+def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namespace) -> None:
+    """Differences between words and other ways, means over runs, with intervals over topics and each run's users."""
+    for name in COMPARED:
+        metrics = {}
+        for share in SHARES:
+            pairs = [(curves["words"], curves[name]) for curves in runs]
+            differences = [one.at(share / 100) - other.at(share / 100) for one, other in pairs]
+            low, high = bootstrap(pairs, share / 100)
+            metrics |= {f"at_{share}": float(np.mean(differences)), f"low_at_{share}": low, f"high_at_{share}": high}
+        print(kind, "words against", name, {key: round(value, 4) for key, value in metrics.items()}, flush=True)
+        if arguments.split == "test":
+            about = {"dataset": arguments.root.name, "part": f"all runs, {kind}", "variant": name, "runs": len(runs)}
+            append("steering", {**about, "num_topics": runs[0]["words"].ndcg.shape[1], "metrics": metrics})
+
+
+def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Curves]]:
+    """Measure one run, and record it unless it is for choices; the curves of every way, by kind of topics."""
     of_run = json.loads((run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
     study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"])
-    tested = arguments.split == "test"
+    tested, result = arguments.split == "test", {}
     for kind in ("withheld", "seen"):
         topics = study.topics[kind][0 if tested else 1 :: 2]
         topics = topics[:: max(1, -(-len(topics) // arguments.topics))]
         if not topics:
             continue
-        found = measure_control(study, topics)
+        result[kind] = {way: Curves(study, way, topics, 1) for way in WAYS}
+        found = measure_control(study, result[kind], topics)
         show(f"{run}: {kind}", found)
         if tested:
             for way, measured in found.items():
@@ -297,6 +240,7 @@ def measure(arguments: argparse.Namespace, run: Path) -> None:
         print(user, metrics, flush=True)
         if tested:
             append("steering", {**origin, "part": "sessions", "variant": user, "metrics": metrics})
+    return result
 
 
 def show(title: str, found: dict[str, dict[str, Any]]) -> None:

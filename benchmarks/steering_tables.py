@@ -8,6 +8,7 @@ from benchmarks.table_format import Column, Record, Table, Where, count, mean, n
 _WAYS = {
     "**words**": "words",
     "text similarity added to scores": "text similarity",
+    "its exponential added to scores": "text similarity, same shape",
     "ridge regression from text": "ridge from text",
     "tag filter (knows the tags)": "tag filter",
     "control: a random word": "random word",
@@ -41,8 +42,8 @@ def _differences() -> list[Record]:
     lines = newest([{"benchmark": "steering", "num_users": 200}], {})
     measured = {tuple(line[key] for key in ("dataset", "part", "seed", "variant")): line for line in lines}
     found = []
-    for (dataset, part, seed, variant), line in sorted(measured.items()):
-        for name in ("text similarity", "ridge from text") if variant == "words" else ():
+    for (dataset, part, seed, _), line in sorted(measured.items()):
+        for name in dict.fromkeys(key.split(": ")[0] for key in line.get("metrics", {}) if ": low_at_" in key):
             other = measured[dataset, part, seed, name]["metrics"]
             for share in (90, 75, 50):
                 key, own = f"topic_ndcg_at_{share}", line["metrics"]
@@ -55,6 +56,35 @@ def _differences() -> list[Record]:
 def _intervals(records: Sequence[Record], _: object) -> str:
     """The interval of each seed."""
     return ", ".join(f"{one['metrics']['low']:+.3f} to {one['metrics']['high']:+.3f}" for one in records)
+
+
+def _pooled() -> list[Record]:
+    """A record for each share of Recall@20 and way that words are compared with, over all runs of a command."""
+    found = []
+    for line in newest([{"benchmark": "steering"}], {}):
+        if line["part"].startswith("all runs"):
+            for share in (90, 75, 50):
+                names = ("difference", f"at_{share}"), ("low", f"low_at_{share}"), ("high", f"high_at_{share}")
+                metrics = {name: line["metrics"][key] for name, key in names}
+                topics = line["part"].removeprefix("all runs, ")
+                found.append({**line, "topics": topics, "share": f"{share} %", "metrics": metrics})
+    return sorted(found, key=lambda line: (line["dataset"], line["topics"] == "seen", line["variant"]))
+
+
+def _curves() -> list[Record]:
+    """A record of words for each seed and strength."""
+    lines = newest([{"benchmark": "steering", "num_users": 200, "variant": "words"}], {})
+    found = []
+    for line in lines:
+        plain = line["curve"][0]["topic_ndcg@20"]
+        for more, less in zip(line["curve"], line.get("less_curve", line["curve"]), strict=True):
+            metrics = {
+                **{f"more {key}": value for key, value in more.items()},
+                **{f"less {key}": value for key, value in less.items()},
+                "change": more["topic_ndcg@20"] - plain,
+            }
+            found.append({**line, "strength": f"{more['strength']:g}", "metrics": metrics})
+    return sorted(found, key=lambda line: (line["dataset"], line["part"], float(line["strength"])))
 
 
 def _by_precision() -> list[Record]:
@@ -97,6 +127,41 @@ STEERING: dict[str, Table] = {
             Column("interval of 95 %, each seed", _intervals),
         ],
         command="python -m benchmarks.steering ROOT RUN_DIR ...",
+    ),
+    "steering-pooled": Table(
+        load=_pooled,
+        labels=["data", "topics", "words against", "at a share of Recall@20"],
+        by=["dataset", "topics", "variant", "share"],
+        columns=[
+            Column("difference of NDCG@20", mean("difference", "+.3f")),
+            Column("interval of 95 %", _intervals),
+            Column("topics", lambda records, _: str(records[0]["num_topics"])),
+            Column("seeds", lambda records, _: str(records[0]["runs"])),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
+    ),
+    "steering-curve": Table(
+        load=_curves,
+        labels=["data", "topics", "strength"],
+        by=["dataset", "part", "strength"],
+        columns=[
+            Column("more: NDCG@20", mean("more topic_ndcg@20", ".3f")),
+            Column("its change", mean("change", ".3f")),
+            Column("change of others", mean("more others_change", ".3f")),
+            Column("Recall@20", mean("more test/recall@20")),
+            Column("less: NDCG@20", mean("less topic_ndcg@20", ".3f")),
+            Column("others", mean("less others_change", ".3f")),
+            Column("Recall@20 ", mean("less test/recall@20")),
+            Column("seeds", count),
+        ],
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
+    ),
+    "steering-speed": Table(
+        sources=[{"benchmark": "steering", "part": "speed"}],
+        labels=["data", "edit"],
+        by=["dataset", "variant"],
+        columns=[Column("median, ms", mean("p50_ms", ".2f")), Column("95th percentile", mean("p95_ms", ".2f"))],
+        command="python -m benchmarks.steering_speed RUN_DIR ...",
     ),
     "controllable": Table(
         load=_by_precision,

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.steering import Curves, bootstrap, interpolate, ndcg
+from benchmarks.steering_curves import Curves, bootstrap, interpolate, ndcg
 from benchmarks.withheld_topics import without
 from benchmarks.word_bottleneck import mapped, regressed
 
@@ -41,9 +41,9 @@ def test_intervals_are_of_differences_at_equal_recall() -> None:
         curves.recall = falling
         curves.ndcg = gain * torch.arange(3)[:, None, None] * torch.ones(3, 5, 8)
     assert one.at(0.75) - other.at(0.75) == pytest.approx(0.1)
-    assert bootstrap(one, other, 0.75, 20) == pytest.approx((0.1, 0.1))
+    assert bootstrap([(one, other)], 0.75, 20) == pytest.approx((0.1, 0.1), abs=1e-6)
     one.ndcg = one.ndcg + torch.rand(1, 5, 8, generator=draws)
-    low, high = bootstrap(one, other, 0.75, 200)
+    low, high = bootstrap([(one, other)] * 2, 0.75, 200)
     assert low < one.at(0.75) - other.at(0.75) < high
 
 
