@@ -1,9 +1,9 @@
 """What an edit by words does: python -m benchmarks.steering ROOT RUN_DIR [RUN_DIR ...].
 
-ROOT is a folder of `python -m benchmarks.withheld_topics`, RUN_DIR a finished run of any stage on it, one a seed. For
-every topic, withheld from all texts or not, the users' rankings are steered towards it, and away from it, at several
-strengths: NDCG@20 of the topic's items, mean absolute change of NDCG@20 of other topics, and Recall@20 of the users'
-test items. Users are drawn with the run's seed.
+ROOT is a folder of `python -m benchmarks.withheld_topics`, RUN_DIR a finished run of any stage on it, one a seed, or of
+stage 1 on the same interactions with a backbone that reads no texts. For every topic, withheld from all texts or not,
+the users' rankings are steered towards it, and away from it, at several strengths: NDCG@20 of the topic's items, mean
+absolute change of NDCG@20 of other topics, and Recall@20 of the users' test items. Users are drawn with the run's seed.
 
 - words: `WordSteering`, as `Recommender.steer` does it, with the topic's name as the only word
 - text similarity: similarity of the item's text with the name, added to scores
@@ -14,8 +14,8 @@ test items. Users are drawn with the run's seed.
 
 All but the filter are standardised over items, so that the same strength moves scores alike. Ways are compared at equal
 Recall@20, by interpolation. Intervals are of 95 %, by a bootstrap over users and topics together, for each run and for
-the mean over all runs. With `--split valid`
-nothing is recorded and no test pair is read: validation pairs, and every other topic, those that the test leaves out.
+the mean over all runs. With `--split valid` nothing is recorded and no test pair is read: validation pairs, and every
+other topic, those that the test leaves out.
 """
 
 import argparse
@@ -218,7 +218,8 @@ def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namesp
 def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Curves]]:
     """Measure one run, and record it unless it is for choices; the curves of every way, by kind of topics."""
     of_run = json.loads((run / "result.json").read_text())
-    origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
+    origin = {key: of_run[key] for key in ("backbone", "stage", "seed", "fingerprint")}
+    origin["dataset"] = arguments.root.name
     study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"])
     tested, result = arguments.split == "test", {}
     for kind in ("withheld", "seen"):
