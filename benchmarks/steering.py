@@ -203,7 +203,7 @@ def main() -> None:
 def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namespace) -> None:
     """Differences between words and other ways, means over runs, with intervals over topics and each run's users."""
     for name in COMPARED:
-        metrics = {}
+        metrics: dict[str, float] = {}
         for share in SHARES:
             pairs = [(curves["words"], curves[name]) for curves in runs]
             differences = [one.at(share / 100) - other.at(share / 100) for one, other in pairs]

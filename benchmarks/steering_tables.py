@@ -77,7 +77,9 @@ def _curves() -> list[Record]:
     found = []
     for line in lines:
         plain = line["curve"][0]["topic_ndcg@20"]
-        for more, less in zip(line["curve"], line.get("less_curve", line["curve"]), strict=True):
+        if "less_curve" not in line:
+            continue
+        for more, less in zip(line["curve"], line["less_curve"], strict=True):
             metrics = {
                 **{f"more {key}": value for key, value in more.items()},
                 **{f"less {key}": value for key, value in less.items()},

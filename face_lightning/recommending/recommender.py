@@ -104,12 +104,12 @@ class Recommender(WordRecommender):
         check_range("strength", strength, least=0, most=1, usual="0.5")
         user, seen = self._query_of(who, check_seen(filter_seen))
         found = [[(phrase, *self._topic_of(phrase)) for phrase in phrases] for phrases in (more, less)]
-        topics = [[topic for *_, topic in phrases] for phrases in found]
+        wanted, unwanted = ([topic for *_, topic in phrases] for phrases in found)
         candidates, excluded = self.candidates(allow, deny), (np.zeros(len(seen), np.int64), seen)
         one = np.zeros(1, np.int64)
         if more or less:
-            scores = self._steering.scores(user, self._steering.relevance(*topics), strength)
-            user = self._steering.embedding(user, *topics, strength)
+            scores = self._steering.scores(user, self._steering.relevance(wanted, unwanted), strength)
+            user = self._steering.embedding(user, wanted, unwanted, strength)
             ranked = Catalogue(scores.unsqueeze(1)).rank(scores.new_ones(1, 1), one, k, candidates, excluded)
         else:
             ranked = self._catalogue.rank(user[None], one, k, candidates, excluded)
