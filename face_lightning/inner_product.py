@@ -1,6 +1,8 @@
 """Exact search for the largest inner products, at the speed of the device's fastest number format."""
 
 import math
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -58,6 +60,32 @@ def rank_items(scores: Tensor, top_k: int) -> Tensor:
     return items.gather(1, order_by_value)
 
 
+class _KeysOfOne(NamedTuple):
+    """Keys for rough scores of one query, and by how much these scores may be wrong.
+
+    Attributes:
+        keys: `(M', D)`.
+        columns: The same transposed, `(D, M)`, which is faster for one query; None for large tables.
+        per_norm: Error for each unit of the query's norm.
+        least: Error on top, by numbers too small for the format.
+        resolution: Relative error of a score by its own rounding.
+    """
+
+    keys: Tensor
+    columns: Tensor | None
+    per_norm: float
+    least: float
+    resolution: float
+
+    def products(self, query: Tensor) -> np.ndarray:
+        """Scores `(M',)` of a query `(1, D)`, by calls that autocast leaves alone."""
+        if self.columns is None:
+            products = torch.mv(self.keys, query[0].to(self.keys.dtype)).float()
+        else:
+            products = torch.mm(query, self.columns, out=query.new_empty(1, self.columns.shape[1]))[0]
+        return products.numpy()
+
+
 class InnerProductSearch:
     """Finds the keys of largest inner product with a query, exactly.
 
@@ -110,7 +138,8 @@ class InnerProductSearch:
         num_keys = self._keys.shape[0]
         queries = queries.detach().float()
         if queries.shape[0] == 1 and num_keys and queries.device.type == "cpu":
-            return self._search_one(queries, min(top_k, num_keys), None if excluded is None else excluded[1])
+            others = None if excluded is None else excluded[1].numpy()
+            return torch.from_numpy(self.search_one(queries, min(top_k, num_keys), others)[0][None])
         top_k, kept = min(top_k, num_keys), min(max(num_candidates or self._num_candidates, top_k), num_keys)
         best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
         rows = torch.arange(len(queries), device=queries.device)
@@ -138,41 +167,51 @@ class InnerProductSearch:
         best[rows] = rank_items(exact, top_k)
         return best
 
-    def _search_one(self, query: Tensor, top_k: int, excluded: Tensor | None) -> Tensor:
-        """Best keys of one query on the CPU, without the overhead of the many operations that a tile takes.
+    def search_one(
+        self, query: Tensor, top_k: int, excluded: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best keys of one query on the CPU and their scores, without the overhead of the operations on a tile.
 
         All keys are scored exactly whose rough score is less than the K-th best by no more than rounding explains.
 
         Args:
             query: `(1, D)`.
             top_k: K, at most M.
-            excluded: Keys that come last `(N,)`.
+            excluded: Keys that come last, `(N,)`.
 
         Returns:
-            Indices of keys `(1, K)`, best first.
+            Indices of keys `(K,)`, best first, and their inner products in float32 `(K,)`; -inf for excluded keys.
         """
-        rough_keys, key_error = self._rough_keys[0 if self._keys.numel() > _ROUNDED else -1]
-        rough_query = query.to(rough_keys.dtype)
-        products = torch.mv(rough_keys, rough_query[0])  # which autocast leaves as it is
-        rough = products.float().numpy()[: self._keys.shape[0]]
+        query = query.detach().float()
+        rough_keys = self._keys_of_one
+        rough = rough_keys.products(query)[: len(self._keys)]
         if excluded is not None:
-            rough[excluded.numpy()] = -np.inf
+            rough[excluded] = -np.inf
         kth = float(_lower_bound_of_kth(rough, top_k))
-        wide = query.numpy().astype(np.float64)
-        norm, rounding = math.sqrt(np.vdot(wide, wide)), 0.0
-        if rough_query.dtype != query.dtype:
-            rounding = float(np.linalg.norm(wide - rough_query.float().numpy()))
-        summing = 2 * query.shape[1] * torch.finfo(torch.float32).eps * norm
-        underflow = 8 * query.shape[1] * torch.finfo(torch.float32).tiny
-        bound = 1.01 * ((rounding + summing) * float(self._largest_norm) + norm * float(key_error)) + underflow
-        bound += abs(kth) * torch.finfo(products.dtype).eps
+        wide = query.numpy()[0].astype(np.float64)
+        bound = rough_keys.per_norm * math.sqrt(wide @ wide) + rough_keys.least + rough_keys.resolution * abs(kth)
         # Twice the bound would do: one score may be too high by it, and the K-th best too low. What is not comparable
         # counts as a candidate.
-        candidates = (~(rough < kth - 2.5 * bound)).nonzero()[0]
-        exact = torch.from_numpy(self._keys.numpy()[candidates]).mul_(query).sum(-1).numpy()
-        if excluded is not None:
-            exact[rough[candidates] == -np.inf] = -np.inf
-        return torch.from_numpy(candidates[np.argsort(-exact, kind="stable")[None, :top_k]])
+        threshold = kth - 2.5 * bound
+        candidates = (~(rough < threshold)).nonzero()[0]
+        exact = torch.from_numpy(self._keys.numpy().take(candidates, 0)).mul_(query).sum(-1).numpy()
+        if excluded is not None and not threshold > -np.inf:
+            exact[np.isin(candidates, excluded)] = -np.inf
+        order = np.argsort(-exact, kind="stable")[:top_k]
+        return candidates[order], exact[order]
+
+    @cached_property
+    def _keys_of_one(self) -> "_KeysOfOne":
+        """Keys for rough scores of one query."""
+        (num_keys, dim), norm = self._keys.shape, float(self._largest_norm)
+        keys, key_error = self._rough_keys[0 if num_keys * dim > _ROUNDED else -1]
+        number, rounded = torch.finfo(torch.float32), torch.finfo(keys.dtype)
+        per_norm, least = 2 * dim * number.eps * norm + float(key_error), 8 * dim * number.tiny
+        if keys.dtype != torch.float32:  # rounding of the query, whose small numbers may become 0
+            per_norm += rounded.eps / 2 * norm
+            least += math.sqrt(dim) * number.tiny * norm
+        columns = None if num_keys * dim > _ROUNDED else self._keys.T.contiguous()
+        return _KeysOfOne(keys, columns, 1.01 * per_norm, 1.01 * least, rounded.eps)
 
     def _largest_outside(self, worst_kept: Tensor, queries: Tensor, error: Tensor) -> Tensor:
         """Upper bound of the exact scores of all keys that were not kept, `(B,)`.

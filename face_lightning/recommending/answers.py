@@ -103,21 +103,22 @@ def rows_of(kind: str, known: Mapping[str, int], ids: Ids | str, unknown: Unknow
     return np.array([known[text] for text in texts if text in known], dtype=np.int64)
 
 
-def collect(tiles: Iterator[RankedRows], query_ids: Any, ids: Any) -> TopK:  # noqa: ANN401 Arrow arrays
+def collect(tiles: Iterator[RankedRows], query_ids: np.ndarray, ids: np.ndarray) -> TopK:
     """All tiles of a ranking with original ids.
 
     Args:
         tiles: The ranking.
-        query_ids: Original ids of all possible queries.
-        ids: Original ids of all rows that may be found.
+        query_ids: Original ids of all possible queries, as strings.
+        ids: Original ids of all rows that may be found, as strings.
     """
     parts = list(tiles)
     if not parts:
         return TopK(np.empty(0, object), np.empty((0, 0), object), np.empty((0, 0), np.float32))
-    queries, rows, scores, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    found = ids.take(pa.array(rows.ravel())).to_numpy(zero_copy_only=False).reshape(rows.shape)
-    found[np.arange(rows.shape[1]) >= counts[:, None]] = None
-    return TopK(query_ids.take(pa.array(queries)).to_numpy(zero_copy_only=False), found, scores)
+    queries, rows, scores, counts = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    found = ids[rows]
+    if counts.min() < rows.shape[1]:
+        found[np.arange(rows.shape[1]) >= counts[:, None]] = None
+    return TopK(query_ids[queries], found, scores)
 
 
 def extend_words(table: Any, entities: Entities, rows: Tensor, words: Sequence[Sequence[str]]) -> Any:  # noqa: ANN401 Arrow tables

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,7 +20,7 @@ from face_lightning.recommending.answers import (
     collect,
     rows_of,
 )
-from face_lightning.recommending.catalogue import Catalogue, RankedRows
+from face_lightning.recommending.catalogue import Catalogue, RankedRows, take_rows
 from face_lightning.recommending.index_search import IndexKind
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
@@ -145,7 +144,7 @@ class EmbeddingRecommender:
         """
         rows = np.arange(len(self._embeddings.users)) if users is None else self.user_rows(users, unknown)
         tiles = self.rank(rows, k, filter_seen, self.candidates(allow, deny, unknown))
-        return collect(tiles, self.entities.user_ids, self.entities.item_ids)
+        return collect(tiles, self.entities.user_strings, self.entities.item_strings)
 
     def recommend_history(
         self,
@@ -173,7 +172,7 @@ class EmbeddingRecommender:
         """
         names, items, counts = self.history_rows(histories, unknown)
         tiles = self.rank_histories(items, counts, k, filter_seen, self.candidates(allow, deny, unknown))
-        return collect(tiles, pa.array(names, pa.string()), self.entities.item_ids)
+        return collect(tiles, np.array(names, object), self.entities.item_strings)
 
     def embed_history(self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error") -> Tensor:
         """Embeddings of new users `(B, D)`; arguments and errors are those of `recommend_history`."""
@@ -183,12 +182,12 @@ class EmbeddingRecommender:
     def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
         """Items whose embeddings have the largest cosine with each item's; the item itself is left out."""
         tiles = self.rank_similar("items", self.item_rows(items, unknown), k)
-        return collect(tiles, self.entities.item_ids, self.entities.item_ids)
+        return collect(tiles, self.entities.item_strings, self.entities.item_strings)
 
     def similar_users(self, users: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
         """Users whose embeddings have the largest cosine with each user's; the user is left out."""
         tiles = self.rank_similar("users", self.user_rows(users, unknown), k)
-        return collect(tiles, self.entities.user_ids, self.entities.user_ids)
+        return collect(tiles, self.entities.user_strings, self.entities.user_strings)
 
     def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
         """Rows of users `(B,)` by their original ids."""
@@ -219,7 +218,7 @@ class EmbeddingRecommender:
         seen, size = check_seen(filter_seen), self._catalogue.tile_size()
         for begin in range(0, len(users), size):
             tile = users[begin : begin + size]
-            queries = self._embeddings.users[torch.from_numpy(tile)]
+            queries = take_rows(self._embeddings.users, tile)
             excluded = None if seen is None else self.seen.of(tile, seen)
             yield from self._catalogue.rank(queries, tile, k, candidates, excluded)
 
@@ -242,7 +241,7 @@ class EmbeddingRecommender:
         size = catalogue.tile_size()
         for begin in range(0, len(rows), size):
             tile = rows[begin : begin + size]
-            queries = catalogue.table[torch.from_numpy(tile)]
+            queries = take_rows(catalogue.table, tile)
             yield from catalogue.rank(queries, tile, k, excluded=(np.arange(len(tile)), tile))
 
     @cached_property

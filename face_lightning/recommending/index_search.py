@@ -114,6 +114,9 @@ class IndexSearch:
         num_keys = len(self._keys)
         top_k = min(top_k, num_keys)
         queries = queries.float()
+        if len(queries) == 1 and queries.device.type == "cpu":
+            others = None if excluded is None else excluded[1].numpy()
+            return torch.from_numpy(self.search_one(queries, top_k, others)[0][None])
         num_excluded = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         if excluded is not None:
             num_excluded = torch.bincount(excluded[0], minlength=len(queries))
@@ -135,6 +138,24 @@ class IndexSearch:
                 pairs = (short.cumsum(0) - 1)[excluded[0][inside]], excluded[1][inside]
             best[short] = self._exact.search(queries[short], top_k, pairs, num_candidates)
         return best
+
+    def search_one(
+        self, query: Tensor, top_k: int, excluded: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Good keys of one query on the CPU and their scores; see `InnerProductSearch.search_one`."""
+        num_excluded = 0 if excluded is None else len(excluded)
+        vector = np.zeros((1, self.index.d), np.float32)
+        vector[0, : query.shape[1]] = query.numpy()[0]
+        found = self.index.search(vector, min(len(self._keys), top_k + num_excluded))[1][0]
+        wanted = found >= 0
+        if excluded is not None:
+            wanted &= ~np.isin(found, excluded)
+        found = found[wanted]
+        if len(found) < top_k:
+            return self._exact.search_one(query, top_k, excluded)
+        scores = torch.from_numpy(self._keys.numpy().take(found, 0)).mul_(query).sum(-1).numpy()
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return found[order], scores[order]
 
     def _set_effort(self, effort: int) -> None:
         if self.kind == "ivf":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -113,7 +112,7 @@ class Recommender(WordRecommender):
             ranked = Catalogue(scores.unsqueeze(1)).rank(scores.new_ones(1, 1), one, k, candidates, excluded)
         else:
             ranked = self._catalogue.rank(user[None], one, k, candidates, excluded)
-        top = collect(ranked, pa.array([""]), self.entities.item_ids)
+        top = collect(ranked, np.array([""], object), self.entities.item_strings)
         is_item = np.isfinite(top.scores[0])
         used = [{phrase: words for phrase, words, _ in phrases} for phrases in found]
         return Steered(top.ids[0][is_item], top.scores[0][is_item], used[0], used[1], user)
@@ -140,8 +139,8 @@ class Recommender(WordRecommender):
         items = self._directions_of_items.rank(F.normalize(embedding, dim=1), one, k)
         entities = self.entities
         top_users, top_items = (
-            collect(tiles, pa.array([""]), ids)
-            for tiles, ids in ((users, entities.user_ids), (items, entities.item_ids))
+            collect(tiles, np.array([""], object), ids)
+            for tiles, ids in ((users, entities.user_strings), (items, entities.item_strings))
         )
         return ColdStart(
             words, embedding[0], top_users.ids[0], top_users.scores[0], top_items.ids[0], top_items.scores[0]

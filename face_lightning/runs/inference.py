@@ -53,14 +53,24 @@ class Entities:
     fingerprint: str
 
     @cached_property
+    def user_strings(self) -> np.ndarray:
+        """Original user ids as Python strings `(U,)`."""
+        return _strings(self.user_ids)
+
+    @cached_property
+    def item_strings(self) -> np.ndarray:
+        """Original item ids as Python strings `(I,)`."""
+        return _strings(self.item_ids)
+
+    @cached_property
     def user_rows(self) -> Mapping[str, int]:
         """Row of each original user id."""
-        return {identifier: row for row, identifier in enumerate(self.user_ids.to_pylist())}
+        return {identifier: row for row, identifier in enumerate(self.user_strings)}
 
     @cached_property
     def item_rows(self) -> Mapping[str, int]:
         """Row of each original item id."""
-        return {identifier: row for row, identifier in enumerate(self.item_ids.to_pylist())}
+        return {identifier: row for row, identifier in enumerate(self.item_strings)}
 
     def with_items(self, ids: Sequence[str], labels: Mapping[str, str]) -> "Entities":
         """A copy with further items behind the others; ids that are there already stay where they are."""
@@ -71,6 +81,12 @@ class Entities:
             item_ids=pa.concat_arrays([self.item_ids, pa.array(new, pa.string())]),
             item_labels=pa.concat_arrays([self.item_labels, pa.array(names, pa.string())]),
         )
+
+
+def _strings(ids: Any) -> np.ndarray:  # noqa: ANN401 an Arrow array
+    """Ids as Python strings."""
+    strings: np.ndarray = ids.to_numpy(zero_copy_only=False)
+    return strings
 
 
 class SeenItems:
@@ -87,6 +103,12 @@ class SeenItems:
 
     def of(self, users: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
         """Positions in `users` `(B,)` and their seen items, both `(N,)`, sorted by position, then item."""
+        if len(users) == 1:
+            begin, end = self.starts[users[0]], self.starts[users[0] + 1]
+            items = self.items[begin:end]
+            if seen != "all":
+                items = items[self.splits[begin:end] < _NUM_SPLITS[seen]]
+            return np.zeros(len(items), np.int64), items.astype(np.int64)
         first, counts = self.starts[users], self.starts[users + 1] - self.starts[users]
         rows = np.repeat(np.arange(len(users)), counts)
         places = np.repeat(first - np.concatenate([[0], counts.cumsum()[:-1]]), counts) + np.arange(len(rows))

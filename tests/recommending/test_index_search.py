@@ -47,3 +47,13 @@ def test_queries_of_which_the_index_finds_too_little_are_searched_exactly() -> N
     rows = torch.zeros(1990, dtype=torch.long)
     found = search.search(QUERIES[:2], 20, (rows, torch.arange(1990)))
     assert set(found[0, :10].tolist()) == set(range(1990, 2000))
+
+
+def test_one_query_gets_what_it_gets_among_others(search: IndexSearch) -> None:
+    search.tune(QUERIES, 0.95, top_k=10)
+    excluded = search.search(QUERIES, 3).flatten()
+    together = search.search(QUERIES, 10, (torch.arange(40).repeat_interleave(3), excluded))
+    for query, own, expected in zip(QUERIES.split(1), excluded.split(3), together, strict=True):
+        found, scores = search.search_one(query, 10, own.numpy())
+        assert found.tolist() == expected.tolist()
+        assert torch.equal(torch.from_numpy(scores), (KEYS[expected] * query).sum(-1))
