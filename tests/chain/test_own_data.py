@@ -3,15 +3,19 @@
 import json
 from pathlib import Path
 
+import faiss
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from fastapi.testclient import TestClient
 
 from face_lightning.app.explorer import Explorer
 from face_lightning.app.visit import Visit
 from face_lightning.data.readers import PreparedFolder, RLMRecFolder
 from face_lightning.recommending.recommender import Recommender
+from face_lightning.serving.http_service import Settings, create_app
 from face_lightning.words.descriptor_encoder import DescriptorEncoder
 from tests.chain.tiny import World, face, fit, result
 
@@ -70,6 +74,7 @@ def test_entities_without_text_get_words_and_are_excluded_from_the_text_losses(
     assert manifest["without_text"]["items"] == texts[num_users:].count(None)
     assert result(tmp_path / "stage3")["dataset"] == "clicks"
     assert_new_item_is_recommended(tmp_path / "stage3", capsys)
+    assert_new_item_is_in_every_output(tmp_path / "stage3", tmp_path, capsys)
 
 
 def assert_new_item_is_recommended(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,3 +100,43 @@ def assert_new_item_is_recommended(run: Path, capsys: pytest.CaptureFixture[str]
     visit = Visit(explorer)
     visit.open("user", ["u1"])
     assert "new" in [row.item.id for row in visit.recommend(31)]
+
+
+def assert_new_item_is_in_every_output(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`face similar`, `face export` and `face serve` have the new item by its id, with its words and vector."""
+    recommender = Recommender.load(run)
+    vector = recommender.embeddings().items[-1]
+    (words,) = (one.words for one in recommender.describe(items=["new"]))
+    nearest = recommender.similar_items(["new"], k=3)
+
+    out = folder / "similar.jsonl"
+    assert face("similar", "--run", run, "--items", "new", "--top_k", "3", "--out", out) == 0
+    (line,) = map(json.loads, out.read_text().splitlines())
+    assert (line["item_id"], line["similar_item_ids"]) == ("new", nearest.ids[0].tolist())
+    assert np.isfinite(line["scores"]).all()
+    neighbour = nearest.ids[0, 0]
+    assert "new" in recommender.similar_items([neighbour], k=30).ids
+    assert face("similar", "--run", run, "--items", neighbour, "--top_k", "30") == 0
+    assert "Newcomer" in capsys.readouterr().out
+
+    bundle = folder / "bundle"
+    assert face("export", "--run", run, "--out", bundle) == 0
+    row = pq.read_table(bundle / "items.parquet").to_pylist()[-1]
+    assert (row["id"], row["label"], row["words"]) == ("new", "Newcomer", words)
+    exported = np.load(bundle / "items.npy")
+    assert np.isfinite(exported).all()
+    assert np.array_equal(exported[row["row"]], vector.numpy())
+    index = faiss.read_index(str(bundle / "items.faiss"))
+    assert np.array_equal(index.reconstruct(row["row"]), vector.numpy())
+
+    with TestClient(create_app(Settings(str(run), watch_seconds=0))) as client:
+        (shown,) = client.post("/describe", json={"items": ["new"]}).json()["results"]
+        assert (shown["label"], shown["words"]) == ("Newcomer", words)
+        (similar,) = client.post("/similar/items", json={"ids": ["new"], "k": 3}).json()["results"]
+        assert similar["ids"] == nearest.ids[0].tolist()
+        (ranked,) = client.post("/recommend", json={"users": ["u1"], "k": 31, "filter_seen": None}).json()["results"]
+        assert dict(zip(ranked["ids"], ranked["scores"], strict=True))["new"] == pytest.approx(
+            float(recommender.embeddings().users[recommender.user_rows("u1")[0]] @ vector), abs=1e-5
+        )
+        (known,) = client.post("/recommend/history", json={"histories": {"me": ["new"]}}).json()["results"]
+        assert known["ids"]
