@@ -46,7 +46,6 @@ def append_new(name: str, record: dict[str, Any]) -> bool:
 
 def append(name: str, record: dict[str, Any]) -> None:
     """Add a measurement to results/NAME.jsonl with the command, versions and commit it was made with."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     arguments = " ".join(map(_shown, sys.argv[1:]))
     surroundings = environment()
     line = {
@@ -55,11 +54,17 @@ def append(name: str, record: dict[str, Any]) -> None:
         "command": f"python -m benchmarks.{Path(sys.argv[0]).stem} {arguments}".strip(),
         "machine": f"{os.cpu_count()} cores, {processor()}, {surroundings['gpus'] or 'no GPU'}",
         "versions": surroundings["versions"],
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
     }
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def commit() -> str:
+    """Short hash of the commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _shown(argument: str) -> str:

@@ -1,15 +1,17 @@
-"""How fast a finished run answers: python -m benchmarks.serving search http batch run [--items 10000 --dims 64 ...].
+"""How fast a finished run answers: python -m benchmarks.serving PART ... [--items 10000 --dims 64 ...].
 
 - search: top 20 for one user, or many, at a time in Python, exact and by HNSW and IVF at recall@20 >= .99, beside the
   top-k of `implicit` and plain FAISS in the same process, and beside the bound that memory bandwidth sets: the time of
   a sum over the table in float32
+- answers: the same for one user as the libraries are called: 20 original ids without the items that the user has seen,
+  by `Recommender.recommend`, by `recommend` of a model of `implicit`, and by FAISS with more results and a filter
 - http: `face serve` under a closed loop of HTTP clients, by connections and cores; clients are a process of their own
   on the same cores
 - batch: `face recommend` for all users into a Parquet file, with peak memory
 - run: loading, recommending and describing with a run of yours (--run), in the shell and in Python
 
-All but the last work on generated runs: Gaussian embeddings whose variances fall as 1 / rank, as those of matrix
-factorisation do, and 20 items seen by every user.
+With --unrecorded, what is recorded of this commit is not measured again. All but the last work on generated runs:
+Gaussian embeddings whose variances fall as 1 / rank, as those of matrix factorisation do, and 20 items seen by each.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from operator import itemgetter
 from pathlib import Path
@@ -28,42 +31,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from benchmarks.generated_run import generate, write_run
 from benchmarks.http_load import clients, resident_mib, start_server, wait_for
-from benchmarks.records import append
+from benchmarks.records import append, commit, read
+from benchmarks.table_format import matches
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommending.index_search import IndexSearch, build_index
 from face_lightning.recommending.recommender import Recommender
-from face_lightning.runs.inference import write_data, write_embeddings
-from face_lightning.structures import Embeddings
 
 TOP_K = 20
 RECALL = 0.995  # on the sample that indices are tuned on, for .99 on other users
 ROUNDS = 5  # in which methods are timed one after the other
 READ = "read"  # the name of reading the table, among methods
-SEEN = 20  # items of a generated user
-
-
-def generate(num_rows: int, dim: int, seed: int) -> Tensor:
-    """Gaussian rows `(num_rows, dim)` with variances that fall as 1 / rank."""
-    scales = torch.arange(1, dim + 1).rsqrt()
-    return torch.randn(num_rows, dim, generator=torch.Generator().manual_seed(seed)) * scales
-
-
-def write_run(folder: Path, num_users: int, num_items: int, dim: int) -> Path:
-    """Write what a finished run keeps for inference."""
-    folder.mkdir(parents=True)
-    items = np.random.default_rng(0).integers(num_items, size=(num_users, SEEN), dtype=np.int32)
-    indices = np.sort(items, axis=1).ravel()
-    ones, starts = np.ones(len(indices), np.float32), np.arange(0, len(indices) + 1, SEEN)
-    train = csr_array((ones, indices, starts), shape=(num_users, num_items))
-    train.sum_duplicates()
-    empty: Any = csr_array((num_users, num_items), dtype=np.float32)
-    write_data(folder, [train, empty, empty], (np.arange(num_users), np.arange(num_items)), None, "generated")
-    write_embeddings(folder, Embeddings(generate(num_users, dim, 1), generate(num_items, dim, 2)), "generated")
-    return folder
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -83,6 +65,17 @@ def clock(answer: Callable[[int], object], budget: float, most: int, least: int 
     return times
 
 
+def is_wanted(arguments: argparse.Namespace, part: str, num_items: int, dim: int, **more: object) -> bool:
+    """Whether a case is to be measured: with --unrecorded, only if no record of this commit has it."""
+    case = {"part": part, "num_items": num_items, "dim": dim, "commit": commit(), **more}
+    return not arguments.unrecorded or not any(matches(record, case) for record in read("serving"))
+
+
+def index_kinds(num_items: int, dim: int, arguments: argparse.Namespace) -> list[str]:
+    """Kinds of index to build for a table."""
+    return [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
+
+
 Search = Callable[[slice], Any]  # rows of users to their items, `(B, TOP_K)`
 
 
@@ -98,8 +91,8 @@ def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, t
     table, queries = items.numpy(), users.numpy()
     found["implicit"] = (lambda rows: topk(table, queries[rows], TOP_K, num_threads=torch.get_num_threads())[0]), 0.0
     found["FAISS flat"] = partial(_ask_faiss, build_index(table, "flat"), queries), 0.0
-    faiss.omp_set_num_threads(torch.get_num_threads())
     for kind in indices:
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
         started = time.perf_counter()
         search = IndexSearch(items, kind)  # type: ignore[arg-type]
         search.tune(users[-256:], RECALL)  # users who are not timed
@@ -107,6 +100,7 @@ def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, t
         found[kind] = partial(_ask, search, users), built
         padded = np.pad(queries, ((0, 0), (0, search.index.d - items.shape[1])))  # see IndexSearch
         found[f"FAISS {kind}"] = partial(_ask_faiss, search.index, padded), built
+    faiss.omp_set_num_threads(torch.get_num_threads())
     return found
 
 
@@ -125,12 +119,14 @@ def _answer_batch(answer: Search, batch: int, count: int, number: int) -> None:
 
 def measure_search(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
     """Time all methods for one user at a time, and for batches."""
+    batches = [batch for batch in arguments.batches if is_wanted(arguments, "search", num_items, dim, at_once=batch)]
+    if not batches:
+        return
     items, users = generate(num_items, dim, 2), generate(arguments.users, dim, 1)
     expected = InnerProductSearch(items).search(users[:200], TOP_K).numpy()
-    indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
-    asked = methods(items, users, indices)
+    asked = methods(items, users, index_kinds(num_items, dim, arguments))
     found = {name: np.asarray(answer(slice(200))) for name, (answer, _) in asked.items()}
-    for batch in arguments.batches:
+    for batch in batches:
         count = (arguments.users - 256) // batch
         calls = {name: partial(_answer_batch, answer, batch, count) for name, (answer, _) in asked.items()}
         times = _clock_in_turns(calls | {READ: lambda _: items.sum()}, arguments.seconds, count)
@@ -152,6 +148,45 @@ def _clock_in_turns(calls: Mapping[str, Callable[[int], object]], budget: float,
     return times
 
 
+def measure_answers(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
+    """Time original ids of items that one user has not seen, as users of the libraries ask for them."""
+    if not is_wanted(arguments, "answers", num_items, dim):
+        return
+    with tempfile.TemporaryDirectory() as name:
+        calls = libraries(write_run(Path(name) / "run", arguments.users, num_items, dim))
+        lists = [[call(user).tolist() for user in range(100)] for call in calls.values()]
+        if any(found != lists[0] for found in lists):
+            raise SystemExit("answers: expected the same items from all libraries")
+        for variant, times in _clock_in_turns(calls, arguments.seconds, arguments.users).items():
+            record("answers", variant, num_items, dim, torch.get_num_threads(), 1, percentiles(times))
+
+
+def libraries(run: Path) -> dict[str, Callable[[int], np.ndarray]]:
+    """Ways to get original ids for a row of users, best first, without the items that the user has seen."""
+    import faiss
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    recommender = Recommender.load(run)
+    recommender.warm_up()
+    users, items = (table.numpy() for table in recommender.embeddings())
+    ids, seen = recommender.entities.item_strings, csr_matrix(recommender.seen.matrix(0, len(items)))
+    model = AlternatingLeastSquares(factors=items.shape[1], num_threads=torch.get_num_threads())
+    model.user_factors, model.item_factors = users, items
+    index = build_index(items, "flat")
+    faiss.omp_set_num_threads(torch.get_num_threads())
+
+    def by_faiss(user: int) -> np.ndarray:
+        own = seen.indices[seen.indptr[user] : seen.indptr[user + 1]]
+        found = index.search(users[user : user + 1], TOP_K + len(own))[1][0]
+        return np.asarray(ids[found[~np.isin(found, own)][:TOP_K]])
+
+    return {
+        "Recommender.recommend": lambda user: recommender.recommend([str(user)], TOP_K).ids[0],
+        "implicit's recommend": lambda user: ids[model.recommend(user, seen[user], TOP_K)[0]],
+        "FAISS flat and a filter": by_faiss,
+    }
+
+
 def record(
     part: str, variant: str, num_items: int, dim: int, cores: int, at_once: int, metrics: dict[str, Any]
 ) -> None:
@@ -166,9 +201,9 @@ def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> Non
     """Load a server, for every index, number of cores and number of connections."""
     with tempfile.TemporaryDirectory() as name:
         run = write_run(Path(name) / "run", arguments.users, num_items, dim)
-        indices = [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
-        for index in ("exact", *indices):
-            for cores in arguments.cores:
+        for index, cores in product(("exact", *index_kinds(num_items, dim, arguments)), arguments.cores):
+            case = {"variant": index, "cores": cores, "at_once": arguments.connections[-1]}
+            if is_wanted(arguments, "http", num_items, dim, **case):
                 server, port = start_server(run, index, RECALL, cores)
                 try:
                     wait_for(port, server)
@@ -239,7 +274,7 @@ def measure_run(run: Path, arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Measure the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="+", choices=["search", "http", "batch", "run"])
+    parser.add_argument("parts", nargs="+", choices=["search", "answers", "http", "batch", "run"])
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--dims", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--users", type=int, default=10_000)
@@ -251,12 +286,14 @@ def main() -> None:
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=5.0, help="of every measurement")
     parser.add_argument("--run", type=Path, help="folder of a finished run with words")
+    parser.add_argument("--quiet", action="store_true", help="note that nothing else runs on the machine")
+    parser.add_argument("--unrecorded", action="store_true", help="leave out what is recorded of this commit")
     arguments = parser.parse_args()
     if "run" in arguments.parts:
         if arguments.run is None:
             parser.error("run: expected --run DIR")
         measure_run(arguments.run, arguments)
-    generated = {"search": measure_search, "http": measure_http, "batch": measure_batch}
+    generated = {"search": measure_search, "answers": measure_answers, "http": measure_http, "batch": measure_batch}
     for part in (part for part in generated if part in arguments.parts):
         for num_items in arguments.items:
             for dim in arguments.dims:

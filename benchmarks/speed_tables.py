@@ -34,6 +34,12 @@ def paired(path: str, other: str) -> Callable[[Sequence[Record], object], str]:
     return cell
 
 
+def surroundings(records: Sequence[Record], _: object) -> str:
+    """Whether the machine was said to do nothing else."""
+    return "/".join(sorted({"quiet" if "--quiet" in record["command"] else "shared" for record in records}))
+
+
+ANSWERS = ("Recommender.recommend", "implicit's recommend", "FAISS flat and a filter")
 EXACT = ("exact", "implicit", "FAISS flat")
 INDICES = ("hnsw", "ivf", "FAISS hnsw", "FAISS ivf")
 
@@ -149,6 +155,20 @@ SPEED: dict[str, Table] = {
             *(Column(f"{variant}: p50, ms", mean("p50_ms", ".3f"), {"variant": variant}) for variant in EXACT),
             Column("reading the table, ms", mean("float32_read_ms", ".3f"), {"variant": "exact"}),
             Column("GB a second", mean("float32_gb_per_second", ".1f"), {"variant": "exact"}),
+            Column("machine", surroundings),
+        ],
+    ),
+    "serving-answers": Table(
+        sources=[{"benchmark": "serving", "part": "answers"}],
+        labels=["items", "width"],
+        by=["num_items", "dim"],
+        columns=[
+            *(
+                Column(f"{variant}: {title}, ms", mean(metric, ".3f"), {"variant": variant})
+                for variant in ANSWERS
+                for title, metric in (("p50", "p50_ms"), ("p99", "p99_ms"))
+            ),
+            Column("machine", surroundings),
         ],
     ),
     "serving-search": Table(
@@ -161,8 +181,9 @@ SPEED: dict[str, Table] = {
         columns=[
             Column("256 users: p50, ms", mean("p50_ms", ".1f"), {"at_once": 256}),
             Column("one user: p50, ms", mean("p50_ms", ".3f"), {"at_once": 1}),
-            Column("recall@20", mean("recall@20"), {"at_once": 256}),
-            Column("built in, seconds", mean("build_seconds", ".1f"), {"at_once": 256}),
+            Column("recall@20", mean("recall@20")),
+            Column("built in, seconds", mean("build_seconds", ".1f")),
+            Column("machine", surroundings),
         ],
     ),
     "serving-http": Table(
@@ -177,7 +198,8 @@ SPEED: dict[str, Table] = {
                 ("p99, ms", "p99_ms", ".1f"),
                 ("a second", "requests_per_second", ",.0f"),
             )
-        ],
+        ]
+        + [Column("machine", surroundings)],
     ),
     "serving-batch": Table(
         sources=[{"benchmark": "serving", "part": "batch"}],
