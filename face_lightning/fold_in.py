@@ -81,6 +81,7 @@ class LeastSquaresFoldIn:
         unobserved_weight: w.
         regularization: l > 0.
         frequency_power: p.
+        targets: Score that each item's observed pairs shall have, `(I,)`; 1 if null.
     """
 
     def __init__(
@@ -90,8 +91,9 @@ class LeastSquaresFoldIn:
         unobserved_weight: float,
         regularization: float,
         frequency_power: float,
+        targets: Tensor | None = None,
     ) -> None:
-        self._solver = RowSolver(items, unobserved_weight)
+        self._solver = RowSolver(items, unobserved_weight, targets)
         self._device, self._others = items.device, unobserved_weight * len(items)
         self._mean_frequency = float(np.diff(starts).mean()) + self._others
         self._regularization, self._power = regularization, frequency_power

@@ -10,11 +10,12 @@ class RowSolver:
 
     A row with interactions O minimises
 
-    `sum_{i in O} (x . y_i - 1)^2 + w sum_i (x . y_i)^2 + l ||x||^2`
+    `sum_{i in O} (x . y_i - t_i)^2 + w sum_i (x . y_i)^2 + l ||x||^2`
 
-    whose second sum over all i is that of the Gram matrix `Y^T Y`, the same for all rows. In the eigenvectors of the
-    Gram matrix it is diagonal; what is left is a system of the size of the row's interactions, or of D where that is
-    less: `x = H^-1 Y_O^T (1 + Y_O H^-1 Y_O^T)^-1 1` with `H = w diag(eigenvalues) + l`, by the Woodbury identity.
+    with targets t of 1 unless others are given. The second sum over all i is that of the Gram matrix `Y^T Y`, the same
+    for all rows. In the eigenvectors of the Gram matrix it is diagonal; what is left is a system of the size of the
+    row's interactions, or of D where that is less: `x = H^-1 Y_O^T (1 + Y_O H^-1 Y_O^T)^-1 t_O` with
+    `H = w diag(eigenvalues) + l`, by the Woodbury identity.
 
     Reference:
         Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
@@ -22,15 +23,18 @@ class RowSolver:
     Args:
         table: Y.
         unobserved_weight: w >= 0.
+        targets: t, one for each row of the table, `(M,)`.
     """
 
-    def __init__(self, table: Tensor, unobserved_weight: float) -> None:
+    def __init__(self, table: Tensor, unobserved_weight: float, targets: Tensor | None = None) -> None:
         table = table.detach().float()
         with torch.autocast(table.device.type, enabled=False):
             gram = (table.T @ table).cpu().double()  # eigenvalues in float64, which not every device has
             eigenvalues, eigenvectors = torch.linalg.eigh(gram)
             self._eigenvectors = eigenvectors.to(table)
             self._rotated = F.pad(table @ self._eigenvectors, (0, 0, 0, 1))  # a last row of zeros, for padding
+        targets = table.new_ones(len(table)) if targets is None else targets.to(table)
+        self._targets = F.pad(targets, (0, 1))
         self._diagonal = (unobserved_weight * eigenvalues.clamp_min(0)).to(table)
 
     def solve(self, column_ids: Tensor, lengths: Tensor, regularization: Tensor) -> Tensor:
@@ -52,12 +56,12 @@ class RowSolver:
             wide = num_columns > columns.shape[2]
             system = columns.mT @ columns if wide else columns @ columns.mT
             system.diagonal(dim1=1, dim2=2).add_(1)
-            ones = columns.new_ones(len(columns), num_columns, 1)  # padding meets columns of zeros
+            targets = self._targets[padded].unsqueeze(2)
             factor = torch.linalg.cholesky(system)
             # Vectors come first in products: a batch of row vectors times matrices is several times as fast.
             if wide:
-                rows = torch.cholesky_solve((ones.mT @ columns).mT, factor).mT
+                rows = torch.cholesky_solve((targets.mT @ columns).mT, factor).mT
             else:
-                rows = torch.cholesky_solve(ones, factor).mT @ columns
+                rows = torch.cholesky_solve(targets, factor).mT @ columns
             solved: Tensor = rows.squeeze(1).mul_(scale) @ self._eigenvectors.T
         return solved

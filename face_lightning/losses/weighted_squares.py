@@ -15,12 +15,13 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class WeightedSquares(RankingLoss):
-    """Observed pairs shall score 1, all pairs 0 with a small weight: the objective of implicit ALS.
+    """Observed pairs shall score their targets, all pairs 0 with a small weight: the objective of implicit ALS.
 
-    `L = (1/N) [ sum over observed (s - 1)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2 ]`
+    `L = (1/N) [ sum over observed (s - t_i)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2 ]`
 
     The sum over all `U x I` pairs is exact: with the Gram matrices of both sides it is `tr(G_users G_items)`. The
-    first sum is estimated from the batch's pairs. `l_u` and `l_i` are those of `regularization_of_rows`.
+    first sum is estimated from the batch's pairs. `l_u` and `l_i` are those of `regularization_of_rows`,
+    and the targets `t_i` those of `targets_of_items`, 1 by default.
 
     Reference:
         Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; as a loss of any
@@ -30,6 +31,7 @@ class WeightedSquares(RankingLoss):
         unobserved_weight: w; that of `default_unobserved_weight` if null.
         regularization: l; 0 leaves regularisation to the stage's `l2_weight`.
         frequency_power: p of `regularization_of_rows`.
+        popularity_discount: d of `targets_of_items`.
 
     Raises:
         ConfigurationError: If a number is out of range.
@@ -39,36 +41,43 @@ class WeightedSquares(RankingLoss):
     search_space: ClassVar[SearchSpace] = {"unobserved_weight": Between(1e-3, 0.3)}
 
     def __init__(
-        self, unobserved_weight: float | None = None, regularization: float = 0.0, frequency_power: float = 0.5
+        self,
+        unobserved_weight: float | None = None,
+        regularization: float = 0.0,
+        frequency_power: float = 0.5,
+        popularity_discount: float = 0.0,
     ) -> None:
         super().__init__()
         if unobserved_weight is not None:
             check_range("unobserved_weight", unobserved_weight, least=0, usual="0.01, or null,")
         check_range("regularization", regularization, least=0, usual="0 to 10")
         check_range("frequency_power", frequency_power, least=0, most=1, usual="0.5")
+        check_range("popularity_discount", popularity_discount, least=0, most=1, usual="0 to 0.2")
         self.unobserved_weight = unobserved_weight
         self.regularization = regularization
         self.frequency_power = frequency_power
-        self._cached: tuple[InteractionGraph, float, Embeddings] | None = None
+        self.popularity_discount = popularity_discount
+        self._cached: tuple[InteractionGraph, float, Embeddings, Tensor] | None = None
 
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
         """See `RankingLoss`."""
         users = F.embedding(batch.user_ids, embeddings.users)
         items = F.embedding(batch.positive_ids, embeddings.items)
-        observed = ((users * items).sum(-1) - 1).square().mean()
-        weight, rows = self._weights(graph)
+        weight, rows, targets = self._weights(graph)
+        observed = ((users * items).sum(-1) - targets[batch.positive_ids]).square().mean()
         others = weight * sum_of_squares(embeddings)
         if self.regularization:
             others = others + regularization_term(embeddings, rows)
         return observed + others / graph.num_interactions
 
-    def _weights(self, graph: InteractionGraph) -> tuple[float, Embeddings]:
-        """Weight of unobserved pairs, and regularisation of every row."""
+    def _weights(self, graph: InteractionGraph) -> tuple[float, Embeddings, Tensor]:
+        """Weight of unobserved pairs, regularisation of every row, and target of every item."""
         if self._cached is None or self._cached[0] is not graph:
             sizes = graph.num_interactions, graph.num_users, graph.num_items
             weight = default_unobserved_weight(*sizes) if self.unobserved_weight is None else self.unobserved_weight
             rows = regularization_of_rows(graph, weight, self.regularization, self.frequency_power)
-            self._cached = graph, weight, rows
+            frequencies = torch.bincount(graph.edge_index[1], minlength=graph.num_items)
+            self._cached = graph, weight, rows, targets_of_items(frequencies, self.popularity_discount)
         return self._cached[1:]
 
 
@@ -107,6 +116,24 @@ def regularization_of_rows(
         frequencies = torch.bincount(ids, minlength=size) + unobserved_weight * others
         rows.append(regularization * (frequencies / frequencies.mean()) ** frequency_power)
     return Embeddings(*rows)
+
+
+def targets_of_items(frequencies: Tensor, popularity_discount: float) -> Tensor:
+    """Score that an item's observed pairs shall have, `(I,)`: `n^-d` over its mean, lower for popular items.
+
+    It discounts scores by popularity, and errors on popular items too: in terms of the score over its target the
+    squared error of an item has the weight `n^-2d`.
+
+    Reference:
+        Weights of items that fall with a power of their popularity: Steck, "Item Popularity and Recommendation
+        Accuracy", RecSys 2011.
+
+    Args:
+        frequencies: Number of training interactions of each item, n; `(I,)`. An item without any counts as one.
+        popularity_discount: d; 0 leaves all targets at 1.
+    """
+    discounted = frequencies.clamp_min(1).float() ** -popularity_discount
+    return discounted / discounted.mean()
 
 
 def regularization_term(embeddings: Embeddings, regularization: Embeddings) -> Tensor:

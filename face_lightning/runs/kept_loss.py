@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
 from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
@@ -34,7 +35,8 @@ def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     growth, regularization = arguments.get("regularization_growth", 1.0), arguments["regularization"]
     if growth != 1 and checkpoint.is_file():
         regularization *= growth ** load_checkpoint(checkpoint, "init_from")["epoch"]
-    kept = {key: arguments[key] for key in ("unobserved_weight", "frequency_power")}
+    shared = ("unobserved_weight", "frequency_power", "popularity_discount")
+    kept = {key: arguments[key] for key in shared if key in arguments}
     loss = {"class_path": _WEIGHTED_SQUARES, "init_args": {**kept, "regularization": regularization}}
     return {"ranking_loss": loss, "l2_weight": 0.0}
 
@@ -50,7 +52,7 @@ def kept_fold_in(
         starts: Where each user's training items begin, `(U + 1,)`.
         item_rows: These items, `(N,)`.
     """
-    from face_lightning.losses.weighted_squares import default_unobserved_weight  # others need no losses
+    from face_lightning.losses.weighted_squares import default_unobserved_weight, targets_of_items  # others need none
 
     squares = None if run_dir is None else _weighted_squares(current_run(run_dir))
     if squares is None:
@@ -59,7 +61,9 @@ def kept_fold_in(
     if weight is None:
         weight = default_unobserved_weight(len(item_rows), *map(len, embeddings))
     power = squares.get("frequency_power", 0.5)
-    return LeastSquaresFoldIn(embeddings.items, starts, weight, squares["regularization"], power)
+    frequencies = torch.from_numpy(np.bincount(item_rows, minlength=len(embeddings.items)))
+    targets = targets_of_items(frequencies, squares.get("popularity_discount", 0.0))
+    return LeastSquaresFoldIn(embeddings.items, starts, weight, squares["regularization"], power, targets)
 
 
 def _weighted_squares(run_dir: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from face_lightning.losses.weighted_squares import (
     regularization_of_rows,
     regularization_term,
     sum_of_squares,
+    targets_of_items,
 )
 from face_lightning.row_solver import RowSolver
 from face_lightning.search_space import Between, OneOf, SearchSpace
@@ -28,8 +29,9 @@ _TILE = 2**16  # interactions whose scores are computed at once
 class LeastSquaresStage(Stage):
     """Implicit ALS: solves for all users given the items, then for all items given the users, once an epoch.
 
-    `L = sum over observed (s - 1)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2`
-    with the weights `l_u` and `l_i` of `regularization_of_rows`, as in Rendle et al.
+    `L = sum over observed (s - t_i)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2`
+    with the weights `l_u` and `l_i` of `regularization_of_rows`, as in Rendle et al., and the targets `t_i` of
+    `targets_of_items`, which are 1 by default.
 
     A batch is a tile of rows, which is solved exactly. Processes share the rows of every tile. The result is a
     checkpoint of embedding tables like that of any stage 1.
@@ -53,6 +55,7 @@ class LeastSquaresStage(Stage):
         regularization: l of the first epoch.
         regularization_growth: Factor on l after every epoch; 1 keeps it.
         frequency_power: p; 0 regularises all rows alike, 1 in proportion to their interactions.
+        popularity_discount: d; the higher, the lower are the targets of popular items, see `targets_of_items`.
         top_k: See `Stage`.
 
     Raises:
@@ -66,6 +69,7 @@ class LeastSquaresStage(Stage):
         "unobserved_weight": Between(2e-3, 0.1),
         "regularization": Between(1.0, 8.0),
         "regularization_growth": OneOf((1.0,)),
+        "popularity_discount": Between(0.0, 0.3, log=False),
     }
 
     def __init__(
@@ -78,6 +82,7 @@ class LeastSquaresStage(Stage):
         regularization: float = 1.0,
         regularization_growth: float = 1.1,
         frequency_power: float = 0.5,
+        popularity_discount: float = 0.0,
         top_k: Sequence[int] = (5, 10, 20),
     ) -> None:
         super().__init__(backbone, num_users, num_items, top_k=top_k)
@@ -91,20 +96,24 @@ class LeastSquaresStage(Stage):
         check_range("regularization", regularization, above=0, usual="1 with growth, 3 without,")
         check_range("regularization_growth", regularization_growth, least=1, usual="1.1, or 1 for none,")
         check_range("frequency_power", frequency_power, least=0, most=1, usual="0.5")
+        check_range("popularity_discount", popularity_discount, least=0, most=1, usual="0 to 0.2")
         self.unobserved_weight = unobserved_weight
         self.regularization = regularization
         self.regularization_growth = regularization_growth
         self.frequency_power = frequency_power
+        self.popularity_discount = popularity_discount
         self.automatic_optimization = False
         self._solver: tuple[tuple[int, bool], RowSolver] | None = None
 
     def setup(self, stage: str) -> None:
-        """Compute every row's share of the regularisation besides what every stage sets up."""
+        """Compute every row's share of the regularisation and items' targets besides what every stage sets up."""
         super().setup(stage)
         given, graph = self.unobserved_weight, self.graph
         sizes = graph.num_interactions, graph.num_users, graph.num_items
         self._unobserved_weight = default_unobserved_weight(*sizes) if given is None else given
-        self._row_weights = regularization_of_rows(self.graph, self._unobserved_weight, 1.0, self.frequency_power)
+        self._row_weights = regularization_of_rows(graph, self._unobserved_weight, 1.0, self.frequency_power)
+        frequencies = torch.bincount(graph.edge_index[1], minlength=graph.num_items)
+        self._targets = targets_of_items(frequencies, self.popularity_discount)
 
     def on_fit_start(self) -> None:
         """Refuse a path of regularisation that nothing ends.
@@ -121,16 +130,18 @@ class LeastSquaresStage(Stage):
             )
 
     def refinements(self, best_epoch: int) -> list[dict[str, Any]]:
-        """A constant regularisation where the path was best, at the same and at neighbouring weights w."""
+        """A constant regularisation where the path was best, with neighbouring weights w and discounts as well."""
         found = regularization_at(best_epoch, self.regularization, self.regularization_growth)
-        steps = ((1.0, 1.0), (2.0, 1.25), (0.5, 0.8)) if self.regularization_growth > 1 else ()
+        steps = ((1.0, 1.0, 0.0), (2.0, 1.25, 0.0), (2.0, 1.25, 0.1), (0.5, 0.8, 0.0))
         return [
             {
                 "unobserved_weight": weight * self._unobserved_weight,
                 "regularization": factor * found,
                 "regularization_growth": 1.0,
+                "popularity_discount": discount,
             }
-            for weight, factor in steps
+            for weight, factor, discount in steps
+            if self.regularization_growth > 1
         ]
 
     @property
@@ -151,6 +162,8 @@ class LeastSquaresStage(Stage):
         weights = self._regularization * self._row_weights[0 if batch.of_users else 1]
         solver = self._solver_on(other, batch.of_users)
         rows = solver.solve(batch.column_ids, batch.lengths, weights[batch.row_ids])
+        if not batch.of_users:  # the same target for all of an item's pairs
+            rows = rows * self._targets[batch.row_ids].unsqueeze(1)
         table.index_copy_(0, gather_rows(batch.row_ids), gather_rows(rows).to(table.dtype))
         self.optimizers().step()  # type: ignore[union-attr]
 
@@ -158,17 +171,17 @@ class LeastSquaresStage(Stage):
         """The solver of the half of the epoch at hand, in which `other` does not change."""
         half = (self.current_epoch, of_users)
         if self._solver is None or self._solver[0] != half:
-            self._solver = half, RowSolver(other, self._unobserved_weight)
+            self._solver = half, RowSolver(other, self._unobserved_weight, self._targets if of_users else None)
         return self._solver[1]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The objective on all interactions, each term divided by their number; the batch is not used."""
         del batch
-        embeddings, (users, items) = self.embed(), self.graph.edge_index
-        observed = [
-            (F.embedding(users, embeddings.users) * F.embedding(items, embeddings.items)).sum(-1).sub(1).square().sum()
-            for users, items in zip(users.split(_TILE), items.split(_TILE), strict=True)
-        ]
+        embeddings, (user_ids, item_ids) = self.embed(), self.graph.edge_index
+        observed = []
+        for users, items in zip(user_ids.split(_TILE), item_ids.split(_TILE), strict=True):
+            scores = (F.embedding(users, embeddings.users) * F.embedding(items, embeddings.items)).sum(-1)
+            observed.append((scores - self._targets[items]).square().sum())
         terms = {
             "observed": torch.stack(observed).sum(),
             "all_pairs": self._unobserved_weight * sum_of_squares(embeddings),

@@ -178,14 +178,15 @@ def test_a_stage_fine_tunes_with_the_loss_of_the_run_that_it_starts_from(tmp_pat
 
 
 def test_after_least_squares_its_objective_is_the_loss(tmp_path: Path) -> None:
-    arguments = {"unobserved_weight": None, "regularization": 2.0, "frequency_power": 0.5, "regularization_growth": 1.5}
+    shared = {"unobserved_weight": None, "frequency_power": 0.5, "popularity_discount": 0.1}
+    arguments = {**shared, "regularization": 2.0, "regularization_growth": 1.5}
     earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, epoch=3)
     write(tmp_path, stage2=f"init_from: {earlier}\nmodel: {{class_path: MappingStage}}\n")
     model = composed("fit", "--config", str(tmp_path / "stage2.yaml"))["model"]["init_args"]
     assert model["l2_weight"] == 0
     assert model["ranking_loss"] == {
         "class_path": "WeightedSquares",
-        "init_args": {"unobserved_weight": None, "regularization": 2.0 * 1.5**3, "frequency_power": 0.5},
+        "init_args": {**shared, "regularization": 2.0 * 1.5**3},
     }
     write(tmp_path, again=f"init_from: {earlier}\nmodel: {{class_path: LeastSquaresStage}}\n")
     assert composed("fit", "--config", str(tmp_path / "again.yaml"))["model"]["init_args"].keys() == {"backbone"}

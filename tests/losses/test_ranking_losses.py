@@ -151,12 +151,16 @@ def test_a_batch_of_one_pair_has_no_uniformity(graph: InteractionGraph, embeddin
     assert float(DirectAU(9.0)(alone, embeddings, graph)) == pytest.approx(float(DirectAU(0)(alone, embeddings, graph)))
 
 
-def test_squares_of_all_pairs(graph: InteractionGraph, embeddings: Embeddings) -> None:
+@pytest.mark.parametrize("discount", [0.0, 0.3])
+def test_squares_of_all_pairs(graph: InteractionGraph, embeddings: Embeddings, discount: float) -> None:
     scores = (embeddings.users @ embeddings.items.T).numpy()
     edges = [tuple(pair) for pair in graph.edge_index.T.tolist()]
-    expected = sum((scores[pair] - 1) ** 2 for pair in edges) + 0.3 * (scores**2).sum()
+    counts = [max(1, sum(item == other for _, other in edges)) for item in range(ITEMS)]
+    targets = [count**-discount for count in counts]
+    targets = [target * ITEMS / sum(targets) for target in targets]
+    expected = sum((scores[user, item] - targets[item]) ** 2 for user, item in edges) + 0.3 * (scores**2).sum()
     # on all observed pairs at once the estimate is the objective
-    value = WeightedSquares(0.3)(batch(edges), embeddings, graph)
+    value = WeightedSquares(0.3, popularity_discount=discount)(batch(edges), embeddings, graph)
     assert float(value) == pytest.approx(expected / len(edges), rel=1e-6)
 
 

@@ -33,7 +33,7 @@ from tests.chain.tiny import (
 )
 from tests.processes import Command
 
-WEIGHT, REGULARIZATION, POWER = 0.1, 0.5, 0.5
+WEIGHT, REGULARIZATION, POWER, DISCOUNT = 0.1, 0.5, 0.5, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = write_world(tmp_path_factory.mktemp("world"))
     content = world.read("stage1")
     arguments = {"unobserved_weight": WEIGHT, "regularization": REGULARIZATION, "frequency_power": POWER}
-    arguments["regularization_growth"] = 1.0
+    arguments |= {"popularity_discount": DISCOUNT, "regularization_growth": 1.0}
     content["model"] = {
         "class_path": "LeastSquaresStage",
         "init_args": {"backbone": "parts/backbone.yaml", **arguments},
@@ -52,12 +52,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
+def targets(cells: np.ndarray) -> np.ndarray:
+    discounted = np.maximum(cells.sum(0), 1) ** -DISCOUNT
+    return np.asarray(discounted / discounted.mean())
+
+
 def naive_objective(
     tables: np.ndarray, cells: np.ndarray, regularization: float = REGULARIZATION, weight: float = WEIGHT
 ) -> float:
     users, items = tables[:NUM_USERS], tables[NUM_USERS:]
     scores = users @ items.T
-    total = ((scores - 1) ** 2)[cells > 0].sum() + weight * (scores**2).sum()
+    total = ((scores - targets(cells)) ** 2)[cells > 0].sum() + weight * (scores**2).sum()
     for table, counts, others in ((users, cells.sum(1), NUM_ITEMS), (items, cells.sum(0), NUM_USERS)):
         frequency = counts + weight * others
         total += (regularization * (frequency / frequency.mean()) ** POWER * (table**2).sum(1)).sum()
@@ -186,7 +191,7 @@ def test_a_known_history_gets_the_embedding_of_one_more_half_epoch(world: World)
     liked = [np.flatnonzero(row) for row in cells]
     expected = [
         np.linalg.solve(items[own].T @ items[own] + WEIGHT * items.T @ items + weight * np.eye(len(items.T)), sums)
-        for own, weight, sums in zip(liked, weights, (items[own].sum(0) for own in liked), strict=True)
+        for own, weight, sums in zip(liked, weights, (targets(cells)[own] @ items[own] for own in liked), strict=True)
     ]
     found = recommender.embed_history([[recommender.entities.item_ids[item].as_py() for item in own] for own in liked])
     np.testing.assert_allclose(found.numpy(), np.stack(expected), atol=1e-5)
