@@ -85,22 +85,25 @@ def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, t
     from implicit.cpu.topk import topk  # not among the extras: pip install implicit
 
     found: dict[str, tuple[Search, float]] = {}
+    num_threads = torch.get_num_threads()
     started = time.perf_counter()
     exact = InnerProductSearch(items)
     found["exact"] = partial(_ask, exact, users), time.perf_counter() - started
     table, queries = items.numpy(), users.numpy()
-    found["implicit"] = (lambda rows: topk(table, queries[rows], TOP_K, num_threads=torch.get_num_threads())[0]), 0.0
+    found["implicit"] = (lambda rows: topk(table, queries[rows], TOP_K, num_threads=num_threads)[0]), 0.0
     found["FAISS flat"] = partial(_ask_faiss, build_index(table, "flat"), queries), 0.0
     for kind in indices:
-        faiss.omp_set_num_threads(os.cpu_count() or 1)
         started = time.perf_counter()
+        faiss.omp_set_num_threads(os.cpu_count() or 1)  # may set those of torch, too
         search = IndexSearch(items, kind)  # type: ignore[arg-type]
         search.tune(users[-256:], RECALL)  # users who are not timed
         built = time.perf_counter() - started
+        faiss.omp_set_num_threads(num_threads)
         found[kind] = partial(_ask, search, users), built
         padded = np.pad(queries, ((0, 0), (0, search.index.d - items.shape[1])))  # see IndexSearch
         found[f"FAISS {kind}"] = partial(_ask_faiss, search.index, padded), built
-    faiss.omp_set_num_threads(torch.get_num_threads())
+    torch.set_num_threads(num_threads)
+    faiss.omp_set_num_threads(num_threads)
     return found
 
 
