@@ -12,6 +12,8 @@ from face_lightning.inner_product import InnerProductSearch
 
 IndexKind = Literal["flat", "hnsw", "ivf"]
 _NEIGHBORS, _CONSTRUCTION = 32, 200  # of HNSW
+_LARGE = 2**18  # vectors, beyond which HNSW is built with half of the neighbours, in a third of the time
+_LARGE_NEIGHBORS, _LARGE_CONSTRUCTION = 16, 80
 _LISTS = 4  # of IVF, times the square root of the number of vectors
 
 
@@ -30,8 +32,7 @@ def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a 
     if kind == "flat":
         index = faiss.IndexFlatIP(dim)
     elif kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, _NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _CONSTRUCTION
+        index = _empty_graph(num_vectors, dim, faiss.METRIC_INNER_PRODUCT)
     else:
         num_lists = max(1, min(round(_LISTS * num_vectors**0.5), num_vectors // 39))  # FAISS asks for 39 a list
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
@@ -41,13 +42,24 @@ def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a 
     return index
 
 
+def _empty_graph(num_vectors: int, dim: int, metric: int) -> Any:  # noqa: ANN401 a FAISS index
+    """HNSW that is to hold so many vectors."""
+    import faiss
+
+    neighbors, construction = _NEIGHBORS, _CONSTRUCTION
+    if num_vectors > _LARGE:
+        neighbors, construction = _LARGE_NEIGHBORS, _LARGE_CONSTRUCTION
+    index = faiss.IndexHNSWFlat(dim, neighbors, metric)
+    index.hnsw.efConstruction = construction
+    return index
+
+
 def _build_graph(vectors: np.ndarray) -> Any:  # noqa: ANN401 a FAISS index
     """Build HNSW over vectors with a coordinate that makes their norms equal, `(M, D + 1)`; see `IndexSearch`."""
     faiss = import_optional("faiss", extra="cpu", purpose="an index of kind hnsw")
     squares = np.square(vectors).sum(axis=1)
     lifted = np.column_stack([vectors, np.sqrt(squares.max() - squares)])
-    index = faiss.IndexHNSWFlat(lifted.shape[1], _NEIGHBORS)
-    index.hnsw.efConstruction = _CONSTRUCTION
+    index = _empty_graph(*lifted.shape, faiss.METRIC_L2)
     index.add(np.ascontiguousarray(lifted))
     return index
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from face_lightning.inner_product import InnerProductSearch
+from face_lightning.recommending import index_search
 from face_lightning.recommending.index_search import IndexSearch
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -57,3 +58,11 @@ def test_one_query_gets_what_it_gets_among_others(search: IndexSearch) -> None:
         found, scores = search.search_one(query, 10, own.numpy())
         assert found.tolist() == expected.tolist()
         assert torch.equal(torch.from_numpy(scores), (KEYS[expected] * query).sum(-1))
+
+
+def test_graphs_of_large_tables_are_built_with_less_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_search, "_LARGE", 1999)
+    large, small = IndexSearch(KEYS, "hnsw"), IndexSearch(KEYS[:1999], "hnsw")
+    assert large.index.hnsw.efConstruction < small.index.hnsw.efConstruction
+    assert large.index.hnsw.nb_neighbors(1) < small.index.hnsw.nb_neighbors(1)
+    assert large.tune(QUERIES, 0.95) >= 0.95
