@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from face_lightning.cli import main
@@ -43,6 +44,8 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path, workers: str) ->
                 assert process.poll() is None, process.stderr.read() if process.stderr else ""
                 time.sleep(0.1)
         assert (health["status"], health["items"]) == ("ok", 5)
+        sockets = psutil.Process(process.pid).net_connections("tcp")
+        assert [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN] == ["127.0.0.1"]
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)

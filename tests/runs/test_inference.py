@@ -50,6 +50,15 @@ def test_what_was_written_is_read_back(run: Path) -> None:
     assert sorted(path.name for path in run.iterdir()) == [EMBEDDINGS, ENTITIES, INTERACTIONS]
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs Linux's list of mapped files")
+def test_tables_lie_in_the_mapped_file_which_processes_share(run: Path) -> None:
+    embeddings, _ = read_embeddings(run)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    mapped = [range(*(int(end, 16) for end in line[0].split("-"))) for line in lines if line[-1].endswith(EMBEDDINGS)]
+    for table in embeddings:
+        assert any(table.data_ptr() in addresses for addresses in mapped)
+
+
 def test_seen_items_are_those_of_the_splits_asked_for(run: Path) -> None:
     seen, _ = read_interactions(run)
     users = np.array([2, 1, 0])
