@@ -59,7 +59,7 @@ def _build_graph(vectors: np.ndarray) -> Any:  # noqa: ANN401 a FAISS index
     faiss = import_optional("faiss", extra="cpu", purpose="an index of kind hnsw")
     squares = np.square(vectors).sum(axis=1)
     lifted = np.column_stack([vectors, np.sqrt(squares.max() - squares)])
-    index = _empty_graph(*lifted.shape, faiss.METRIC_L2)
+    index = _empty_graph(len(lifted), lifted.shape[1], faiss.METRIC_L2)
     index.add(np.ascontiguousarray(lifted))
     return index
 
