@@ -1,4 +1,4 @@
-"""Whitening: of token embeddings for the search, of a backbone's embeddings for the mapper."""
+"""Whitening: of word vectors and token embeddings, and of a backbone's embeddings for the mapper."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from face_lightning.errors import ConfigurationError
 
 
-def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
+def whiten(token_embeddings: Tensor, dim: int, power: float = 1.0) -> Tensor:
     """Turn token embeddings into well-spread unit vectors.
 
     The common mean is taken away, the `dim` leading principal directions are scaled to equal variance, and
@@ -19,6 +19,8 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
     Args:
         token_embeddings: `(V, T)`.
         dim: Number of directions to keep.
+        power: Directions are divided by their standard deviation to this power; 0.5 is half a whitening, after which
+            directions of large variance still count more.
 
     Returns:
         `(V, dim)` in float32.
@@ -39,7 +41,7 @@ def whiten(token_embeddings: Tensor, dim: int) -> Tensor:
     directions = directions * torch.sign(largest)
     # Directions in which nothing varies hold rounding errors only: they stay zero.
     varied = variances > variances[0] * 1e-12
-    scales = torch.where(varied, variances.clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
+    scales = torch.where(varied, variances.clamp_min(torch.finfo(torch.float64).tiny) ** (-power / 2), 0.0)
     return F.normalize(centered @ (directions * scales), dim=1).float()
 
 

@@ -1,6 +1,6 @@
 """What the stages share that give words to entities: mapping and alignment."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from face_lightning.words.prediction import predict_targets, with_targets
 from face_lightning.words.retrieval import measure_retrieval
 from face_lightning.words.settings import WordSettings
 from face_lightning.words.space import WordSpace, build_word_space
+from face_lightning.words.word_vectors import WordVectors
 
 
 class DescribingStage(Stage):
@@ -131,9 +132,9 @@ class DescribingStage(Stage):
         )
         return mapped, losses
 
-    def tiles(self, embeddings: Embeddings, size: int = 1024) -> Iterator[Tensor]:
-        """Whole embeddings of all entities, users first, tile by tile `(N, D)`; a collective operation."""
-        for table in embeddings:
+    def tiles(self, tables: Iterable[Tensor], size: int = 1024) -> Iterator[Tensor]:
+        """Whole embeddings of tables' rows, such as users and items, tile by tile `(N, D)`; a collective operation."""
+        for table in tables:
             for tile in table.split(size):
                 yield self.tables.whole_rows(tile)
 
@@ -141,19 +142,23 @@ class DescribingStage(Stage):
         """Descriptors of all entities `(U + I, S)`, users first; a collective operation."""
         return self.mapper.describe(self.tiles(embeddings))
 
-    def expected_word_vectors(self, embeddings: Embeddings, num_near: int) -> Tensor:
-        """What the slots of all entities expect to say, centered unit vectors `(U + I, E)`; a collective operation.
+    def expected_word_vectors(
+        self, tables: Iterable[Tensor], num_near: int, word_vectors: WordVectors | None = None
+    ) -> Tensor:
+        """What the slots of entities expect to say, centered unit vectors `(N, E)`; a collective operation.
 
         Args:
-            embeddings: Of all users and items.
+            tables: Embeddings: of users and items, or of one of them.
             num_near: Nearest words of a slot that are weighted; more say more than the one that is shown.
+            word_vectors: Vectors of the words; those of the text encoder if None.
         """
+        vectors = self.space.word_vectors if word_vectors is None else word_vectors
 
         def expected(concepts: Tensor, codes: Tensor) -> Tensor:
             near = self.mapper.quantizer.nearest(concepts, min(num_near, len(codes)), codes)
-            return self.space.word_vectors.expected(concepts, codes, near)
+            return vectors.expected(concepts, codes, near)
 
-        return center(self.mapper.map_tiles(self.tiles(embeddings, 128), expected))
+        return center(self.mapper.map_tiles(self.tiles(tables, 128), expected))
 
     def on_validation_epoch_end(self) -> None:
         """Log the health of the words besides the ranking metrics."""

@@ -12,6 +12,7 @@ from face_lightning.backbones import GMF, Backbone
 from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.fold_in import LeastSquaresFoldIn
 from face_lightning.losses.weighted_squares import default_unobserved_weight
+from face_lightning.mapping.whitening import whiten
 from face_lightning.score_fusion import fuse_scores
 from face_lightning.search_space import Between, SearchSpace
 from face_lightning.stages.base import Stage
@@ -25,10 +26,13 @@ _START = "fusion_start"
 class FusionStage(DescribingStage):
     """Adds to each score how well the item's words agree with those of the user's items.
 
-    `s_ui = e_u . e_i + c p_u . m_i`: `m_i` is what the item's words mean to the text encoder, and the profile `p_u` is
-    the user's row of least squares given these meanings as the items' table, over the user's training interactions.
-    The sum is truncated to the width of the backbone (`fuse_scores`), so that the result is a checkpoint of embedding
-    tables like any other.
+    `s_ui = e_u . e_i + c p_u . m_i`: `m_i` is what the item's words mean, and the profile `p_u` is the user's row of
+    least squares given these meanings as the items' table, over the user's training interactions. The sum is truncated
+    to the width of the backbone (`fuse_scores`), so that the result is a checkpoint of embedding tables like any other.
+
+    The meaning of an item is the mean of its words' vectors, which are whitened over the vocabulary: a mean of plain
+    encoder vectors hardly tells apart items that share most of their words. Meanings, of words as of texts, are
+    centered and half whitened over items, so that a few common directions do not decide about profiles.
 
     Nothing is trained: c grows by a step every epoch, from 0 in the first, and the epoch with the best validation
     decides. The first epoch is the run that the stage starts from, so validation never falls below it. The mapper is
@@ -39,7 +43,7 @@ class FusionStage(DescribingStage):
         backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
         num_users: U.
         num_items: I.
-        meanings: Whether items mean what their words mean, or, for comparison, what their texts mean.
+        meanings: Whether items mean what their words mean, what their texts mean (for comparison), or both.
         share_step: What an epoch adds to c, as the ratio of the root mean squares of both scores.
         near_words: Nearest words of a slot that make up its meaning.
         unobserved_weight: Weight of unobserved pairs in the profiles' least squares; that of
@@ -64,11 +68,11 @@ class FusionStage(DescribingStage):
         num_users: int,
         num_items: int,
         *,
-        meanings: Literal["words", "texts"] = "words",
+        meanings: Literal["words", "texts", "both"] = "words",
         share_step: float = 0.05,
         near_words: int = 16,
         unobserved_weight: float | None = None,
-        regularization: float = 2.0,
+        regularization: float = 5.0,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(backbone=backbone, num_users=num_users, num_items=num_items, **kwargs)
@@ -81,7 +85,7 @@ class FusionStage(DescribingStage):
         check_range("near_words", near_words, least=1, usual="16")
         if unobserved_weight is not None:
             check_range("unobserved_weight", unobserved_weight, above=0, usual="0.02, or null,")
-        check_range("regularization", regularization, above=0, usual="2")
+        check_range("regularization", regularization, above=0, usual="5")
         self.meanings = meanings
         self.share_step = share_step
         self.near_words = near_words
@@ -102,15 +106,21 @@ class FusionStage(DescribingStage):
         if self._start is None:
             self._start = Embeddings(*(table.detach().clone() for table in embeddings))
         self._start = Embeddings(*(table.to(self.device) for table in self._start))
-        num_users = self.backbone.num_users
-        if self.meanings == "words":
-            items = center(self.expected_word_vectors(self._start, self.near_words)[num_users:])
-        else:
-            items = self.space.texts.vectors[num_users:]
-            items = center(
-                items.masked_fill(~self.space.texts.present[num_users:].unsqueeze(1), torch.nan)
-            ).nan_to_num()
+        kinds = {"words": [self._of_words], "texts": [self._of_texts], "both": [self._of_words, self._of_texts]}
+        items = torch.cat([_half_whitened(meanings()) for meanings in kinds[self.meanings]], 1)
         self._words_scores = Embeddings(self._profiles(items), items)
+
+    def _of_words(self) -> Tensor:
+        """What the items' words mean, `(I, E)`."""
+        assert self._start is not None, "begin sets it"
+        words = self.space.word_vectors.whitened()
+        return self.expected_word_vectors([self._start.items], self.near_words, words)
+
+    def _of_texts(self) -> Tensor:
+        """What the items' texts mean, `(I, E)`; rows of missing texts are NaN."""
+        texts, num_users = self.space.texts, self.backbone.num_users
+        absent = ~texts.present[num_users:].unsqueeze(1)
+        return center(texts.vectors[num_users:].masked_fill(absent, torch.nan))
 
     def _profiles(self, items: Tensor) -> Tensor:
         """Users' rows of least squares `(U, E)`, given a table of items: the fold-in of known users."""
@@ -166,3 +176,14 @@ class FusionStage(DescribingStage):
         super().on_load_checkpoint(checkpoint)
         if _START in checkpoint:
             self._start = Embeddings(*(table.to(self.device) for table in checkpoint[_START]))
+
+
+def _half_whitened(meanings: Tensor) -> Tensor:
+    """Unit vectors `(I, E)` of meanings; those that are missing, whose rows are NaN, become 0."""
+    known = meanings.isfinite().all(1)
+    spread = torch.zeros_like(meanings)
+    if bool(known.any()):
+        vectors = meanings[known].cpu()
+        dim = min(vectors.shape)
+        spread[known, :dim] = whiten(vectors, dim, power=0.5).to(spread)
+    return spread

@@ -1,11 +1,14 @@
 """Sentence vectors of the vocabulary's words, and what words of entities mean together."""
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from face_lightning.mapping.whitening import whiten
 from face_lightning.words.centering import center
 
 
@@ -24,6 +27,16 @@ class WordVectors:
         self.lemmas = torch.arange(len(words)) if lemmas is None else lemmas
         self.vectors = center(vectors)
         self.temperature = temperature
+
+    def whitened(self) -> Self:
+        """The same words with vectors of uncorrelated components of equal variance.
+
+        The mean of several encoder vectors holds mostly what many words have in common. With whitened vectors each
+        word is nearly orthogonal to those that mean something else, and the mean tells words apart.
+        """
+        other = copy.copy(self)
+        other.vectors = whiten(self.vectors.cpu(), min(self.vectors.shape)).to(self.vectors)
+        return other
 
     def means(self, descriptors: Tensor) -> Tensor:
         """Mean vector of the words of each entity `(N, E)`, centered over entities and of unit length.

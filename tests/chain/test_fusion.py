@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from benchmarks.loading import load_run
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 from face_lightning.recommending.recommender import Recommender
@@ -41,11 +42,16 @@ def write(world: World, name: str, **arguments: Any) -> str:
     )
 
 
+def uncentered(world: World) -> dict[str, Any]:
+    """Settings of words under which the stage sees text vectors as the encoder gives them, and centers them itself."""
+    words = world.read("parts/words")
+    words["init_args"]["center"] = False
+    return words
+
+
 @pytest.fixture(scope="module")
 def fused(chain: World) -> World:
-    words = chain.read("parts/words")
-    words["init_args"]["center"] = False  # the stage centers meanings itself
-    assert fit(write(chain, "fusion-texts", meanings="texts", words=words)) == 0
+    assert fit(write(chain, "fusion-texts", meanings="texts", words=uncentered(chain))) == 0
     return chain
 
 
@@ -54,21 +60,47 @@ def tables(run: Path, name: str = "last") -> np.ndarray:
     return values
 
 
-def item_meanings(world: World) -> np.ndarray:
-    """Text vectors of items, less their mean, of unit length."""
+def spread(vectors: np.ndarray, power: float) -> np.ndarray:
+    """Vectors less their mean, divided by the deviations of their principal components to a power, of unit length."""
+    left, values, _ = np.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
+    kept = values > 1e-6 * values[0]
+    scaled = left[:, kept] * values[kept] ** (1 - power)
+    unit: np.ndarray = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return unit
+
+
+def centered(vectors: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = vectors - vectors.mean(0)
+    return unit / np.linalg.norm(unit, axis=1, keepdims=True)
+
+
+def text_meanings(world: World) -> np.ndarray:
     from face_lightning.text.encoders import TextEncoder
 
     texts = RLMRecFolder(world.root / "data", "movie").read().profiles.item_texts  # type: ignore[union-attr]
     encoder = TextEncoder(str(world.root / "encoder" / "model"), precision="float32", cache_dir=world.root / "cache")
-    vectors = encoder.encode(texts).double().numpy()
-    vectors -= vectors.mean(0)
-    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit
+    return spread(centered(encoder.encode(texts).double().numpy()), 0.5)
 
 
-def test_scores_are_those_of_embeddings_and_profiles(fused: World) -> None:
-    cells = RLMRecFolder(fused.root / "data", "movie").read().interactions.train.toarray()
-    items = item_meanings(fused)
+@torch.no_grad()
+def word_meanings(world: World, near_words: int) -> np.ndarray:
+    """Mean over slots of what their nearest words mean, by a loop."""
+    stage = load_run(world.run("stage2"))[0].eval()
+    words = spread(stage.space.word_vectors.vectors.double().numpy(), 1.0)
+    codes = stage.mapper.quantizer.codes()
+    meanings = []
+    for concepts in stage.mapper.encode(stage.backbone(stage.graph).items):
+        slots = []
+        for agreement in (concepts @ codes.T).double().numpy():
+            near = np.argsort(-agreement, kind="stable")[:near_words]
+            weights = np.exp(agreement[near] / stage.space.word_vectors.temperature)
+            slots.append(weights @ words[near] / weights.sum())
+        meanings.append(np.mean(slots, axis=0))
+    return spread(centered(np.stack(meanings)), 0.5)
+
+
+def expected_scores(world: World, items: np.ndarray, epoch: int) -> np.ndarray:
+    cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()
     frequencies = cells.sum(1) + WEIGHT * NUM_ITEMS
     ridges = REGULARIZATION * (frequencies / frequencies.mean()) ** 0.5
     profiles = []
@@ -76,12 +108,25 @@ def test_scores_are_those_of_embeddings_and_profiles(fused: World) -> None:
         read = items[cells[user] > 0]
         system = read.T @ read + WEIGHT * items.T @ items + ridges[user] * np.eye(items.shape[1])
         profiles.append(np.linalg.solve(system, read.sum(0)))
-    start = tables(fused.run("stage2"), "best")
+    start = tables(world.run("stage2"), "best")
     first, second = start[:NUM_USERS] @ start[NUM_USERS:].T, np.stack(profiles) @ items.T
-    total = first + 2 * STEP * np.sqrt((first**2).mean() / (second**2).mean()) * second  # of the third epoch
+    total = first + epoch * STEP * np.sqrt((first**2).mean() / (second**2).mean()) * second
     left, values, right = np.linalg.svd(total)
-    expected = left[:, :16] * values[:16] @ right[:16]
+    scores: np.ndarray = left[:, :16] * values[:16] @ right[:16]
+    return scores
+
+
+def test_scores_are_those_of_embeddings_and_profiles_of_texts(fused: World) -> None:
+    expected = expected_scores(fused, text_meanings(fused), 2)
     found = tables(fused.run("fusion-texts"))
+    assert found[:NUM_USERS] @ found[NUM_USERS:].T == pytest.approx(expected, abs=2e-4 * np.abs(expected).max())
+
+
+def test_words_and_texts_have_one_profile(fused: World) -> None:
+    config = write(fused, "fusion-both", meanings="both", near_words=3, words=uncentered(fused))
+    assert fit(config, "--trainer.max_epochs", "2") == 0
+    expected = expected_scores(fused, np.concatenate([word_meanings(fused, 3), text_meanings(fused)], 1), 1)
+    found = tables(fused.run("fusion-both"))
     assert found[:NUM_USERS] @ found[NUM_USERS:].T == pytest.approx(expected, abs=2e-4 * np.abs(expected).max())
 
 

@@ -35,6 +35,13 @@ def test_whitening_is_that_of_the_singular_vectors(seed: int, dim: int) -> None:
     torch.testing.assert_close(whiten(table.float(), dim).double().numpy(), naive, atol=1e-4, rtol=0)
 
 
+def test_half_a_whitening_leaves_the_root_of_the_deviations_by_hand() -> None:
+    table = torch.tensor([[17.0, 8.0], [17.0, 6.0], [-3.0, 8.0], [-3.0, 6.0]])  # deviations 10 and 1
+    along, across = (10 / 11) ** 0.5, (1 / 11) ** 0.5
+    expected = torch.tensor([[along, across], [along, -across], [-along, across], [-along, -across]])
+    torch.testing.assert_close(whiten(table, 2, power=0.5), expected)
+
+
 def test_directions_without_variance_stay_zero() -> None:
     table = random(0, 10, 2) @ random(1, 2, 6)
     white = whiten(table, 4)

@@ -31,3 +31,14 @@ def test_words_are_sorted_by_their_agreement_with_all_of_the_entity() -> None:
     shown = words.sorted_words(torch.tensor([[2, 0, 1], [4, 3, 0]]))
     assert shown == [["zombie", "undead", "ale"], ["car", "truck", "zombie"]]
     assert words.sorted_words(torch.tensor([[2, 0]])) == [["ale", "zombie"]]  # ties keep the order of slots
+
+
+def test_whitened_words_are_those_of_the_singular_vectors() -> None:
+    torch.manual_seed(1)
+    words = WordVectors([str(row) for row in range(9)], torch.randn(9, 5) * torch.tensor([9.0, 5, 3, 1, 0.5]), 1.0)
+    vectors = words.vectors.double()
+    left = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)[0]
+    left = F.normalize(left, dim=1)
+    white = words.whitened().vectors.double()
+    torch.testing.assert_close(white @ white.T, left @ left.T, atol=1e-4, rtol=0)
+    assert torch.equal(words.vectors.double(), vectors), "the words that are asked for theirs keep them"
