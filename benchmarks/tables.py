@@ -116,6 +116,7 @@ TABLES: dict[str, Table] = {
             "control: as many further epochs": {"run": "control"},
             "RLMRec-Con: the texts themselves": {"run": "con"},
             "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
+            "stage 3, with the texts beside their words": {"run": "stage3", "variant": "both"},
             "**stage 3: FACE**": FUSION,
         },
         columns=[

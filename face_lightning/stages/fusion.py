@@ -95,6 +95,7 @@ class FusionStage(DescribingStage):
         self.mapper.requires_grad_(False)
         self._start: Embeddings | None = None
         self._words_scores: Embeddings | None = None
+        self._descriptors: Tensor | None = None
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """An optimizer that never sees a gradient: its steps are what checkpoints and loggers count."""
@@ -158,8 +159,12 @@ class FusionStage(DescribingStage):
         return {"train/share": torch.tensor(self.share_step * self.current_epoch)}
 
     def describe(self, embeddings: Embeddings) -> Tensor:
-        """Descriptors of all entities `(U + I, S)`, of the embeddings that the stage started with."""
-        return super().describe(embeddings if self._start is None else self._start)
+        """Descriptors of all entities `(U + I, S)`, of the embeddings that the stage started with, found once."""
+        if self._start is None:
+            return super().describe(embeddings)
+        if self._descriptors is None:
+            self._descriptors = super().describe(self._start)
+        return self._descriptors
 
     def on_validation_epoch_end(self) -> None:
         """Log the ranking metrics alone: words do not change."""
@@ -174,6 +179,7 @@ class FusionStage(DescribingStage):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the embeddings that the stage started with."""
         super().on_load_checkpoint(checkpoint)
+        self._descriptors = None
         if _START in checkpoint:
             self._start = Embeddings(*(table.to(self.device) for table in checkpoint[_START]))
 
