@@ -30,7 +30,7 @@ def caught_up_again(records: Sequence[Record], _: object) -> str:
 
 
 def paired(path: str, other: str) -> Callable[[Sequence[Record], object], str]:
-    """Mean difference of two metrics of the same seeds, the first perhaps a list, with its 95 % interval by Student's t."""
+    """Mean difference of two metrics of the same seeds, the first perhaps a list, with its 95 % interval by Student."""
 
     def cell(records: Sequence[Record], _: object) -> str:
         pairs = [(record["metrics"].get(path), record["metrics"][other]) for record in records]
