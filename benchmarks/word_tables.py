@@ -127,6 +127,20 @@ WORDS: dict[str, Table] = {
         ],
         command="python -m benchmarks.word_gradients RUN_DIR --items 96 --steps 60",
     ),
+    "contrast-mapper": Table(
+        sources=[{"benchmark": "contrast_alone"}],
+        labels=["gradient"],
+        by=["variant"],
+        columns=[
+            *(
+                Column(f"picked out of 10 after {steps} steps, %", percent("picked"), {"case": str(steps)})
+                for steps in (0, 15, 30, 45, 60)
+            ),
+            Column("cosine of movement and gradient", mean("cosine", ".2f"), {"case": "15"}),
+            Column("common part of the movement, %", percent("common"), {"case": "15"}),
+        ],
+        command="python -m benchmarks.contrast_alone STAGE1 --config configs/ml-100k/ials/stage2.yaml --every 15",
+    ),
     "word-samples": samples(*MOVIELENS),
     "word-samples-steam": samples("steam-vt"),
     "new-users": Table(
