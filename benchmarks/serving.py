@@ -122,12 +122,16 @@ def _answer_batch(answer: Search, batch: int, count: int, number: int) -> None:
 
 def measure_search(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
     """Time all methods for one user at a time, and for batches."""
-    batches = [batch for batch in arguments.batches if is_wanted(arguments, "search", num_items, dim, at_once=batch)]
+    kinds = index_kinds(num_items, dim, arguments)
+    case = {"variant": ["exact", *kinds][-1]}
+    batches = [
+        size for size in arguments.batches if is_wanted(arguments, "search", num_items, dim, at_once=size, **case)
+    ]
     if not batches:
         return
     items, users = generate(num_items, dim, 2), generate(arguments.users, dim, 1)
     expected = InnerProductSearch(items).search(users[:200], TOP_K).numpy()
-    asked = methods(items, users, index_kinds(num_items, dim, arguments))
+    asked = methods(items, users, kinds)
     found = {name: np.asarray(answer(slice(200))) for name, (answer, _) in asked.items()}
     for batch in batches:
         count = (arguments.users - 256) // batch
