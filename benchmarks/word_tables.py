@@ -129,17 +129,18 @@ WORDS: dict[str, Table] = {
     ),
     "contrast-mapper": Table(
         sources=[{"benchmark": "contrast_alone"}],
-        labels=["gradient"],
+        labels=["gradient; picked out of 10"],
         by=["variant"],
         columns=[
             *(
-                Column(f"picked out of 10 after {steps} steps, %", percent("picked"), {"case": str(steps)})
+                Column(f"after {steps} steps, %", percent("picked"), {"case": str(steps)})
                 for steps in (0, 15, 30, 45, 60)
             ),
-            Column("cosine of movement and gradient", mean("cosine", ".2f"), {"case": "15"}),
+            Column("cosine of movement and gradient at step 15", mean("cosine", ".2f"), {"case": "15"}),
             Column("common part of the movement, %", percent("common"), {"case": "15"}),
         ],
-        command="python -m benchmarks.contrast_alone STAGE1 --config configs/ml-100k/ials/stage2.yaml --every 15",
+        command="python -m benchmarks.contrast_alone STAGE1 --config configs/ml-100k/ials/stage2.yaml "
+        "--steps 60 --every 15 --gradient GRADIENT",
     ),
     "word-samples": samples(*MOVIELENS),
     "word-samples-steam": samples("steam-vt"),
