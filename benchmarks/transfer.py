@@ -10,21 +10,15 @@ a run. Runs that are there are not repeated, and recorded once.
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 
+from benchmarks.baseline_tables import searched
 from benchmarks.baselines import CONFIGS, FOLDERS
-from benchmarks.records import append_new, of_run, read, shared_data
+from benchmarks.records import append_new, of_run, shared_data
 from face_lightning.commands import stage as stage_command
 from face_lightning.commands import tune as tune_command
 
 _METRIC = "test/recall@20"
-
-
-def searched(dataset: str) -> float:
-    """Mean test Recall@20 of the settings that were searched on the data set, over seeds."""
-    lines = [line for line in read("baselines") if line["dataset"] == dataset and line["variant"] == "als"]
-    return statistics.mean(float(line["metrics"][_METRIC]) for line in lines if line["embedding_dim"] == 256)
 
 
 def run(part: str, dataset: str, seed: int, minutes: float, arguments: argparse.Namespace) -> float:
