@@ -32,7 +32,7 @@ def published(records: Sequence[Record], _: object) -> str:
 def searched(dataset: str) -> float:
     """Mean test Recall@20 of the settings that were searched on the data set, over seeds."""
     case = {"dataset": dataset, "variant": "als", "embedding_dim": 256}
-    newest = {line["seed"]: value(line, RECALL) for line in read("baselines") if case.items() <= line.items()}
+    newest = {line["seed"]: float(value(line, RECALL)) for line in read("baselines") if case.items() <= line.items()}
     return statistics.mean(newest.values())
 
 
