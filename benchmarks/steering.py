@@ -46,7 +46,6 @@ WAYS = (
     *("words", "text similarity", "ridge from text", "text similarity, same shape", "tag filter"),
     *("random word", "synonym", "own word"),
 )
-HALF = STRENGTHS.index(0.5)
 COMPARED = ("text similarity", "ridge from text", "text similarity, same shape")
 
 
@@ -164,15 +163,16 @@ def measure_control(study: Study, curves: dict[str, Curves], topics: list[str]) 
     """Metrics of every way to control topics, more of them, as curves give it, and less."""
     found: dict[str, dict[str, Any]] = {}
     for way, more in curves.items():
-        less = Curves(study, way, topics, -1)
+        less = Curves(study, way, topics, -1, STRENGTHS if way == "words" else (0.0, 0.5))
+        half = less.strengths.index(0.5)
         recalls, values, others = more.recall.mean((1, 2)), more.ndcg.mean((1, 2)), more.others.mean(1)
         metrics = {
             "topic_ndcg": float(values[0]),
             "plain_recall": float(recalls[0]),
-            "less_ndcg": float(less.ndcg[HALF].mean()),
-            "less_recall": float(less.recall[HALF].mean()),
-            "more_ndcg": float(values[HALF]),
-            "more_recall": float(recalls[HALF]),
+            "less_ndcg": float(less.ndcg[half].mean()),
+            "less_recall": float(less.recall[half].mean()),
+            "more_ndcg": float(values[STRENGTHS.index(0.5)]),
+            "more_recall": float(recalls[STRENGTHS.index(0.5)]),
         }
         for share in SHARES:
             metrics[f"topic_ndcg_at_{share}"] = more.at(share / 100)

@@ -23,21 +23,32 @@ def ndcg(top: Tensor, marked: Tensor) -> Tensor:
 class Curves:
     """What a way of steering does, for every strength, topic and user.
 
+    Args:
+        study: Users, items and topics.
+        way: How to steer.
+        topics: N topics.
+        sign: 1 for more of each topic, -1 for less.
+        strengths: G strengths, of which the first is 0.
+
     Attributes:
         ndcg: NDCG@20 of the topic, `(G, N, B)`.
         recall: Recall@20 of the user's items, `(G, N, B)`.
         others: Mean absolute change of NDCG@20 of the other topics, each a mean over users, `(G, N)`.
     """
 
-    def __init__(self, study: "Study", way: str, topics: list[str], sign: int) -> None:
+    def __init__(
+        self, study: "Study", way: str, topics: list[str], sign: int, strengths: Sequence[float] = STRENGTHS
+    ) -> None:
+        self.strengths = strengths
         marked = torch.stack([study.of_topic(topic) for topic in topics])
-        shape = len(STRENGTHS), len(topics), len(study.users)
+        shape = len(strengths), len(topics), len(study.users)
         self.ndcg, self.recall, self.others = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[:2])
         plain = ndcg(study.ranked(), marked)
+        self.ndcg[0], self.recall[0] = plain, study.recall(study.ranked())
         for place, topic in enumerate(topics):
             relevance = study.relevance(way, topic)
             relevance = 1e3 * relevance if way == "tag filter" else standardized(relevance)
-            for step, strength in enumerate(STRENGTHS):
+            for step, strength in enumerate(strengths[1:], start=1):
                 top = study.ranked(sign * relevance, strength)
                 found = ndcg(top, marked)
                 self.ndcg[step, place], self.recall[step, place] = found[place], study.recall(top)
@@ -49,23 +60,28 @@ class Curves:
         """What every strength does, over all topics and users."""
         columns = self.ndcg.mean((1, 2)), self.recall.mean((1, 2)), self.others.mean(1)
         names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
-        rows = zip(STRENGTHS, *(column.tolist() for column in columns), strict=True)
+        rows = zip(self.strengths, *(column.tolist() for column in columns), strict=True)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def at(self, share: float, topics: Tensor | None = None, users: Tensor | None = None) -> float:
-        """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's.
+    def at(self, share: float) -> float:
+        """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's."""
+        ones = torch.ones(1, self.ndcg.shape[1]), torch.ones(1, self.ndcg.shape[2])
+        return float(self.of_samples(share, *ones))
+
+    def of_samples(self, share: float, topics: Tensor, users: Tensor) -> Tensor:
+        """What `at` gives for each of S samples, `(S,)`.
 
         Args:
-            share: That share.
-            topics: How often each topic counts, `(N,)`; once if None.
-            users: How often each user counts, `(B,)`; once if None.
+            share: Share of Recall@20.
+            topics: How often each topic counts, `(S, N)`.
+            users: How often each user counts, `(S, B)`.
         """
-        topics = torch.ones(self.ndcg.shape[1]) if topics is None else topics
-        users = torch.ones(self.ndcg.shape[2]) if users is None else users
+        scale = topics.sum(1) * users.sum(1)
         recalls, values = (
-            topics @ (table @ users).T / (topics.sum() * users.sum()) for table in (self.recall, self.ndcg)
+            torch.stack([((topics @ step) * users).sum(1) / scale for step in table], 1).tolist()
+            for table in (self.recall, self.ndcg)
         )
-        return interpolate(recalls.tolist(), values.tolist(), share)
+        return torch.tensor([interpolate(*sample, share) for sample in zip(recalls, values, strict=True)])
 
 
 def interpolate(recalls: list[float], values: list[float], share: float) -> float:
@@ -83,21 +99,20 @@ def bootstrap(runs: Sequence[tuple[Curves, Curves]], share: float, num_samples: 
     Topics, which are the same in all runs, and each run's users are drawn anew for every sample.
     """
     draws = torch.Generator().manual_seed(0)
-    found = []
-    for _ in range(num_samples):
-        topics = _drawn(runs[0][0].ndcg.shape[1], draws)
-        differences = []
-        for one, other in runs:
-            users = _drawn(one.ndcg.shape[2], draws)
-            differences.append(one.at(share, topics, users) - other.at(share, topics, users))
-        found.append(np.mean(differences))
-    low, high = np.nanpercentile(found, [2.5, 97.5])
+    _, num_topics, num_users = runs[0][0].ndcg.shape
+    topics = _drawn(num_samples, num_topics, draws)
+    differences = torch.zeros(num_samples)
+    for one, other in runs:
+        users = _drawn(num_samples, num_users, draws)
+        differences += one.of_samples(share, topics, users) - other.of_samples(share, topics, users)
+    low, high = np.nanpercentile((differences / len(runs)).numpy(), [2.5, 97.5])
     return float(low), float(high)
 
 
-def _drawn(number: int, draws: torch.Generator) -> Tensor:
-    """How often each of some things is drawn when as many are drawn with replacement."""
-    return torch.randint(number, (number,), generator=draws).bincount(minlength=number).float()
+def _drawn(num_samples: int, number: int, draws: torch.Generator) -> Tensor:
+    """How often each of some things is drawn when as many are drawn with replacement, `(S, number)`."""
+    drawn = torch.randint(number, (num_samples, number), generator=draws)
+    return torch.zeros(num_samples, number).scatter_add_(1, drawn, torch.ones(drawn.shape))
 
 
 def standardized(values: Tensor) -> Tensor:
