@@ -46,6 +46,7 @@ WAYS = (
     *("words", "text similarity", "ridge from text", "text similarity, same shape", "tag filter"),
     *("random word", "synonym", "own word"),
 )
+KINDS = ("withheld", "seen")
 COMPARED = ("text similarity", "ridge from text", "text similarity, same shape")
 
 
@@ -92,7 +93,8 @@ class Study:
         gram = points.T @ points
         self.ridge = torch.linalg.solve(gram + gram.diagonal().mean() * torch.eye(len(gram)), points.T @ weights)
         history = torch.from_numpy(train[self.users].toarray()).float() @ self.meanings
-        self.own_words = (F.normalize(history, dim=1) @ self.words.T).argmax(1)
+        unique, places = (F.normalize(history, dim=1) @ self.words.T).argmax(1).unique(return_inverse=True)
+        self.by_own_words = torch.stack([self._by_words(self.words[word]) for word in unique])[places]
 
     def recall(self, top: Tensor) -> Tensor:
         """Share of each user's relevant items among the top `(B, 20)`, `(B,)`."""
@@ -119,8 +121,7 @@ class Study:
             return self._by_words(self.words[len(topic) * 997 % len(self.words)])
         if way == "synonym":
             return self._by_words(self.words[int((self.words @ name).argmax())])
-        unique, places = self.own_words.unique(return_inverse=True)
-        return torch.stack([self._by_words(self.words[word]) for word in unique])[places]
+        return self.by_own_words
 
     def of_topic(self, topic: str) -> Tensor:
         """Which items have a topic `(I,)`."""
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--split", choices=["valid", "test"], default="test")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--topics", type=int, default=40, help="how many of each kind, evenly spaced by frequency")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of topics")
     parser.add_argument("--sessions", type=int, default=200)
     arguments = parser.parse_args()
     found = [measure(arguments, run) for run in arguments.runs]
@@ -222,7 +224,7 @@ def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Cur
     origin["dataset"] = arguments.root.name
     study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"])
     tested, result = arguments.split == "test", {}
-    for kind in ("withheld", "seen"):
+    for kind in arguments.kinds:
         topics = study.topics[kind][0 if tested else 1 :: 2]
         topics = topics[:: max(1, -(-len(topics) // arguments.topics))]
         if not topics:

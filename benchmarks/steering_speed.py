@@ -1,7 +1,7 @@
 """Milliseconds of an edit by words: python -m benchmarks.steering_speed RUN_DIR [RUN_DIR ...].
 
 For finished runs with words: `Recommender.steer` for one user and one word more, the 20 best of all items that the user
-has not seen, on one thread. Users are drawn at random.
+has not seen, on one thread. Users are drawn at random. Time of the processor counts no other program.
 
 - new word: the word has not been used before, so that its direction is computed
 - two more, one less: three words that have not been used before
@@ -25,8 +25,8 @@ from face_lightning.runs.kept_codebook import CODEBOOK
 from face_lightning.text.vocabulary import load_codebook
 
 
-def measure(run_dir: Path, num_edits: int) -> dict[str, list[float]]:
-    """Milliseconds of every edit, by kind."""
+def measure(run_dir: Path, num_edits: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of every edit, and those of the processor, by kind."""
     recommender = Recommender.load(run_dir)
     codebook, _ = load_codebook(run_dir / CODEBOOK)
     draws = np.random.default_rng(0)
@@ -43,10 +43,10 @@ def measure(run_dir: Path, num_edits: int) -> dict[str, list[float]]:
     return found
 
 
-def _milliseconds(recommender: Recommender, user: str, more: list[str], less: list[str]) -> float:
-    begin = time.perf_counter()
+def _milliseconds(recommender: Recommender, user: str, more: list[str], less: list[str]) -> tuple[float, float]:
+    begin = time.perf_counter(), time.thread_time()
     recommender.steer(user, more, less)
-    return 1e3 * (time.perf_counter() - begin)
+    return 1e3 * (time.perf_counter() - begin[0]), 1e3 * (time.thread_time() - begin[1])
 
 
 def main() -> None:
@@ -59,9 +59,12 @@ def main() -> None:
     for run_dir in arguments.runs:
         of_run = json.loads((run_dir / "result.json").read_text())
         origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
-        table = Table("edit", "p50, ms", "p95, ms", title=f"{of_run['dataset']}, {of_run['stage']}")
+        table = Table(
+            "edit", "p50, ms", "p95, ms", "p50 of the processor, ms", title=f"{of_run['dataset']}, {of_run['stage']}"
+        )
         for kind, times in measure(run_dir, arguments.edits).items():
-            metrics = {"p50_ms": float(np.median(times)), "p95_ms": float(np.percentile(times, 95))}
+            (p50, cpu), (p95, _) = np.percentile(np.array(times), [50, 95], axis=0).tolist()
+            metrics = {"p50_ms": p50, "p95_ms": p95, "p50_cpu_ms": cpu}
             append("steering", {**origin, "part": "speed", "variant": kind, "metrics": metrics})
             table.add_row(kind, *(f"{value:.2f}" for value in metrics.values()))
         Console(width=100).print(table)

@@ -1,5 +1,6 @@
 """The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
 
+import math
 from collections.abc import Sequence
 
 from benchmarks.records import read
@@ -17,9 +18,10 @@ _WAYS = {
 }
 
 
-def _steering(dataset: str, part: str) -> Table:
+def _steering(dataset: str, part: str, num_topics: int) -> Table:
+    source = {"benchmark": "steering", "dataset": dataset, "part": part, "num_users": 200, "num_topics": num_topics}
     return Table(
-        sources=[{"benchmark": "steering", "dataset": dataset, "part": part, "num_users": 200}],
+        sources=[source],
         labels=[f"{dataset}, topics {'in no text' if part == 'withheld' else 'of the texts'}"],
         rows={label: {"variant": variant} for label, variant in _WAYS.items()},
         columns=[
@@ -40,6 +42,7 @@ def _steering(dataset: str, part: str) -> Table:
 def _differences() -> list[Record]:
     """A record for each seed, share of Recall@20 and control that words are compared with."""
     lines = newest([{"benchmark": "steering", "num_users": 200}], {})
+    lines = [line for line in lines if "less_curve" in line]  # earlier versions had another form of edits
     measured = {tuple(line[key] for key in ("dataset", "part", "seed", "variant")): line for line in lines}
     found = []
     for (dataset, part, seed, _), line in sorted(measured.items()):
@@ -54,8 +57,10 @@ def _differences() -> list[Record]:
 
 
 def _intervals(records: Sequence[Record], _: object) -> str:
-    """The interval of each seed."""
-    return ", ".join(f"{one['metrics']['low']:+.3f} to {one['metrics']['high']:+.3f}" for one in records)
+    """The interval of each seed that loses as much Recall@20."""
+    metrics = [record["metrics"] for record in records]
+    known = [one for one in metrics if not math.isnan(one["difference"])]
+    return ", ".join(f"{one['low']:+.3f} to {one['high']:+.3f}" for one in known)
 
 
 def _pooled() -> list[Record]:
@@ -75,10 +80,8 @@ def _curves() -> list[Record]:
     """A record of words for each seed and strength."""
     lines = newest([{"benchmark": "steering", "num_users": 200, "variant": "words"}], {})
     found = []
-    for line in lines:
+    for line in (line for line in lines if "less_curve" in line):
         plain = line["curve"][0]["topic_ndcg@20"]
-        if "less_curve" not in line:
-            continue
         for more, less in zip(line["curve"], line["less_curve"], strict=True):
             metrics = {
                 **{f"more {key}": value for key, value in more.items()},
@@ -91,7 +94,9 @@ def _curves() -> list[Record]:
 
 def _by_precision() -> list[Record]:
     """A record for each topic of the newest runs, with the range that its precision lies in."""
-    last = {(line["dataset"], line["part"]): line for line in read("steering") if line["part"].startswith("topics")}
+    lines = read("steering")
+    known = {(line["dataset"], f"topics, {line['part']}") for line in lines if "less_curve" in line}
+    last = {(line["dataset"], line["part"]): line for line in lines if (line["dataset"], line["part"]) in known}
     found = []
     for line in last.values():
         for topic in line["topics"].values():
@@ -117,9 +122,9 @@ _COLD: dict[str, Where] = {
 }
 _COLD["AlphaRec (256-d): its own text model"] = {"variant": "own text model", "backbone": "AlphaRec"}
 STEERING: dict[str, Table] = {
-    "steering-ml-100k": _steering("ml", "withheld"),
-    "steering-steam-withheld": _steering("steam", "withheld"),
-    "steering-steam-seen": _steering("steam", "seen"),
+    "steering-ml-100k": _steering("ml", "withheld", 9),
+    "steering-steam-withheld": _steering("steam", "withheld", 25),
+    "steering-steam-seen": _steering("steam", "seen", 25),
     "steering-differences": Table(
         load=_differences,
         labels=["data", "topics", "words against", "at a share of Recall@20"],
@@ -162,7 +167,11 @@ STEERING: dict[str, Table] = {
         sources=[{"benchmark": "steering", "part": "speed"}],
         labels=["data", "edit"],
         by=["dataset", "variant"],
-        columns=[Column("median, ms", mean("p50_ms", ".2f")), Column("95th percentile", mean("p95_ms", ".2f"))],
+        columns=[
+            Column("median, ms", mean("p50_ms", ".2f")),
+            Column("95th percentile", mean("p95_ms", ".2f")),
+            Column("median of the processor's time", mean("p50_cpu_ms", ".2f")),
+        ],
         command="python -m benchmarks.steering_speed RUN_DIR ...",
     ),
     "controllable": Table(
@@ -196,7 +205,6 @@ STEERING: dict[str, Table] = {
             Column("in the ten best at first, %", percent("at_start")),
             Column("after at most five words, %", percent("within_5")),
             Column("words asked for", mean("mean_turns", ".1f")),
-            Column("ms an edit, median (shared machine)", mean("edit_ms", ".2f")),
             Column("seeds", count),
         ],
         command="python -m benchmarks.steering ROOT RUN_DIR",

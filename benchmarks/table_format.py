@@ -1,6 +1,7 @@
 """Tables of Markdown from measurements: what a table, a column and a cell are, and how they are filled."""
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +104,8 @@ def mean(path: str, spec: str = ".4f", scale: float = 1.0) -> Callable[[Sequence
     """Mean over the records, with the standard deviation where there are several."""
 
     def cell(records: Sequence[Record], _: object) -> str:
-        values = [scale * found for record in records if (found := value(record, path)) is not None]
+        found = [value(record, path) for record in records]
+        values = [scale * number for number in found if number is not None and not math.isnan(number)]
         if not values:
             return ""
         spread = f" ± {statistics.stdev(values):{spec}}" if len(values) > 1 else ""
