@@ -11,8 +11,12 @@ from pathlib import Path
 import numpy as np
 
 
-def clients(port: int, connections: int, num_users: int, top_k: int, seconds: float) -> list[float]:
-    """Ask over so many connections at once, the next question after each answer; seconds of every answer."""
+def clients(port: int, connections: int, num_users: int, top_k: int, seconds: float) -> tuple[list[float], float]:
+    """Ask over so many connections at once, the next question after each answer, for `seconds`.
+
+    Returns:
+        Seconds of every answer, and seconds until the last one was there.
+    """
     import aiohttp
 
     async def ask(session: aiohttp.ClientSession, number: int, end: float, times: list[float]) -> None:
@@ -24,14 +28,16 @@ def clients(port: int, connections: int, num_users: int, top_k: int, seconds: fl
                 response.raise_for_status()
             times.append(time.perf_counter() - start)
 
-    async def run() -> list[float]:
+    async def run() -> tuple[list[float], float]:
         times: list[float] = []
+        elapsed = 0.0
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             for length in (1.0, seconds):  # the first does not count
                 times.clear()
-                end = time.perf_counter() + length
-                await asyncio.gather(*(ask(session, number, end, times) for number in range(connections)))
-        return times
+                start = time.perf_counter()
+                await asyncio.gather(*(ask(session, number, start + length, times) for number in range(connections)))
+                elapsed = time.perf_counter() - start
+        return times, elapsed
 
     return asyncio.run(run())
 

@@ -216,9 +216,9 @@ def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> Non
                     wait_for(port, server)
                     for connections in arguments.connections:
                         with get_context("spawn").Pool(1) as pool:
-                            seconds = arguments.seconds
-                            times = pool.apply(clients, (port, connections, arguments.users, TOP_K, seconds))
-                        metrics = percentiles(times) | {"requests_per_second": len(times) / seconds}
+                            given = (port, connections, arguments.users, TOP_K, arguments.seconds)
+                            times, elapsed = pool.apply(clients, given)
+                        metrics = percentiles(times) | {"requests_per_second": len(times) / elapsed}
                         metrics["mib"] = resident_mib(server)
                         record("http", index, num_items, dim, cores, connections, metrics)
                 finally:
