@@ -86,11 +86,12 @@ TABLES: dict[str, Table] = {
         sources=[
             {**COMMON, "run": ("stage1", "control", "con", "stage3"), "dataset": ("steam-vt", "yelp", "ml-100k")},
             {"benchmark": "baselines", "dataset": ("steam-vt", "yelp", *MOVIELENS), "embedding_dim": (None, 256)},
+            {"benchmark": "ablations", "set": ("steam-vt-ials", "yelp-ials"), "run": "stage3"},
         ],
         prefer={"set": "comparison"},
         labels=["test Recall@20"],
         rows={
-            f"{name}{label}": {"backbone": name, "run": run}
+            f"{name}{label}": {"backbone": name, "run": run, "variant": "common"}
             for name in ("GMF", "LightGCN")
             for run, label in (
                 ("stage1", ""),
@@ -98,6 +99,11 @@ TABLES: dict[str, Table] = {
                 ("con", " + texts (RLMRec-Con)"),
                 ("stage3", " + **FACE**"),
             )
+        }
+        | {
+            "**least squares**": {"model": "least squares"},
+            "least squares + texts": {"stage": "fusion", "variant": "texts"},
+            "least squares + **FACE**": {"stage": "fusion", "variant": "words"},
         },
         by=["model|backbone"],
         columns=[
