@@ -91,6 +91,12 @@ TABLES: dict[str, Table] = {
         prefer={"set": "comparison"},
         labels=["test Recall@20"],
         rows={
+            "**least squares**": {"model": "least squares"},
+            "least squares + **FACE** (words)": {"stage": "fusion", "variant": "words"},
+            "least squares + **FACE** (words and texts)": {"stage": "fusion", "variant": "both"},
+            "least squares + texts": {"stage": "fusion", "variant": "texts"},
+        }
+        | {
             f"{name}{label}": {"backbone": name, "run": run, "variant": "common"}
             for name in ("GMF", "LightGCN")
             for run, label in (
@@ -99,11 +105,6 @@ TABLES: dict[str, Table] = {
                 ("con", " + texts (RLMRec-Con)"),
                 ("stage3", " + **FACE**"),
             )
-        }
-        | {
-            "**least squares**": {"model": "least squares"},
-            "least squares + texts": {"stage": "fusion", "variant": "texts"},
-            "least squares + **FACE**": {"stage": "fusion", "variant": "words"},
         },
         by=["model|backbone"],
         columns=[
