@@ -122,6 +122,7 @@ TABLES: dict[str, Table] = {
             "stage 1": {"run": "stage1"},
             "control: as many further epochs": {"run": "control"},
             "RLMRec-Con: the texts themselves": {"run": "con"},
+            "AlphaRec: the texts through an MLP and the graph": {"run": "alpharec"},
             "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
             "stage 3, with the texts beside their words": {"run": "stage3", "variant": "both"},
             "**stage 3: FACE**": FUSION,
