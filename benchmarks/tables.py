@@ -55,6 +55,30 @@ def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
     )
 
 
+def fusion(dataset: str) -> Table:
+    """Words and texts on top of least squares."""
+    return Table(
+        sources=[{"benchmark": "ablations", "set": f"{dataset}-ials"}],
+        labels=[f"{dataset}, least squares 256-d"],
+        rows={
+            "stage 1": {"run": "stage1"},
+            "control: as many further epochs": {"run": "control"},
+            "RLMRec-Con: the texts themselves": {"run": "con"},
+            "AlphaRec: the texts through an MLP and the graph": {"run": "alpharec"},
+            "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
+            "stage 3, with the texts beside their words": {"run": "stage3", "variant": "both"},
+            "**stage 3: FACE**": FUSION,
+        },
+        columns=[
+            *QUALITY,
+            Column("FACE against it: Recall@20", against(RECALL, FUSION)),
+            Column("NDCG@20", against(NDCG, FUSION)),
+            Column("seeds", count),
+        ],
+        command=f"face fit --config configs/{dataset}/ials/RUN.yaml --seed_everything SEED",
+    )
+
+
 def ablations(dataset: str, configs: str, seeds: str, runs: Sequence[str], variants: Mapping[str, str]) -> Table:
     """The recipe and what is left of it without each part."""
     option = "given_split" if dataset == "ml-100k" else "root"
@@ -115,26 +139,8 @@ TABLES: dict[str, Table] = {
     ),
     "steam-lightgcn": comparison("steam-vt", "LightGCN", "steam-vt/lightgcn", "0 1 2"),
     "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
-    "steam-ials": Table(
-        sources=[{"benchmark": "ablations", "set": "steam-vt-ials"}],
-        labels=["steam-vt, least squares 256-d"],
-        rows={
-            "stage 1": {"run": "stage1"},
-            "control: as many further epochs": {"run": "control"},
-            "RLMRec-Con: the texts themselves": {"run": "con"},
-            "AlphaRec: the texts through an MLP and the graph": {"run": "alpharec"},
-            "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
-            "stage 3, with the texts beside their words": {"run": "stage3", "variant": "both"},
-            "**stage 3: FACE**": FUSION,
-        },
-        columns=[
-            *QUALITY,
-            Column("FACE against it: Recall@20", against(RECALL, FUSION)),
-            Column("NDCG@20", against(NDCG, FUSION)),
-            Column("seeds", count),
-        ],
-        command="face fit --config configs/steam-vt/ials/RUN.yaml --seed_everything SEED",
-    ),
+    "steam-ials": fusion("steam-vt"),
+    "yelp-ials": fusion("yelp"),
     "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
     "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
     "ml-100k": comparison("ml-100k", "GMF", "ml-100k/gmf", "0 1 2"),
