@@ -1,30 +1,26 @@
 """Hostile and broken inputs by the real command: one line each, exit code 2, and nothing written."""
 
-import errno
-import os
 import pickle
 import re
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from scipy.sparse import coo_matrix
 
-from tests.chain.tiny import QUIET, World, fit, write_world
-from tests.commands.test_hostile_imports import READ, REFUSED, listing
+from tests.chain.tiny import World
+from tests.commands.hostile import TOUCHED, Touch
+from tests.commands.test_hostile_checkpoints import CHECKPOINTS
+from tests.commands.test_hostile_imports import READ, REFUSED
 
-TOUCHED = Path("/tmp/face-lightning-hostile-code-ran")
 UNTRUSTED = (
     r"expected a class that a configuration may name \(Trust in docker/README.md\), got {}, whose code would run; add"
 )
 LATER = r"trainer: expected at least one epoch with its validation, got \d+ steps and none; raise trainer.max_epochs"
-OF_ANOTHER = r"ckpt_path: expected a state that names checkpoints of its own folder, got '../../data/items.jsonl', a f"
 MAPPER = "model.init_args.mapper.init_args"
 
 # Ten lists, each of nine times the one before.
@@ -218,33 +214,6 @@ VALUES: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world with a finished stage 1 and stage 2."""
-    world = write_world(tmp_path_factory.mktemp("world"))
-    for stage in ("stage1", "stage2"):
-        assert fit(world.config(stage), "--trainer.max_epochs", "1") == 0
-    return world
-
-
-@pytest.fixture
-def line_of(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
-    """Runs a fit that must fail, and gives the one line that it says."""
-
-    def run(config: str | Path, *arguments: str | Path, run_dir: Path = tmp_path / "run") -> str:
-        capfd.readouterr()
-        before = listing(world.root), listing(tmp_path)
-        assert fit(str(config), "--run_dir", run_dir, *arguments) == 2
-        lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("Batches")]
-        (line,) = lines
-        assert (listing(world.root), listing(tmp_path)) == before, "something was written"
-        assert line.startswith("face: error: ")
-        return line.removeprefix("face: error: ")
-
-    yield run
-    assert not TOUCHED.exists()
-
-
 @pytest.mark.parametrize(("stage", "option", "message"), VALUES, ids=[f"{case[0]} {case[1]}" for case in VALUES])
 def test_values(
     world: World, tmp_path: Path, line_of: Callable[..., str], stage: str, option: str, message: str
@@ -358,121 +327,6 @@ def test_configuration_that_is_a_folder(tmp_path: Path, line_of: Callable[..., s
     assert re.match(r"config: expected a file, but .* is a folder; correct the path", line_of(tmp_path))
 
 
-class Touch:
-    def __reduce__(self) -> Any:
-        return os.system, (f"touch {TOUCHED}",)
-
-
-def spoil_archive(path: Path) -> None:
-    """Change a number in the middle of the largest tensor, which torch.load does not notice."""
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda info: info.file_size)
-    content[largest.header_offset + largest.compress_size // 2 + 100] ^= 0x40
-    path.write_bytes(content)
-
-
-def deflate(path: Path) -> None:
-    """Compress the content, which torch reads and never writes: a small file could take all memory."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {info.filename: archive.read(info) for info in archive.infolist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-
-
-def spoil_header(path: Path) -> None:
-    """Change a bit of an entry's name in its own header."""
-    content = bytearray(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        content[archive.infolist()[1].header_offset + 32] ^= 0x01
-    path.write_bytes(content)
-
-
-def point_at(*names: str) -> Callable[[Path], Any]:
-    """Let the state of the checkpoint callback name a file of the user's, which resuming would delete."""
-
-    def spoil(path: Path) -> None:
-        content = torch.load(path, weights_only=True)
-        for state in content["callbacks"].values():
-            if "best_k_models" in state:
-                target = "../../data/items.jsonl"
-                state |= {name: {target: torch.tensor(0.0)} if name == "best_k_models" else target for name in names}
-        torch.save(content, path)
-
-    return spoil
-
-
-def change(name: str, value: Any = None) -> Callable[[Path], Any]:
-    """Put another value in a place of the checkpoint, or leave it out if None."""
-
-    def spoil(path: Path) -> None:
-        content = torch.load(path, weights_only=True)
-        *above, last = name.split("/")
-        place = content
-        for key in above:
-            place = place[key]
-        place.pop(last) if value is None else place.update({last: value})
-        torch.save(content, path)
-
-    return spoil
-
-
-OF_OTHER_TYPE = r"ckpt_path: expected a checkpoint that a stage wrote, but {} of .* is str instead of {}; use another"
-LACKS = r"ckpt_path: expected a checkpoint that a stage wrote, but .* lacks {}; use another checkpoint, or --init_from"
-CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is whole, or"),
-    (
-        "cut",
-        lambda path: path.write_bytes(path.read_bytes()[:-900]),
-        r".* cannot be read .*; use \S*previous.ckpt, whic",
-    ),
-    (
-        "one bit",
-        spoil_archive,
-        r".* cannot be read \(wrong checksum of .*\), as .*; use \S*previous.ckpt, which is whole",
-    ),
-    ("deflated", deflate, r".* cannot be read \(\S+ of [\d,]+ MiB is compressed to 0.\d+ MiB\), as it is damaged or"),
-    ("header", spoil_header, r".* cannot be read \(.*\), as it is damaged or foreign; use \S*previous.ckpt"),
-    ("code", lambda path: torch.save({"state_dict": Touch()}, path), r".* cannot be read \(Weights only load failed"),
-    ("old pickle", lambda path: path.write_bytes(pickle.dumps(Touch())), r".* cannot be read \(File is not a zip file"),
-    ("list", lambda path: torch.save([1, 2], path), r"ckpt_path: expected a checkpoint that a stage .*; give one"),
-    ("folder", lambda path: (path.unlink(), path.mkdir()), r"ckpt_path: expected a checkpoint, but there is no file"),
-    ("kth best", point_at("kth_best_model_path", "best_k_models"), OF_ANOTHER),
-    ("best", point_at("best_model_path"), OF_ANOTHER),
-    ("last", point_at("last_model_path"), OF_ANOTHER),
-    ("weights as text", change("state_dict", "evil"), OF_OTHER_TYPE.format("state_dict", "dict")),
-    ("data as text", change("data", "evil"), OF_OTHER_TYPE.format("data", "dict")),
-    ("no optimizer", change("optimizer_states"), LACKS.format("optimizer_states")),
-    ("version", change("pytorch-lightning_version", "evil"), LACKS.format("pytorch-lightning_version")),
-    ("gone", lambda path: path.unlink(), r"ckpt_path: expected a checkpoint, but there is no file .*previous.ckpt"),
-]
-
-
-@pytest.mark.parametrize(("name", "spoil", "message"), CHECKPOINTS, ids=[case[0] for case in CHECKPOINTS])
-def test_checkpoints(
-    world: World, tmp_path: Path, line_of: Callable[..., str], name: str, spoil: Callable[[Path], Any], message: str
-) -> None:
-    run = tmp_path / "spoilt"
-    shutil.copytree(world.run("stage1"), run)
-    shutil.copy(run / "checkpoints" / "last.ckpt", run / "checkpoints" / "previous.ckpt")
-    spoil(run / "checkpoints" / "last.ckpt")
-    assert re.match(message, line_of(world.config("stage1"), "--ckpt_path", "last", run_dir=run))
-
-
-@pytest.mark.parametrize("name", ["callbacks/RunRecorder/seconds", "optimizer_states", "loops"])
-def test_states_that_cannot_be_restored(
-    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
-) -> None:
-    run = tmp_path / "spoilt"
-    shutil.copytree(world.run("stage1"), run)
-    value = ["evil"] if name != "loops" else {"fit_loop": "evil"}
-    change(name, value)(run / "checkpoints" / "last.ckpt")
-    assert fit(world.config("stage1"), "--run_dir", run, "--ckpt_path", "last", "--trainer.max_epochs", "2") == 2
-    line = capfd.readouterr().err.splitlines()[-1]
-    assert re.match(r"face: error: ckpt_path: expected a state .* cannot be restored \(\w+: .*\); use another", line)
-
-
 def matrix(shape: tuple[int, int], fill: float = 1.0) -> bytes:
     return pickle.dumps(coo_matrix(np.full(shape, fill, dtype=np.float32)))
 
@@ -540,27 +394,3 @@ def test_run_folders_that_cannot_be(world: World, line_of: Callable[..., str], t
 
 def test_table_is_as_long_as_promised() -> None:
     assert len(VALUES) + len(FILES) + len(CHECKPOINTS) + len(DATA) + len(REFUSED) + len(READ) >= 130
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 7")])
-def test_full_disk_keeps_the_last_good_state(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], error: Exception
-) -> None:
-    run, save, count = tmp_path / "run", torch.save, [0]
-
-    def fill(content: Any, file: Any) -> None:
-        count[0] += 1
-        if count[0] == 4:
-            file.write(b"half")
-            raise error
-        save(content, file)
-
-    monkeypatch.setattr(torch, "save", fill)
-    assert fit(world.config("stage1"), "--run_dir", run) == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert re.match(
-        r"face: error: checkpoint: \S+ cannot be written \(.*\); the checkpoints .* are whole: make room", line
-    )
-    assert not list(run.rglob("*.tmp"))
-    monkeypatch.setattr(torch, "save", save)
-    assert fit(world.config("stage1"), "--run_dir", run, "--ckpt_path", "last", *QUIET) == 0

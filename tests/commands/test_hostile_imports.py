@@ -15,11 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.chain.tiny import face
-
-
-def listing(folder: Path) -> set[Path]:
-    return set(folder.rglob("*")) if folder.exists() else set()
-
+from tests.commands.hostile import listing
 
 CLICKS = [(f"u{u}", f"i{(u + k) % 8}", 2 + k % 4) for u in range(6) for k in range(4)]
 NAMES = ("user_id", "item_id", "rating")
