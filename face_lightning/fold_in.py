@@ -81,7 +81,7 @@ class LeastSquaresFoldIn:
         unobserved_weight: w.
         regularization: l > 0.
         frequency_power: p.
-        targets: Score that each item's observed pairs shall have, `(I,)`; 1 if null.
+        targets: Target score of each item's observed pairs, `(I,)`; 1 if None.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class WeightedSquares(RankingLoss):
-    """Observed pairs shall score their targets, all pairs 0 with a small weight: the objective of implicit ALS.
+    """Squared error of observed pairs to their targets, and of all pairs to 0 with a small weight: implicit ALS.
 
     `L = (1/N) [ sum over observed (s - t_i)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2 ]`
 
@@ -119,7 +119,7 @@ def regularization_of_rows(
 
 
 def targets_of_items(frequencies: Tensor, popularity_discount: float) -> Tensor:
-    """Score that an item's observed pairs shall have, `(I,)`: `n^-d` over its mean, lower for popular items.
+    """Target score of each item's observed pairs, `(I,)`: `n^-d` over its mean, lower for popular items.
 
     It discounts scores by popularity, and errors on popular items too: in terms of the score over its target the
     squared error of an item has the weight `n^-2d`.

@@ -21,7 +21,7 @@ def tokens_with_gradient(
     near: Tensor | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
-    """Embeddings of the chosen tokens, which the encoder shall see, differentiable in the concepts.
+    """Embeddings of the chosen tokens, the input of the encoder, differentiable in the concepts.
 
     `linear` passes the gradient through the linear map that fits token embeddings to codes best.
     `soft` passes it through a softmax over the candidates nearest to each concept vector, so that it can

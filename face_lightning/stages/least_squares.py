@@ -50,7 +50,7 @@ class LeastSquaresStage(Stage):
         backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
         num_users: U.
         num_items: I.
-        unobserved_weight: Weight of every pair, observed or not, whose score shall be 0; w. That of
+        unobserved_weight: Weight of every pair, observed or not, with the target 0; w. That of
             `default_unobserved_weight` if null.
         regularization: l of the first epoch.
         regularization_growth: Factor on l after every epoch; 1 keeps it.
