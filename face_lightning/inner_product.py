@@ -65,25 +65,19 @@ class _KeysOfOne(NamedTuple):
 
     Attributes:
         keys: `(M', D)`.
-        columns: The same transposed, `(D, M)`, which is faster for one query; None for large tables.
         per_norm: Error for each unit of the query's norm.
         least: Error on top, by numbers too small for the format.
         resolution: Relative error of a score by its own rounding.
     """
 
     keys: Tensor
-    columns: Tensor | None
     per_norm: float
     least: float
     resolution: float
 
     def products(self, query: Tensor) -> np.ndarray:
-        """Scores `(M',)` of a query `(1, D)`, by calls that autocast leaves alone."""
-        if self.columns is None:
-            products = torch.mv(self.keys, query[0].to(self.keys.dtype)).float()
-        else:
-            products = torch.mm(query, self.columns, out=query.new_empty(1, self.columns.shape[1]))[0]
-        return products.numpy()
+        """Scores `(M',)` of a query `(1, D)`, by a call that autocast leaves alone."""
+        return torch.mv(self.keys, query[0].to(self.keys.dtype)).float().numpy()
 
 
 class InnerProductSearch:
@@ -210,8 +204,7 @@ class InnerProductSearch:
         if keys.dtype != torch.float32:  # rounding of the query, whose small numbers may become 0
             per_norm += rounded.eps / 2 * norm
             least += math.sqrt(dim) * number.tiny * norm
-        columns = None if num_keys * dim > _ROUNDED else self._keys.T.contiguous()
-        return _KeysOfOne(keys, columns, 1.01 * per_norm, 1.01 * least, rounded.eps)
+        return _KeysOfOne(keys, 1.01 * per_norm, 1.01 * least, rounded.eps)
 
     def _largest_outside(self, worst_kept: Tensor, queries: Tensor, error: Tensor) -> Tensor:
         """Upper bound of the exact scores of all keys that were not kept, `(B,)`.

@@ -39,7 +39,7 @@ def test_candidates_may_be_as_many_as_a_call_needs() -> None:
         assert torch.equal(search.search(keys[:9], 3, num_candidates=count), expected)
 
 
-@pytest.mark.parametrize("rounded", [0, 2**20], ids=["rounded keys", "transposed keys"])
+@pytest.mark.parametrize("rounded", [0, 2**20], ids=["rounded keys", "float32 keys"])
 def test_one_query_gets_what_it_gets_among_others(rounded: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inner_product, "_ROUNDED", rounded)
     keys = torch.randn(700, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
