@@ -1,6 +1,9 @@
 """What Lightning's users expect of any LightningModule, outside of the command line."""
 
+import os
 import pickle
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,15 +107,27 @@ def test_stages_can_be_pickled(data: InteractionDataModule) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook"])
-def test_processes_may_be_spawned_or_forked(data: InteractionDataModule, strategy: str) -> None:
-    """ddp_spawn pickles everything; ddp_notebook forks, as notebooks must."""
+def train_on_two_processes(folder: Path, strategy: str) -> None:
+    data = InteractionDataModule(RLMRecFolder(folder), batch_size=64)
     stage = new_stage(data)
     before = stage.backbone.tables.weight.detach().clone()
     trainer = new_trainer(strategy=strategy, devices=2)
     trainer.fit(stage, data)
     assert not torch.equal(stage.backbone.tables.weight, before)
     assert trainer.callback_metrics["train/loss"] > 0
+
+
+def test_processes_may_be_spawned(folder: Path) -> None:
+    """ddp_spawn pickles everything."""
+    train_on_two_processes(folder, "ddp_spawn")
+
+
+def test_processes_may_be_forked(folder: Path) -> None:
+    """ddp_notebook forks, as notebooks must; OpenMP's threads do not survive that, so it needs a fresh process."""
+    code = "from tests.stages.test_lightning_ways import *; train_on_two_processes(Path(sys.argv[1]), 'ddp_notebook')"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", code, folder], cwd=root, env=environment, check=True, timeout=300)
 
 
 def test_loaders_in_place_of_the_data_module_are_refused(data: InteractionDataModule) -> None:
