@@ -33,7 +33,7 @@ CHAIN: dict[str, Where] = {
     "**stage 3: FACE**": {"run": "stage3"},
 }
 FACE: Where = {"run": "stage3"}
-FUSION: Where = {"run": "stage3", "variant": "words"}
+FUSION: Where = {"run": "stage3", "variant": "both"}
 
 
 def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
@@ -65,9 +65,9 @@ def fusion(dataset: str) -> Table:
             "control: as many further epochs": {"run": "control"},
             "RLMRec-Con: the texts themselves": {"run": "con"},
             "AlphaRec: the texts through an MLP and the graph": {"run": "alpharec"},
-            "stage 3, with the texts in place of their words": {"run": "stage3", "variant": "texts"},
-            "stage 3, with the texts beside their words": {"run": "stage3", "variant": "both"},
-            "**stage 3: FACE**": FUSION,
+            "stage 3, texts alone": {"run": "stage3", "variant": "texts"},
+            "stage 3, words alone": {"run": "stage3", "variant": "words"},
+            "**stage 3: FACE, words and texts**": FUSION,
         },
         columns=[
             *QUALITY,
@@ -116,9 +116,9 @@ TABLES: dict[str, Table] = {
         labels=["test Recall@20"],
         rows={
             "**least squares**": {"model": "least squares"},
-            "least squares + **FACE** (words)": {"stage": "fusion", "variant": "words"},
-            "least squares + **FACE** (words and texts)": {"stage": "fusion", "variant": "both"},
-            "least squares + texts": {"stage": "fusion", "variant": "texts"},
+            "least squares + **FACE**": {"stage": "fusion", "variant": "both"},
+            "least squares + FACE, words alone": {"stage": "fusion", "variant": "words"},
+            "least squares + texts alone": {"stage": "fusion", "variant": "texts"},
         }
         | {
             f"{name}{label}": {"backbone": name, "run": run, "variant": "common"}

@@ -1,4 +1,4 @@
-"""Stage 3 in closed form: the scores of the recommender and those of the words, in one pair of tables."""
+"""Stage 3 in closed form: the scores of the recommender and those of words and texts, in one pair of tables."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -24,15 +24,16 @@ _START = "fusion_start"
 
 
 class FusionStage(DescribingStage):
-    """Adds to each score how well the item's words agree with those of the user's items.
+    """Adds to each score how well the item's words and text agree with those of the user's items.
 
-    `s_ui = e_u . e_i + c p_u . m_i`: `m_i` is what the item's words mean, and the profile `p_u` is the user's row of
-    least squares given these meanings as the items' table, over the user's training interactions. The sum is truncated
-    to the width of the backbone (`fuse_scores`), so that the result is a checkpoint of embedding tables like any other.
+    `s_ui = e_u . e_i + c p_u . m_i`: `m_i` is what the item means, and the profile `p_u` is the user's row of least
+    squares given these meanings as the items' table, over the user's training interactions. The sum is truncated to the
+    width of the backbone (`fuse_scores`), so that the result is a checkpoint of embedding tables like any other.
 
-    The meaning of an item is the mean of its words' vectors, which are whitened over the vocabulary: a mean of plain
-    encoder vectors hardly tells apart items that share most of their words. Meanings, of words as of texts, are
-    centered and half whitened over items, so that a few common directions do not decide about profiles.
+    The meaning of an item is the mean of its words' vectors beside the vector of its text. Words' vectors are whitened
+    over the vocabulary: a mean of plain encoder vectors hardly tells apart items that share most of their words.
+    Meanings, of words as of texts, are centered and half whitened over items, so that a few common directions do not
+    decide about profiles. An item without a text has its words alone.
 
     Nothing is trained: c grows by a step every epoch, from 0 in the first, and the epoch with the best validation
     decides. The first epoch is the run that the stage starts from, so validation never falls below it. The mapper is
@@ -43,7 +44,7 @@ class FusionStage(DescribingStage):
         backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
         num_users: U.
         num_items: I.
-        meanings: Whether items mean what their words mean, what their texts mean (for comparison), or both.
+        meanings: Whether items mean what their `words` mean, what their `texts` mean (for comparison), or `both`.
         share_step: What an epoch adds to c, as the ratio of the root mean squares of both scores.
         near_words: Nearest words of a slot that make up its meaning.
         unobserved_weight: Weight of unobserved pairs in the profiles' least squares; that of
@@ -68,7 +69,7 @@ class FusionStage(DescribingStage):
         num_users: int,
         num_items: int,
         *,
-        meanings: Literal["words", "texts", "both"] = "words",
+        meanings: Literal["words", "texts", "both"] = "both",
         share_step: float = 0.05,
         near_words: int = 16,
         unobserved_weight: float | None = None,

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from benchmarks.loading import load_run
+from face_lightning.data.held_out import held_out
 from face_lightning.data.readers import RLMRecFolder
 from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 from face_lightning.recommending.recommender import Recommender
@@ -74,12 +75,17 @@ def centered(vectors: np.ndarray) -> np.ndarray:
     return unit / np.linalg.norm(unit, axis=1, keepdims=True)
 
 
-def text_meanings(world: World) -> np.ndarray:
+def text_meanings(world: World, share: float = 0.0) -> np.ndarray:
+    """What texts mean; 0 for the share of items whose texts are held out."""
     from face_lightning.text.encoders import TextEncoder
 
     texts = RLMRecFolder(world.root / "data", "movie").read().profiles.item_texts  # type: ignore[union-attr]
     encoder = TextEncoder(str(world.root / "encoder" / "model"), precision="float32", cache_dir=world.root / "cache")
-    return spread(centered(encoder.encode(texts).double().numpy()), 0.5)
+    known = ~held_out("item", [f"i{item}" for item in range(NUM_ITEMS)], share, seed=0)
+    of_known = spread(centered(encoder.encode(texts).double().numpy()[known]), 0.5)
+    meanings = np.zeros((NUM_ITEMS, of_known.shape[1]))
+    meanings[known] = of_known
+    return meanings
 
 
 @torch.no_grad()
@@ -122,10 +128,12 @@ def test_scores_are_those_of_embeddings_and_profiles_of_texts(fused: World) -> N
     assert found[:NUM_USERS] @ found[NUM_USERS:].T == pytest.approx(expected, abs=2e-4 * np.abs(expected).max())
 
 
-def test_words_and_texts_have_one_profile(fused: World) -> None:
-    config = write(fused, "fusion-both", meanings="both", near_words=3, words=uncentered(fused))
-    assert fit(config, "--trainer.max_epochs", "2") == 0
-    expected = expected_scores(fused, np.concatenate([word_meanings(fused, 3), text_meanings(fused)], 1), 1)
+def test_words_and_texts_have_one_profile_and_an_item_without_text_has_its_words(fused: World) -> None:
+    config = write(fused, "fusion-both", near_words=3, words=uncentered(fused))
+    assert fit(config, "--trainer.max_epochs", "2", "--data.held_out_texts", "0.4") == 0
+    texts = text_meanings(fused, share=0.4)
+    assert not texts.any(1).all()
+    expected = expected_scores(fused, np.concatenate([word_meanings(fused, 3), texts], 1), 1)
     found = tables(fused.run("fusion-both"))
     assert found[:NUM_USERS] @ found[NUM_USERS:].T == pytest.approx(expected, abs=2e-4 * np.abs(expected).max())
 
