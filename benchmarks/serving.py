@@ -88,6 +88,7 @@ def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, t
     num_threads = torch.get_num_threads()
     started = time.perf_counter()
     exact = InnerProductSearch(items)
+    exact.prepare()
     found["exact"] = partial(_ask, exact, users), time.perf_counter() - started
     table, queries = items.numpy(), users.numpy()
     found["implicit"] = (lambda rows: topk(table, queries[rows], TOP_K, num_threads=num_threads)[0]), 0.0

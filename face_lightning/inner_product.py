@@ -1,8 +1,6 @@
 """Exact search for the largest inner products, at the speed of the device's fastest number format."""
 
-import math
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +9,10 @@ from torch import Tensor
 
 from face_lightning.errors import DataError
 from face_lightning.hardware import has_bfloat16
+from face_lightning.single_query import SingleQuerySearch
 
 _BLOCK = 64  # columns that are searched together for the best scores
 _TILE = 4096  # keys whose rounding is looked at together
-_ROUNDED = 2**20  # numbers in a table up to which one query is faster with float32 keys
 _PADDING = 128  # rows of a rounded product: oneDNN generates and keeps code for every number of rows that it meets
 
 
@@ -58,26 +56,6 @@ def rank_items(scores: Tensor, top_k: int) -> Tensor:
     items, order_by_item = items.sort(dim=1)
     order_by_value = values.gather(1, order_by_item).sort(dim=1, descending=True, stable=True).indices
     return items.gather(1, order_by_value)
-
-
-class _KeysOfOne(NamedTuple):
-    """Keys for rough scores of one query, and by how much these scores may be wrong.
-
-    Attributes:
-        keys: `(M', D)`.
-        per_norm: Error for each unit of the query's norm.
-        least: Error on top, by numbers too small for the format.
-        resolution: Relative error of a score by its own rounding.
-    """
-
-    keys: Tensor
-    per_norm: float
-    least: float
-    resolution: float
-
-    def products(self, query: Tensor) -> np.ndarray:
-        """Scores `(M',)` of a query `(1, D)`, by a call that autocast leaves alone."""
-        return torch.mv(self.keys, query[0].to(self.keys.dtype)).float().numpy()
 
 
 class InnerProductSearch:
@@ -133,7 +111,7 @@ class InnerProductSearch:
         queries = queries.detach().float()
         if queries.shape[0] == 1 and num_keys and queries.device.type == "cpu":
             others = None if excluded is None else excluded[1].numpy()
-            return torch.from_numpy(self.search_one(queries, min(top_k, num_keys), others)[0][None])
+            return torch.from_numpy(self._single.search(queries, min(top_k, num_keys), others)[0][None])
         top_k, kept = min(top_k, num_keys), min(max(num_candidates or self._num_candidates, top_k), num_keys)
         best = torch.empty(len(queries), top_k, dtype=torch.long, device=queries.device)
         rows = torch.arange(len(queries), device=queries.device)
@@ -166,8 +144,6 @@ class InnerProductSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best keys of one query on the CPU and their scores, without the overhead of the operations on a tile.
 
-        All keys are scored exactly whose rough score is less than the K-th best by no more than rounding explains.
-
         Args:
             query: `(1, D)`.
             top_k: K, at most M.
@@ -176,35 +152,18 @@ class InnerProductSearch:
         Returns:
             Indices of keys `(K,)`, best first, and their inner products in float32 `(K,)`; -inf for excluded keys.
         """
-        query = query.detach().float()
-        rough_keys = self._keys_of_one
-        rough = rough_keys.products(query)[: len(self._keys)]
-        if excluded is not None:
-            rough[excluded] = -np.inf
-        kth = float(_lower_bound_of_kth(rough, top_k))
-        wide = query.numpy()[0].astype(np.float64)
-        bound = rough_keys.per_norm * math.sqrt(wide @ wide) + rough_keys.least + rough_keys.resolution * abs(kth)
-        # Twice the bound would do: one score may be too high by it, and the K-th best too low. What is not comparable
-        # counts as a candidate.
-        threshold = kth - 2.5 * bound
-        candidates = (~(rough < threshold)).nonzero()[0]
-        exact = torch.from_numpy(self._keys.numpy().take(candidates, 0)).mul_(query).sum(-1).numpy()
-        if excluded is not None and not threshold > -np.inf:
-            exact[np.isin(candidates, excluded)] = -np.inf
-        order = np.argsort(-exact, kind="stable")[:top_k]
-        return candidates[order], exact[order]
+        return self._single.search(query.detach().float(), top_k, excluded)
+
+    def prepare(self) -> None:
+        """Make single queries faster where FAISS is installed, at the cost of its import and a copy of small tables."""
+        if self._keys.device.type == "cpu" and len(self._keys):
+            self._single.add_scan()
 
     @cached_property
-    def _keys_of_one(self) -> "_KeysOfOne":
-        """Keys for rough scores of one query."""
-        (num_keys, dim), norm = self._keys.shape, float(self._largest_norm)
-        keys, key_error = self._rough_keys[0 if num_keys * dim > _ROUNDED else -1]
-        number, rounded = torch.finfo(torch.float32), torch.finfo(keys.dtype)
-        per_norm, least = 2 * dim * number.eps * norm + float(key_error), 8 * dim * number.tiny
-        if keys.dtype != torch.float32:  # rounding of the query, whose small numbers may become 0
-            per_norm += rounded.eps / 2 * norm
-            least += math.sqrt(dim) * number.tiny * norm
-        return _KeysOfOne(keys, 1.01 * per_norm, 1.01 * least, rounded.eps)
+    def _single(self) -> SingleQuerySearch:
+        """Search for one query on the CPU."""
+        rounded, error = self._rough_keys[0]
+        return SingleQuerySearch(self._keys, rounded, float(error), float(self._largest_norm))
 
     def _largest_outside(self, worst_kept: Tensor, queries: Tensor, error: Tensor) -> Tensor:
         """Upper bound of the exact scores of all keys that were not kept, `(B,)`.
@@ -221,14 +180,6 @@ class InnerProductSearch:
         underflow = 8 * queries.shape[1] * torch.finfo(torch.float32).tiny  # of products, and of this bound's factors
         bound: Tensor = largest + scoring + 1.01 * (error + summing) + underflow
         return bound
-
-
-def _lower_bound_of_kth(scores: np.ndarray, top_k: int) -> np.float32:
-    """A score that at least K of `scores` `(M,)` reach, and few others: the K-th best maximum of groups of scores."""
-    num_groups = max(len(scores) // _BLOCK, min(len(scores), 4 * top_k))
-    size = len(scores) // num_groups
-    maxima = scores[: size * num_groups].reshape(size, num_groups).max(0)
-    return np.partition(maxima, num_groups - top_k)[num_groups - top_k]  # type: ignore[no-any-return]
 
 
 def _norms(rows: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Blocks that hold the largest scores, found by integers; the search itself is tested by the ranker and the tokens."""
 
-import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,28 +35,3 @@ def test_candidates_may_be_as_many_as_a_call_needs() -> None:
     search, expected = InnerProductSearch(keys, 1), rank_items(keys[:9] @ keys.T, 3)
     for count in (None, 1, 5, 700, 9000):
         assert torch.equal(search.search(keys[:9], 3, num_candidates=count), expected)
-
-
-@pytest.mark.parametrize("rounded", [0, 2**20], ids=["rounded keys", "float32 keys"])
-def test_one_query_gets_what_it_gets_among_others(rounded: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inner_product, "_ROUNDED", rounded)
-    keys = torch.randn(700, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
-    keys[300:310] = keys[20:30]
-    search, queries = InnerProductSearch(keys), keys[:40]
-    for num_excluded in (0, 3, 695):
-        excluded = torch.arange(40).repeat_interleave(num_excluded), torch.arange(num_excluded).repeat(40)
-        together = search.search(queries, 10, excluded)
-        for query, expected in zip(queries.split(1), together, strict=True):
-            found, scores = search.search_one(query, 10, np.arange(num_excluded))
-            count = min(10, 700 - num_excluded)
-            assert found.tolist() == expected.tolist()
-            assert torch.equal(torch.from_numpy(scores)[:count], (keys[expected] * query).sum(-1)[:count])
-            assert np.isneginf(scores[count:]).all()
-
-
-def test_autocast_leaves_the_rankings_of_one_query_alone() -> None:
-    keys = torch.randn(120_000, 8, generator=torch.Generator().manual_seed(0))
-    search = InnerProductSearch(keys)
-    expected = [search.search_one(query, 20)[0].tolist() for query in keys[:200].split(1)]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert [search.search_one(query, 20)[0].tolist() for query in keys[:200].split(1)] == expected

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from face_lightning import inner_product
+from face_lightning import inner_product, single_query
 from face_lightning.errors import DataError
 from face_lightning.inner_product import rank_items
 from face_lightning.ranking import Ranker, find_hits
@@ -97,7 +97,8 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
     expected = exact.sort(dim=1, descending=True, stable=True).indices[:, :top_k]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner_product, "_BLOCK", 2)
-        patch.setattr(inner_product, "_ROUNDED", 0)
+        patch.setattr(single_query, "_GROUP", 2)
+        patch.setattr(single_query, "_ROUNDED", 0)
         patch.setattr(inner_product, "has_bfloat16", lambda device: rough)
         ranker = Ranker(embeddings, num_candidates=3)
         assert torch.equal(ranker.rank(tile, top_k), expected)
@@ -106,7 +107,7 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
 
 @pytest.mark.parametrize("rough", [False, True])
 def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inner_product, "_ROUNDED", 0)
+    monkeypatch.setattr(single_query, "_ROUNDED", 0)
     monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
     torch.manual_seed(0)
     embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))

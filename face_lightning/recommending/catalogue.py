@@ -49,8 +49,10 @@ class Catalogue:
         self._subset: tuple[np.ndarray, InnerProductSearch] | None = None  # that was searched last
 
     def prepare(self) -> None:
-        """Build the search among all rows now."""
-        self._search(None)
+        """Build the search among all rows now, and what makes single queries faster."""
+        search = self._search(None)
+        if isinstance(search, InnerProductSearch):
+            search.prepare()
 
     def use_index(self, kind: IndexKind, queries: Tensor, recall: float) -> float:
         """Rank among all rows by a FAISS index from now on; among fewer candidates the ranking stays exact.
