@@ -13,8 +13,10 @@ has one, Recall@20 and NDCG@20. Least squares (`LeastSquaresStage`) gives the em
 - embedding + profile: the sum of the last two, each standardised
 - own text model: AlphaRec alone, which maps the sentence vector of the tags by its own MLP
 
-Ridges and the share of the profile are chosen on validation items of seed 0. Warm metrics are those of the embeddings,
-which cold items do not change. The texts are tags that users gave, not titles and abstracts.
+Ridges, the share of the profile and AlphaRec's settings are chosen on validation items of seed 0 (`--half valid`). The
+texts are tags that users gave, not titles and abstracts. Cold items change no embedding of another; what they change in
+warm metrics is that they take part in the ranking, so Recall@20 of warm test interactions is measured without and with
+the cold items of the half.
 """
 
 import argparse
@@ -38,11 +40,14 @@ from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.interactions import Interactions
 from face_lightning.data.profiles import Dataset, Profiles
 from face_lightning.data.readers.reader import Reader
+from face_lightning.graph import InteractionGraph
 from face_lightning.losses import SampledSoftmax
+from face_lightning.metrics import Recall
+from face_lightning.ranking import Ranker, find_hits
 from face_lightning.stages.base import Stage
 from face_lightning.stages.least_squares import LeastSquaresStage
 from face_lightning.stages.pretraining import PretrainingStage
-from face_lightning.structures import Embeddings
+from face_lightning.structures import Embeddings, TrainingBatch
 from face_lightning.text.encoders import TextEncoder
 from face_lightning.text.vocabulary import build_codebook, word_vectors
 from face_lightning.words.centering import center
@@ -50,6 +55,9 @@ from face_lightning.words.targets import pursue
 
 DIMS = {"least squares": 256, "LightGCN": 64, "AlphaRec": 256}
 RIDGES, SHARES = {"text": 0.1, "words": 0.1, "tags": 0.3, "text + tags": 0.3}, 0.5
+BATCH_SIZES = {"least squares": 4096, "LightGCN": 4096, "AlphaRec": 8192}
+_CHUNK = 1024  # pairs whose items are each other's negatives
+_COLUMNS = ("cold/recall@20", "cold/ndcg@20", "warm/recall@20", "warm_among_all/recall@20")
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
 
@@ -89,18 +97,33 @@ class ColdItems(Reader):
         return Dataset(interactions, profiles)
 
 
-def build_stage(backbone: str, num_users: int, num_items: int) -> Stage:
+class ChunkedSoftmax(SampledSoftmax):
+    """Softmax over the items of 1,024 pairs at a time.
+
+    The propagation over the whole graph costs the same for any batch. So batches are large, and without chunks the
+    similarities of all their pairs would cost more than the model.
+    """
+
+    def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
+        """See `RankingLoss`."""
+        chunks = zip(batch.user_ids.split(_CHUNK), batch.positive_ids.split(_CHUNK), strict=True)
+        parts = (batch._replace(user_ids=user_ids, positive_ids=positive_ids) for user_ids, positive_ids in chunks)
+        return torch.stack([super(ChunkedSoftmax, self).forward(part, embeddings, graph) for part in parts]).mean()
+
+
+def build_stage(arguments: argparse.Namespace, num_users: int, num_items: int) -> Stage:
     """Least squares, LightGCN or AlphaRec."""
-    if backbone == "LightGCN":
-        adam = partial(torch.optim.Adam, lr=4e-3)
-        return PretrainingStage(partial(LightGCN, embedding_dim=DIMS[backbone]), num_users, num_items, optimizer=adam)
-    if backbone == "AlphaRec":
+    name: str = arguments.backbone
+    adam = partial(torch.optim.Adam, lr=arguments.lr)
+    if name == "LightGCN":
+        return PretrainingStage(partial(LightGCN, embedding_dim=DIMS[name]), num_users, num_items, optimizer=adam)
+    if name == "AlphaRec":
         # Negatives of the batch: cold items, which are never positive, are not drawn as negatives.
-        loss = partial(SampledSoftmax, negatives="batch", cosine=True, temperature=0.15)
-        model = partial(AlphaRec, embedding_dim=DIMS[backbone])
-        return PretrainingStage(model, num_users, num_items, ranking_loss=loss, l2_weight=0.0)
+        loss = partial(ChunkedSoftmax, negatives="batch", cosine=True, temperature=arguments.temperature)
+        model = partial(AlphaRec, embedding_dim=DIMS[name])
+        return PretrainingStage(model, num_users, num_items, ranking_loss=loss, l2_weight=0.0, optimizer=adam)
     return LeastSquaresStage(
-        partial(GMF, embedding_dim=DIMS[backbone]),
+        partial(GMF, embedding_dim=DIMS[name]),
         num_users,
         num_items,
         unobserved_weight=0.02,
@@ -109,18 +132,33 @@ def build_stage(backbone: str, num_users: int, num_items: int) -> Stage:
     )
 
 
-def train(reader: ColdItems, backbone: str, seed: int, epochs: int) -> tuple[Embeddings, dict[str, float]]:
-    """Embeddings, and their metrics on warm test interactions."""
+def train(reader: ColdItems, arguments: argparse.Namespace, seed: int) -> tuple[Embeddings, InteractionDataModule]:
+    """Embeddings of all users and items, and the data they were trained on."""
     L.seed_everything(seed, verbose=False)
-    data = InteractionDataModule(reader, batch_size=4096)
-    stage = build_stage(backbone, data.num_users, data.num_items)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = L.Trainer(max_epochs=epochs, limit_val_batches=0, accelerator="cpu", enable_model_summary=False, **quiet)  # type: ignore[arg-type]
+    data = InteractionDataModule(reader, batch_size=BATCH_SIZES[arguments.backbone])
+    stage = build_stage(arguments, data.num_users, data.num_items)
+    trainer = L.Trainer(
+        max_epochs=arguments.epochs,
+        limit_val_batches=0,
+        accelerator="cpu",
+        precision=arguments.precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(stage, data)
-    (metrics,) = trainer.test(stage, data, verbose=False)
     with torch.no_grad():
         stage.eval()
-        return Embeddings(*(table.detach() for table in stage.backbone(stage.graph))), dict(metrics)
+        return Embeddings(*(table.detach().float() for table in stage.backbone(stage.graph))), data
+
+
+def warm_recall(data: InteractionDataModule, embeddings: Embeddings) -> float:
+    """Recall@20 of warm test interactions in a ranking of all items of a table."""
+    ranker, recall = Ranker(embeddings), Recall(20)
+    for batch in data.test_dataloader():
+        recall.update(*find_hits(ranker.rank(batch, 20), batch, len(embeddings.items)))
+    return float(recall.compute())
 
 
 def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str, tuple[Tensor, Tensor]]:
@@ -150,32 +188,47 @@ def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str,
     return found
 
 
-def measure(reader: ColdItems, embeddings: Embeddings, half: str, backbone: str) -> dict[str, tuple[float, float]]:
-    """Recall@20 and NDCG@20 among the cold items of a half, by way of ranking."""
+def measure(
+    reader: ColdItems, embeddings: Embeddings, data: InteractionDataModule, half: str, backbone: str
+) -> dict[str, dict[str, float]]:
+    """Metrics among the cold items of a half, and of warm items without and with these in the ranking, by way."""
     cold = reader.cold[half]
+    warm_items = embeddings.items.clone()
+    warm_items[np.concatenate(list(reader.cold.values()))] = 0.0  # a score of 0 is below that of any recommended item
+    warm = warm_recall(data, Embeddings(embeddings.users, warm_items))
     trained = np.bincount(reader.splits[0][:, 1], minlength=reader.num_items) > 0
     known = np.flatnonzero(trained & np.array([bool(tags) for tags in reader.tags]))
     pairs = reader.pairs[np.isin(reader.pairs[:, 1], cold)]
     users = np.unique(pairs[:, 0])
     relevant = torch.zeros(len(users), len(cold), dtype=torch.bool)
     relevant[np.searchsorted(users, pairs[:, 0]), np.searchsorted(cold, pairs[:, 1])] = True
+    result: dict[str, dict[str, float]] = {}
+
+    def add(name: str, scores: Tensor, predicted: Tensor | None) -> None:
+        recall, ndcg = metrics_of(scores, relevant)
+        result[name] = {"cold/recall@20": recall, "cold/ndcg@20": ndcg, "warm/recall@20": warm}
+        if predicted is not None:
+            together = warm_items.clone()
+            together[cold] = predicted
+            result[name]["warm_among_all/recall@20"] = warm_recall(data, Embeddings(embeddings.users, together))
+
+    if backbone == "AlphaRec":  # cold items have no neighbours in the graph: their rows are what the MLP gives
+        predicted = embeddings.items[cold]
+        add("own text model", embeddings.users[users] @ predicted.T, predicted)
+        return result
     history = torch.zeros(reader.num_users, reader.num_items)
     history[reader.splits[0][:, 0], reader.splits[0][:, 1]] = 1
     history = history[users][:, known]
     history /= history.sum(1, keepdim=True).clamp_min(1).sqrt()
-    if backbone == "AlphaRec":  # cold items have no neighbours in the graph: their rows are what the MLP gives
-        return {"own text model": metrics_of(embeddings.users[users] @ embeddings.items[cold].T, relevant)}
-    result: dict[str, tuple[float, float]] = {}
     for name, (between, to_cold) in kernels(reader, known, cold).items():
         between.diagonal().add_(RIDGES[name])
         predicted = to_cold @ torch.linalg.solve(between, embeddings.items[known])
         scores = embeddings.users[users] @ predicted.T
-        result[name] = metrics_of(scores, relevant)
+        add(name, scores, predicted)
         if name == "text + tags":
             profile = history @ to_cold.T
-            result["profile"] = metrics_of(profile, relevant)
-            both = scores / scores.std() + SHARES * profile / profile.std()
-            result["embedding + profile"] = metrics_of(both, relevant)
+            add("profile", profile, None)
+            add("embedding + profile", scores / scores.std() + SHARES * profile / profile.std(), None)
     return result
 
 
@@ -194,17 +247,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--backbone", choices=list(DIMS), default="least squares")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=4e-3, help="learning rate of LightGCN and AlphaRec")
+    parser.add_argument("--temperature", type=float, default=0.15, help="temperature of AlphaRec's softmax")
+    parser.add_argument("--precision", default="32-true", help="Lightning's precision, such as bf16-mixed")
     parser.add_argument("--half", choices=["valid", "test"], default="test")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         begin = time.perf_counter()
         reader = ColdItems(arguments.root, seed)
-        embeddings, warm = train(reader, arguments.backbone, seed, arguments.epochs)
-        table = Table(f"seed {seed}, {arguments.half}", "Recall@20", "NDCG@20", title=f"warm: {warm}")
-        for name, (recall, ndcg) in measure(reader, embeddings, arguments.half, arguments.backbone).items():
-            table.add_row(name, f"{recall:.4f}", f"{ndcg:.4f}")
+        embeddings, data = train(reader, arguments, seed)
+        table = Table(f"seed {seed}, {arguments.half}", *_COLUMNS)
+        for name, metrics in measure(reader, embeddings, data, arguments.half, arguments.backbone).items():
+            table.add_row(name, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
             if arguments.half == "test":
-                metrics = {"cold/recall@20": recall, "cold/ndcg@20": ndcg, "test/recall@20": warm["test/recall@20"]}
                 origin = {"dataset": "citeulike-a", "backbone": arguments.backbone, "seed": seed, "variant": name}
                 append("cold_start", {**origin, "embedding_dim": DIMS[arguments.backbone], "metrics": metrics})
         Console(width=120).print(table)

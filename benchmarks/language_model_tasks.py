@@ -30,7 +30,7 @@ from face_lightning.text.writing.server import ServerWriter
 from face_lightning.text.writing.word_prompts import WordPrompts
 from face_lightning.text.writing.writer import Request, SummaryWriter
 
-_CANDIDATES = 10
+_CANDIDATES, _MAX_TOKENS = 10, 60
 
 
 def generation(run_dir: Path, writer: SummaryWriter, domain: str, num_items: int, with_words: bool) -> dict[str, float]:
@@ -127,11 +127,12 @@ def main() -> None:
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
     origin["model"] = Path(arguments.model).name + ("" if arguments.url is None else ", by a server")
     prompts = WordPrompts("generation", arguments.domain)
-    writer: SummaryWriter = (
-        LocalWriter(prompts, arguments.model, max_new_tokens=60)
-        if arguments.url is None
-        else ServerWriter(prompts, ChatClient(arguments.url), arguments.url, arguments.model, max_tokens=120)
-    )
+    writer: SummaryWriter
+    if arguments.url is None:
+        writer = LocalWriter(prompts, arguments.model, max_new_tokens=_MAX_TOKENS)
+    else:  # a server on the same processors answers one request as fast as many
+        client = ChatClient(arguments.url, timeout=600)
+        writer = ServerWriter(prompts, client, arguments.url, arguments.model, concurrency=1, max_tokens=_MAX_TOKENS)
     if arguments.url is None:
         found = ranking(arguments.run, Likelihoods(arguments.model), arguments.domain, arguments.users)
         for variant, metrics in found.items():

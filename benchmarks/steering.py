@@ -59,10 +59,13 @@ class Study:
         num_users: How many users take part, drawn among those with pairs in the split.
         split: "test", or "valid" for choices.
         seed: Seed of the draw.
+        domain: Kind of items, as their texts call them.
     """
 
-    def __init__(self, root: Path, run_dir: Path, num_users: int, split: str = "test", seed: int = 0) -> None:
-        dataset = RLMRecFolder(root, domain="game" if "steam" in root.name else "movie").read()
+    def __init__(
+        self, root: Path, run_dir: Path, num_users: int, split: str = "test", seed: int = 0, domain: str = "movie"
+    ) -> None:
+        dataset = RLMRecFolder(root, domain=domain).read()
         assert dataset.profiles is not None
         self.interactions: Interactions = dataset.interactions
         self.recommender = Recommender.load(run_dir)
@@ -179,7 +182,7 @@ def measure_control(study: Study, curves: dict[str, Curves], topics: list[str]) 
             metrics[f"topic_ndcg_at_{share}"] = more.at(share / 100)
             metrics[f"others_at_{share}"] = interpolate(recalls.tolist(), others.tolist(), share / 100)
             if way == "words":
-                for name in COMPARED:
+                for name in (way for way in COMPARED if way in curves):
                     low, high = bootstrap([(more, curves[name])], share / 100)
                     metrics |= {f"{name}: low_at_{share}": low, f"{name}: high_at_{share}": high}
         found[way] = {"metrics": metrics, "curve": more.rows(), "less_curve": less.rows()}
@@ -191,11 +194,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument("--domain", choices=["movie", "game", "item"], default="movie", help="kind of items")
     parser.add_argument("--split", choices=["valid", "test"], default="test")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--topics", type=int, default=40, help="how many of each kind, evenly spaced by frequency")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of topics")
-    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways to steer, beside words")
+    parser.add_argument("--sessions", type=int, default=200, help="how many of each simulated user")
     arguments = parser.parse_args()
     found = [measure(arguments, run) for run in arguments.runs]
     for kind in found[0] if len(found) > 1 else ():
@@ -204,7 +209,7 @@ def main() -> None:
 
 def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namespace) -> None:
     """Differences between words and other ways, means over runs, with intervals over topics and each run's users."""
-    for name in COMPARED:
+    for name in (way for way in COMPARED if way in runs[0]):
         metrics: dict[str, float] = {}
         for share in SHARES:
             pairs = [(curves["words"], curves[name]) for curves in runs]
@@ -222,14 +227,15 @@ def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Cur
     of_run = json.loads((run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("backbone", "stage", "seed", "fingerprint")}
     origin["dataset"] = arguments.root.name
-    study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"])
+    study = Study(arguments.root, run, arguments.users, arguments.split, of_run["seed"], arguments.domain)
     tested, result = arguments.split == "test", {}
     for kind in arguments.kinds:
         topics = study.topics[kind][0 if tested else 1 :: 2]
         topics = topics[:: max(1, -(-len(topics) // arguments.topics))]
         if not topics:
             continue
-        result[kind] = {way: Curves(study, way, topics, 1) for way in WAYS}
+        ways = dict.fromkeys(("words", *arguments.ways))
+        result[kind] = {way: Curves(study, way, topics, 1) for way in ways}
         found = measure_control(study, result[kind], topics)
         show(f"{run}: {kind}", found)
         if tested:
@@ -238,7 +244,7 @@ def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Cur
                 append("steering", {**about, "num_users": len(study.users)})
             about = {**origin, "part": f"topics, {kind}", "variant": "words"}
             append("steering", {**about, "topics": by_topic(study, study.topics[kind])})
-    for user, mistakes in MISTAKES.items():
+    for user, mistakes in MISTAKES.items() if arguments.sessions else ():
         metrics = simulate(study, user, mistakes, arguments.sessions)
         print(user, metrics, flush=True)
         if tested:

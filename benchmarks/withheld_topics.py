@@ -16,7 +16,7 @@ from scipy.sparse import coo_matrix
 
 from face_lightning.data.interactions import SPLITS
 from face_lightning.data.profiles import Dataset
-from face_lightning.data.readers import MovieLens100K, RLMRecFolder
+from face_lightning.data.readers import InteractionFile, MovieLens100K, RLMRecFolder
 
 _MATRICES = dict(zip(SPLITS, ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl"), strict=True))
 
@@ -72,19 +72,25 @@ def write_copy(dataset: Dataset, out: Path, every: int, least: int) -> tuple[lis
     return withheld, seen
 
 
+def read(root: Path, domain: str) -> Dataset:
+    """Interactions and metadata of a data set whose items are of a kind."""
+    if domain == "movie":
+        return MovieLens100K(root).read()
+    if domain == "item":
+        return InteractionFile(root / "clicks.csv", item_metadata=root / "items.jsonl").read()
+    return RLMRecFolder(root, domain=domain).read()
+
+
 def main() -> None:
     """Write the copy that the arguments describe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder of the data set")
     parser.add_argument("out", type=Path, help="folder to make")
-    parser.add_argument("--domain", default="movie", help="kind of items; movie reads MovieLens-100K")
+    parser.add_argument("--domain", default="movie", help="movie: MovieLens-100K; game: RLMRec's; item: citeulike-a")
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--least", type=int, default=10)
     arguments = parser.parse_args()
-    reader = MovieLens100K if arguments.domain == "movie" else RLMRecFolder
-    options = {} if arguments.domain == "movie" else {"domain": arguments.domain}
-    dataset = reader(arguments.root, **options).read()
-    withheld, seen = write_copy(dataset, arguments.out, arguments.every, arguments.least)
+    withheld, seen = write_copy(read(arguments.root, arguments.domain), arguments.out, arguments.every, arguments.least)
     print(f"{arguments.out}: {len(withheld)} topics withheld, {len(seen)} left")
 
 

@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             steps("waiting for its explanation")
             ((_, summary),) = writer.write([explanation_request(explanation, title, arguments.domain)])
         if summary.text is None:
-            raise DataError(f"writer: expected an explanation, got none ({summary.error}); use another model")
+            raise DataError(
+                f"writer: expected an explanation, got none ({summary.error}); check --model, or use another"
+            )
         text = summary.text
     links = ", ".join(f"{link.user_word} ~ {link.item_word} ({link.similarity:.2f})" for link in explanation.links)
     for label, shown in (

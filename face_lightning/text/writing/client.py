@@ -219,10 +219,11 @@ def _error_detail(error: urllib.error.HTTPError, key: str | None, deadline: floa
 
 
 def _error_message(text: str) -> str | None:
-    """Return the message of an error in the usual JSON form; None for other forms."""
+    """Return the message of an error in OpenAI's form or FastAPI's; None for other forms."""
     try:
         value = json.loads(text)
-        found = value["error"]["message"] if isinstance(value.get("error"), dict) else value.get("error")
+        found = value.get("error", value.get("detail"))
+        found = found["message"] if isinstance(found, dict) else found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) else None

@@ -19,7 +19,7 @@ from face_lightning.text.writing.server import ServerWriter
 from face_lightning.text.writing.writer import Request
 
 SMOLLM2 = Path("~/.cache/face_lightning/models/SmolLM2-135M-Instruct").expanduser()
-LACKING = [name for name in ("fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
+LACKING = [name for name in ("accelerate", "fastapi", "uvicorn", "openai") if importlib.util.find_spec(name) is None]
 
 pytestmark = [
     pytest.mark.slow,
