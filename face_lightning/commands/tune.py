@@ -139,7 +139,7 @@ class Search:
 
     def _refine(self, run: Trial) -> None:
         """Let the trials come next that the stage suggests after the configuration as it is."""
-        for options in run.model.refinements(run.score.best_epoch - 1):
+        for options in run.model.refinements():
             named = {f"model.init_args.{key}": value for key, value in options.items()}
             if all(_holds(self.space[option], value) for option, value in named.items()):
                 self._study.enqueue_trial(named)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import yaml
 
+from face_lightning.errors import CheckpointError
 from face_lightning.fold_in import FoldIn, LeastSquaresFoldIn
 from face_lightning.runs.checkpoint_reading import load_checkpoint
 from face_lightning.runs.folder import current_run
@@ -22,23 +23,36 @@ _FUSION = ".FusionStage"
 def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
     """Ranking loss and L2 weight of a run, as options of another stage.
 
-    After least squares it is the same objective as a loss, with the regularisation of the checkpoint's epoch.
+    After least squares it is the same objective as a loss, with the settings of the checkpoint's epoch.
 
     Args:
         config: Configuration of the run.
-        checkpoint: A checkpoint of it, which is read where the regularisation grows and the file is there.
+        checkpoint: A checkpoint of it, which is read where settings changed from epoch to epoch and the file is there.
+
+    Raises:
+        CheckpointError: If it is read and does not name these settings.
     """
     stage = config.get("model") or {}
     arguments = stage.get("init_args") or {}
     if not str(stage.get("class_path")).endswith(_LEAST_SQUARES):
         return {key: arguments[key] for key in ("ranking_loss", "l2_weight") if key in arguments}
-    growth, regularization = arguments.get("regularization_growth", 1.0), arguments["regularization"]
-    if growth != 1 and checkpoint.is_file():
-        regularization *= growth ** load_checkpoint(checkpoint, "init_from")["epoch"]
-    shared = ("unobserved_weight", "frequency_power", "popularity_discount")
-    kept = {key: arguments[key] for key in shared if key in arguments}
-    loss = {"class_path": _WEIGHTED_SQUARES, "init_args": {**kept, "regularization": regularization}}
-    return {"ranking_loss": loss, "l2_weight": 0.0}
+    shared = ("unobserved_weight", "regularization", "frequency_power", "popularity_discount")
+    settings = {key: arguments[key] for key in shared if key in arguments}
+    if arguments.get("regularization_growth", 1.0) != 1 and checkpoint.is_file():
+        settings |= _path_settings(checkpoint)
+    return {"ranking_loss": {"class_path": _WEIGHTED_SQUARES, "init_args": settings}, "l2_weight": 0.0}
+
+
+def _path_settings(checkpoint: Path) -> dict[str, float]:
+    """Settings of least squares that the tables of a checkpoint were solved with."""
+    content = load_checkpoint(checkpoint, "init_from")
+    if "least_squares" not in content:
+        raise CheckpointError(
+            f"init_from: expected a checkpoint that names its settings of least squares, but {checkpoint} does not; "
+            "train it again with this version"
+        )
+    settings: dict[str, float] = content["least_squares"]["settings"]
+    return settings
 
 
 def kept_fold_in(

@@ -169,9 +169,8 @@ class Stage(RankingEvaluation, ABC):
         self._graph = None
         self.backbone.prepare(self.graph)
 
-    def refinements(self, best_epoch: int) -> list[dict[str, Any]]:
-        """Options that `face tune` tries next, given the best epoch of the configuration as it is, from 0 on."""
-        del best_epoch
+    def refinements(self) -> list[dict[str, Any]]:
+        """Options that `face tune` tries next, after a training with the configuration as it is."""
         return []
 
     # Losses

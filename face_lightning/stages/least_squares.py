@@ -1,10 +1,11 @@
 """Stage 1 by alternating least squares: embedding tables in closed form, without a learning rate."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
@@ -21,9 +22,35 @@ from face_lightning.losses.weighted_squares import (
 from face_lightning.row_solver import RowSolver
 from face_lightning.search_space import Between, OneOf, SearchSpace
 from face_lightning.stages.base import Stage
-from face_lightning.structures import RowBatch, TrainingBatch
+from face_lightning.stages.greedy_path import GreedyPath
+from face_lightning.structures import Embeddings, RowBatch, TrainingBatch
 
 _TILE = 2**16  # interactions whose scores are computed at once
+# A step against popularity. The three belong together: lower targets of popular items call for a larger w, and a larger
+# w for more regularisation. Neither improves validation of yelp alone, together they do.
+_DISCOUNT_STEP, _WEIGHT_FACTOR, _REGULARIZATION_FACTOR = 0.05, 2**0.5, 1.25**0.5
+
+
+class Settings(NamedTuple):
+    """What the objective of an epoch is made of.
+
+    Attributes:
+        unobserved_weight: w.
+        regularization: l.
+        popularity_discount: d.
+    """
+
+    unobserved_weight: float
+    regularization: float
+    popularity_discount: float
+
+    def against_popularity(self, num_steps: int) -> "Settings":
+        """Settings that recommend popular items less, or more if the number of steps is negative."""
+        return Settings(
+            self.unobserved_weight * _WEIGHT_FACTOR**num_steps,
+            self.regularization * _REGULARIZATION_FACTOR**num_steps,
+            max(self.popularity_discount + _DISCOUNT_STEP * num_steps, 0.0),
+        )
 
 
 class LeastSquaresStage(Stage):
@@ -36,9 +63,11 @@ class LeastSquaresStage(Stage):
     A batch is a tile of rows, which is solved exactly. Processes share the rows of every tile. The result is a
     checkpoint of embedding tables like that of any stage 1.
 
-    The best `l` differs between data sets by a factor of four. By default every epoch raises it by a factor, from a
-    value that is too small for any of them, and the best epoch on validation decides: one run follows the path of
-    regularisation at the cost of a run with one value, as each epoch starts from the solution of the one before.
+    The best `l` differs between data sets by a factor of four, and how much popular items have to be held back differs
+    as well. By default one run follows a `GreedyPath` through both, at about the cost of a run with fixed settings, as
+    each epoch starts from the solution of the one before: every epoch raises l by a factor, from a value that is too
+    small for any data, until validation falls; from the best epoch on, every epoch takes a step against popularity
+    (`Settings.against_popularity`), as long as validation improves. The best epoch on validation is kept.
 
     Reference:
         Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; weights and
@@ -50,12 +79,13 @@ class LeastSquaresStage(Stage):
         backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
         num_users: U.
         num_items: I.
-        unobserved_weight: Weight of every pair, observed or not, with the target 0; w. That of
+        unobserved_weight: Weight of every pair, observed or not, with the target 0; w of the first epoch. That of
             `default_unobserved_weight` if null.
         regularization: l of the first epoch.
-        regularization_growth: Factor on l after every epoch; 1 keeps it.
+        regularization_growth: Factor on l of a step of the path; 1 for no path: w, l and d stay as they are.
         frequency_power: p; 0 regularises all rows alike, 1 in proportion to their interactions.
-        popularity_discount: d; the higher, the lower are the targets of popular items, see `targets_of_items`.
+        popularity_discount: d of the first epoch; the higher, the lower are the targets of popular items, see
+            `targets_of_items`.
         top_k: See `Stage`.
 
     Raises:
@@ -103,51 +133,72 @@ class LeastSquaresStage(Stage):
         self.frequency_power = frequency_power
         self.popularity_discount = popularity_discount
         self.automatic_optimization = False
+        self._path = GreedyPath(num_directions=2)
+        self._prepared: tuple[Settings, Embeddings, Tensor] | None = None
         self._solver: tuple[tuple[int, bool], RowSolver] | None = None
 
-    def setup(self, stage: str) -> None:
-        """Compute every row's share of the regularisation and items' targets besides what every stage sets up."""
-        super().setup(stage)
-        given, graph = self.unobserved_weight, self.graph
-        sizes = graph.num_interactions, graph.num_users, graph.num_items
-        self._unobserved_weight = default_unobserved_weight(*sizes) if given is None else given
-        self._row_weights = regularization_of_rows(graph, self._unobserved_weight, 1.0, self.frequency_power)
-        frequencies = torch.bincount(graph.edge_index[1], minlength=graph.num_items)
-        self._targets = targets_of_items(frequencies, self.popularity_discount)
-
     def on_fit_start(self) -> None:
-        """Refuse a path of regularisation that nothing ends.
+        """Refuse a path that nothing guides.
 
         Raises:
-            ConfigurationError: If the regularisation grows and there are no validation pairs.
+            ConfigurationError: If there is a path and there are no validation pairs.
         """
         super().on_fit_start()
         interactions = self.trainer.datamodule.interactions  # type: ignore[attr-defined]
-        if self.regularization_growth > 1 and not interactions.valid.nnz:
+        if self._follows_path and not interactions.valid.nnz:
             raise ConfigurationError(
                 f"regularization_growth: expected 1, got {self.regularization_growth:g}, as there are no validation "
                 "pairs to choose the best epoch by; set it to 1, and regularization to a value between 1 and 7"
             )
 
-    def refinements(self, best_epoch: int) -> list[dict[str, Any]]:
-        """A constant regularisation where the path was best, with neighbouring weights w and discounts as well."""
-        found = regularization_at(best_epoch, self.regularization, self.regularization_growth)
-        steps = ((1.0, 1.0, 0.0), (2.0, 1.25, 0.0), (2.0, 1.25, 0.1), (0.5, 0.8, 0.0))
-        return [
-            {
-                "unobserved_weight": weight * self._unobserved_weight,
-                "regularization": factor * found,
-                "regularization_growth": 1.0,
-                "popularity_discount": discount,
-            }
-            for weight, factor, discount in steps
-            if self.regularization_growth > 1
-        ]
+    @property
+    def _follows_path(self) -> bool:
+        return self.regularization_growth > 1
 
     @property
-    def _regularization(self) -> float:
-        """That of the current epoch, l."""
-        return regularization_at(self.current_epoch, self.regularization, self.regularization_growth)
+    def settings(self) -> Settings:
+        """Those of the current epoch."""
+        return self._settings_after(*self._path.steps)
+
+    def _settings_after(self, num_growths: int, num_against_popularity: int) -> Settings:
+        """Settings after a number of steps in each direction of the path."""
+        weight, graph = self.unobserved_weight, self.graph
+        if weight is None:
+            weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
+        regularization = self.regularization * self.regularization_growth**num_growths
+        return Settings(weight, regularization, self.popularity_discount).against_popularity(num_against_popularity)
+
+    def refinements(self) -> list[dict[str, Any]]:
+        """Constant settings where the path was best, and their neighbours in both directions."""
+        if not self._follows_path:
+            return []
+        best = self._settings_after(*self._path.best_steps)
+        neighbours = [best, *(best.against_popularity(steps) for steps in (1, -1))]
+        neighbours += [best._replace(regularization=best.regularization * factor) for factor in (1.1, 1 / 1.1)]
+        return [{**settings._asdict(), "regularization_growth": 1.0} for settings in neighbours]
+
+    def on_train_epoch_start(self) -> None:
+        """Take a step of the path."""
+        super().on_train_epoch_start()
+        self._path.advance()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log metrics, and let the path know the one that checkpoints are chosen by."""
+        key = f"val/recall@{self.top_k[-1]}"
+        super().on_validation_epoch_end()
+        if self._follows_path and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self._path.observe(float(self.trainer.callback_metrics[key]))
+
+    @property
+    def _weights(self) -> tuple[Embeddings, Tensor]:
+        """Every row's regularisation and every item's target, for the current settings."""
+        settings = self.settings
+        if self._prepared is None or self._prepared[0] != settings:
+            weight, regularization, discount = settings
+            rows = regularization_of_rows(self.graph, weight, regularization, self.frequency_power)
+            frequencies = torch.bincount(self.graph.edge_index[1], minlength=self.graph.num_items)
+            self._prepared = settings, rows, targets_of_items(frequencies, discount)
+        return self._prepared[1:]
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         """An optimizer that never sees a gradient: its steps are what checkpoints and loggers count."""
@@ -159,11 +210,12 @@ class LeastSquaresStage(Stage):
         del batch_idx
         tables = self.embed()
         table, other = tables if batch.of_users else reversed(tables)
-        weights = self._regularization * self._row_weights[0 if batch.of_users else 1]
+        regularization, targets = self._weights
         solver = self._solver_on(other, batch.of_users)
-        rows = solver.solve(batch.column_ids, batch.lengths, weights[batch.row_ids])
+        weights = regularization[0 if batch.of_users else 1][batch.row_ids]
+        rows = solver.solve(batch.column_ids, batch.lengths, weights)
         if not batch.of_users:  # the same target for all of an item's pairs
-            rows = rows * self._targets[batch.row_ids].unsqueeze(1)
+            rows = rows * targets[batch.row_ids].unsqueeze(1)
         table.index_copy_(0, gather_rows(batch.row_ids), gather_rows(rows).to(table.dtype))
         self.optimizers().step()  # type: ignore[union-attr]
 
@@ -171,32 +223,41 @@ class LeastSquaresStage(Stage):
         """The solver of the half of the epoch at hand, in which `other` does not change."""
         half = (self.current_epoch, of_users)
         if self._solver is None or self._solver[0] != half:
-            self._solver = half, RowSolver(other, self._unobserved_weight, self._targets if of_users else None)
+            targets = self._weights[1] if of_users else None
+            self._solver = half, RowSolver(other, self.settings.unobserved_weight, targets)
         return self._solver[1]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """The objective on all interactions, each term divided by their number; the batch is not used."""
         del batch
         embeddings, (user_ids, item_ids) = self.embed(), self.graph.edge_index
+        regularization, targets = self._weights
         observed = []
         for users, items in zip(user_ids.split(_TILE), item_ids.split(_TILE), strict=True):
             scores = (F.embedding(users, embeddings.users) * F.embedding(items, embeddings.items)).sum(-1)
-            observed.append((scores - self._targets[items]).square().sum())
+            observed.append((scores - targets[items]).square().sum())
         terms = {
             "observed": torch.stack(observed).sum(),
-            "all_pairs": self._unobserved_weight * sum_of_squares(embeddings),
-            "regularization": self._regularization * regularization_term(embeddings, self._row_weights),
+            "all_pairs": self.settings.unobserved_weight * sum_of_squares(embeddings),
+            "regularization": regularization_term(embeddings, regularization),
         }
         return {name: term / self.graph.num_interactions for name, term in terms.items()}
 
     @torch.no_grad()
     def epoch_values(self) -> dict[str, Tensor]:
-        """The objective, which no epoch raises while the regularisation stays the same."""
+        """The objective, which no epoch raises while the settings stay the same, and the settings."""
         terms = self.losses(TrainingBatch(*(torch.empty(0, dtype=torch.long),) * 4))
         values = {f"train/{name}": term for name, term in terms.items()}
-        return values | {"train/loss": torch.stack([*terms.values()]).sum()}
+        values["train/loss"] = torch.stack([*terms.values()]).sum()
+        return values | {f"settings/{name}": torch.tensor(value) for name, value in self.settings._asdict().items()}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the path, and the settings that the tables were solved with."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["least_squares"] = {"path": self._path.state_dict(), "settings": self.settings._asdict()}
 
-def regularization_at(epoch: int, regularization: float, growth: float) -> float:
-    """Regularisation l of an epoch, from 0 on."""
-    return regularization * growth**epoch
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on along the path."""
+        super().on_load_checkpoint(checkpoint)
+        if "least_squares" in checkpoint:
+            self._path.load_state_dict(checkpoint["least_squares"]["path"])

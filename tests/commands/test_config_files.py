@@ -143,13 +143,13 @@ def test_a_stage_takes_the_backbone_of_the_run_that_it_starts_from(world: World,
     assert fit(world.config("bare"), "--run_dir", tmp_path, *more) == 0
 
 
-def write_run(folder: Path, stage: str, arguments: dict[str, Any], epoch: int = 0) -> Path:
+def write_run(folder: Path, stage: str, arguments: dict[str, Any], **kept: Any) -> Path:
     """A run's configuration, and a checkpoint of its best epoch."""
     backbone = {"class_path": "face_lightning.backbones.GMF", "init_args": {"embedding_dim": 12}}
     model = {"class_path": f"face_lightning.stages.{stage}", "init_args": {"backbone": backbone, **arguments}}
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump({"model": model}))
-    content = {"state_dict": {}, "face_stage": "x", "epoch": epoch}
+    content = {"state_dict": {}, "face_stage": "x", "epoch": 0, **kept}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     return folder
 
@@ -178,16 +178,14 @@ def test_a_stage_fine_tunes_with_the_loss_of_the_run_that_it_starts_from(tmp_pat
 
 
 def test_after_least_squares_its_objective_is_the_loss(tmp_path: Path) -> None:
-    shared = {"unobserved_weight": None, "frequency_power": 0.5, "popularity_discount": 0.1}
-    arguments = {**shared, "regularization": 2.0, "regularization_growth": 1.5}
-    earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, epoch=3)
+    given = {"unobserved_weight": None, "regularization": 2.0, "frequency_power": 0.5, "popularity_discount": 0.0}
+    solved = {"unobserved_weight": 0.02, "regularization": 6.0, "popularity_discount": 0.1}
+    arguments = {**given, "regularization_growth": 1.5}
+    earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, least_squares={"settings": solved})
     write(tmp_path, stage2=f"init_from: {earlier}\nmodel: {{class_path: MappingStage}}\n")
     model = composed("fit", "--config", str(tmp_path / "stage2.yaml"))["model"]["init_args"]
     assert model["l2_weight"] == 0
-    assert model["ranking_loss"] == {
-        "class_path": "WeightedSquares",
-        "init_args": {**shared, "regularization": 2.0 * 1.5**3},
-    }
+    assert model["ranking_loss"] == {"class_path": "WeightedSquares", "init_args": {**given, **solved}}
     write(tmp_path, again=f"init_from: {earlier}\nmodel: {{class_path: LeastSquaresStage}}\n")
     assert composed("fit", "--config", str(tmp_path / "again.yaml"))["model"]["init_args"].keys() == {"backbone"}
 

@@ -17,6 +17,7 @@ from face_lightning.data.readers import RLMRecFolder
 from face_lightning.errors import ConfigurationError
 from face_lightning.recommending.recommender import Recommender
 from face_lightning.stages import LeastSquaresStage
+from face_lightning.stages.least_squares import Settings
 from tests.chain.test_processes import fit_together
 from tests.chain.tiny import (
     NUM_ITEMS,
@@ -84,17 +85,30 @@ def test_the_objective_is_that_of_all_pairs_and_no_epoch_raises_it(world: World)
 
 
 def test_the_default_follows_a_path_of_regularisation(world: World, tmp_path: Path) -> None:
+    """The third step, which a resumed run takes, is the same whether the second improved validation or not."""
     command = ["--model.init_args.regularization_growth=1.5", "--model.init_args.unobserved_weight=null"]
-    assert fit(world.config("stage1-als"), *command, "--run_dir", tmp_path, "--trainer.max_epochs=3") == 0
-    tables = checkpoint(tmp_path)["state_dict"]["backbone.tables.weight"].double().numpy()
+    command = [world.config("stage1-als"), *command, "--run_dir", str(tmp_path)]
+    assert fit(*command, "--trainer.max_epochs=2") == 0
+    assert fit(*command, "--trainer.max_epochs=3", "--ckpt_path=last") == 0
+    kept = checkpoint(tmp_path)
+    tables = kept["state_dict"]["backbone.tables.weight"].double().numpy()
     cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()
     of_the_third_epoch, weight = REGULARIZATION * 1.5**2, 0.2 * np.sqrt(cells.mean())
+    settings = {"unobserved_weight": weight, "regularization": of_the_third_epoch, "popularity_discount": DISCOUNT}
+    assert kept["least_squares"]["settings"] == pytest.approx(settings)
     expected = naive_objective(tables, cells, of_the_third_epoch, weight)
     assert rows(tmp_path)[-1]["train/loss"] == pytest.approx(expected, rel=1e-5)
     for row in range(NUM_USERS, NUM_USERS + NUM_ITEMS):  # solved last
         moved = tables.copy()
         moved[row] *= 1.1
         assert naive_objective(moved, cells, of_the_third_epoch, weight) > expected
+
+
+def test_steps_against_popularity_raise_weight_regularisation_and_discount() -> None:
+    settings = Settings(0.01, 2.0, 0.05)
+    assert settings.against_popularity(0) == settings
+    assert settings.against_popularity(2) == pytest.approx((0.02, 2.5, 0.15))
+    assert settings.against_popularity(-2) == pytest.approx((0.005, 1.6, 0.0)), "no discount below 0"
 
 
 def test_a_path_needs_validation(
