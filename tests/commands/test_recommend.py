@@ -1,10 +1,13 @@
 import json
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from rich.progress import Progress
 
 from face_lightning.cli import main
+from face_lightning.commands import recommend
 from face_lightning.recommending.recommender import Recommender
 from tests.recommending.test_recommender import write_run
 
@@ -73,6 +76,35 @@ def test_new_users_by_their_history(
     assert [line["user_id"] for line in lines] == [f"n{row}" for row in range(5)]
     (top,) = Recommender.load(run).recommend_history([["10", "50"]], k=2).ids.tolist()
     assert all(line["item_ids"] == top for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("histories", [False, True], ids=["users", "histories"])
+def test_a_progress_bar_is_shown_on_a_terminal_alone(
+    run: Path,
+    tmp_path: Path,
+    histories: bool,
+    terminal: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    bars: list[Progress] = []
+    create = recommend.progress_bar
+
+    def keep_bar() -> Progress:
+        bars.append(create())
+        return bars[0]
+
+    monkeypatch.setattr(recommend, "progress_bar", keep_bar)
+    out = tmp_path / "out.jsonl"
+    given = ["--history", "10", "20"] if histories else []
+    assert main(["recommend", "--run", str(run), *given, "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(str(out))  # never in the way of a pipe
+    assert ("histories" if histories else "users") in printed.err if terminal else not printed.err
+    assert bars[0].tasks[0].completed == (1 if histories else 3)
 
 
 def test_similar_items_go_to_a_file(run: Path, tmp_path: Path) -> None:
