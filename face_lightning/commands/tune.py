@@ -119,8 +119,6 @@ class Search:
                 self._console.print(f"trial {trial.number}: {error}", highlight=False, soft_wrap=True)
                 continue
             self._tell(trial, run)
-            if trial.number == 0:
-                self._refine(run)
             del run
             gc.collect()  # tables and word spaces refer to their trainer in circles
 
@@ -131,18 +129,29 @@ class Search:
         is_drawable = all(_holds(choice, own[option]) for option, choice in self.space.items())
         if is_first and is_drawable:
             self._study.enqueue_trial(own)
+        self._enqueue_suggestion()
         trial = self._study.ask()
         trial.set_user_attr("given", is_first)
         if is_first and not is_drawable:
             return trial, {}
         return trial, {option: _suggest(trial, option, choice) for option, choice in self.space.items()}
 
+    def _enqueue_suggestion(self) -> None:
+        """Put the first suggestion that was not tried before what the sampler draws, unless a trial waits already."""
+        waiting = (self._optuna.trial.TrialState.WAITING,)
+        while (suggestions := self._study.user_attrs.get("suggestions")) and not self._study.get_trials(False, waiting):
+            self._study.set_user_attr("suggestions", suggestions[1:])
+            self._study.enqueue_trial(suggestions[0], skip_if_exists=True)
+
     def _refine(self, run: Trial) -> None:
-        """Let the trials come next that the stage suggests after the configuration as it is."""
-        for options in run.model.refinements():
-            named = {f"model.init_args.{key}": value for key, value in options.items()}
-            if all(_holds(self.space[option], value) for option, value in named.items()):
-                self._study.enqueue_trial(named)
+        """Keep what the stage suggests after the best trial so far with the study, before earlier suggestions."""
+        suggested = [
+            {f"model.init_args.{key}": value for key, value in options.items()} for options in run.model.refinements()
+        ]
+        suggested = [
+            options for options in suggested if all(_holds(self.space[key], value) for key, value in options.items())
+        ]
+        self._study.set_user_attr("suggestions", suggested + self._study.user_attrs.get("suggestions", []))
 
     def _tell(self, trial: "optuna.Trial", run: Trial) -> None:
         """Keep what a trial gave, and write the best configuration where this is the best."""
@@ -158,6 +167,7 @@ class Search:
         assert best is not None, "the first trials are not pruned"
         if before is None or best.number != before.number:
             self._write(run, best)
+            self._refine(run)
         ended = ", pruned" if score.is_pruned else ", cut: time is up" if score.is_cut else ""
         self._console.print(
             f"trial {trial.number}: {score.value:.4f} (best {best.value:.4f}) in {score.seconds:.0f} s, "

@@ -170,7 +170,7 @@ class Stage(RankingEvaluation, ABC):
         self.backbone.prepare(self.graph)
 
     def refinements(self) -> list[dict[str, Any]]:
-        """Options that `face tune` tries next, after a training with the configuration as it is."""
+        """Options that `face tune` tries next, after a training that was the best so far."""
         return []
 
     # Losses

@@ -162,20 +162,21 @@ class LeastSquaresStage(Stage):
 
     def _settings_after(self, num_growths: int, num_against_popularity: int) -> Settings:
         """Settings after a number of steps in each direction of the path."""
-        weight, graph = self.unobserved_weight, self.graph
+        weight = self.unobserved_weight
         if weight is None:
+            graph = self.graph
             weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
         regularization = self.regularization * self.regularization_growth**num_growths
         return Settings(weight, regularization, self.popularity_discount).against_popularity(num_against_popularity)
 
     def refinements(self) -> list[dict[str, Any]]:
-        """Constant settings where the path was best, and their neighbours in both directions."""
-        if not self._follows_path:
-            return []
+        """Constant settings where the path was best; after constant settings, their neighbours in both directions."""
         best = self._settings_after(*self._path.best_steps)
-        neighbours = [best, *(best.against_popularity(steps) for steps in (1, -1))]
-        neighbours += [best._replace(regularization=best.regularization * factor) for factor in (1.1, 1 / 1.1)]
-        return [{**settings._asdict(), "regularization_growth": 1.0} for settings in neighbours]
+        near = [best]
+        if not self._follows_path:
+            near = [best.against_popularity(1), best.against_popularity(-1)]
+            near += [best._replace(regularization=best.regularization * factor) for factor in (1.1, 1 / 1.1)]
+        return [{**settings._asdict(), "regularization_growth": 1.0} for settings in near]
 
     def on_train_epoch_start(self) -> None:
         """Take a step of the path."""

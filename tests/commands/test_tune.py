@@ -11,7 +11,7 @@ from rich.console import Console
 from face_lightning.commands.trial import Configuration, space_of
 from face_lightning.commands.tune import Search
 from face_lightning.search_space import Between, OneOf
-from face_lightning.stages import Stage
+from face_lightning.stages import LeastSquaresStage, Stage
 from tests.chain.tiny import QUIET, World, face, fit, result, rows, write_world
 
 
@@ -47,19 +47,37 @@ def test_the_best_configuration_runs_and_gives_what_its_trial_gave(
     assert f"best on validation: {best:.4f}" in out
 
 
-def test_the_first_trials_of_least_squares_stay_near_the_best_of_its_path(world: World, tmp_path: Path) -> None:
+def options_of(search: Search) -> list[dict[str, Any]]:
+    return [{name.rpartition(".")[2]: value for name, value in trial.params.items()} for trial in search.trials]
+
+
+def test_least_squares_first_stays_where_its_path_was_best(world: World, tmp_path: Path) -> None:
     own = ["--model.init_args.regularization=2", "--model.init_args.unobserved_weight=0.01", "--trainer.max_epochs=2"]
     with Search(["--config", world.config("als"), *QUIET, *own], tmp_path, Console(quiet=True)) as search:
-        search.run(3, minutes=10)
-        given, *others = search.trials
-    found = 2 * 1.1 ** (given.user_attrs["best_epoch"] - 1)
-    options = [{name.rpartition(".")[2]: value for name, value in trial.params.items()} for trial in others]
-    settings = [(0.01, found, 0.0), (0.01 * 2**0.5, found * 1.25**0.5, 0.05)]
-    names = ("unobserved_weight", "regularization", "popularity_discount")
-    assert options == [
-        {**dict(zip(names, map(pytest.approx, values), strict=True)), "regularization_growth": 1.0}
-        for values in settings
-    ]
+        search.run(2, minutes=10)
+        best_epoch = search.trials[0].user_attrs["best_epoch"]
+        assert options_of(search)[1] == {
+            "unobserved_weight": 0.01,
+            "regularization": pytest.approx(2 * 1.1 ** (best_epoch - 1)),
+            "regularization_growth": 1.0,
+            "popularity_discount": 0.0,
+        }
+
+
+def test_suggestions_of_the_best_trial_come_next_and_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = {"unobserved_weight": 0.01, "regularization_growth": 1.0, "popularity_discount": 0.1}
+    suggestions = [{**shared, "regularization": value} for value in (2.0, 3.0, 99.0)]  # the last is out of range
+    monkeypatch.setattr(LeastSquaresStage, "refinements", lambda _: suggestions)
+    command = ["--config", world.config("als"), *QUIET, "--trainer.max_epochs=1"]
+    with Search(command, tmp_path, Console(quiet=True)) as search:
+        search.run(2, minutes=10)
+    with Search(command, tmp_path, Console(quiet=True)) as search:
+        search.run(4, minutes=10)
+        _, *others, drawn = options_of(search)
+    assert others == suggestions[:2]
+    assert drawn["regularization"] not in (2.0, 3.0)
 
 
 def test_a_search_goes_on_and_refuses_another_configuration(

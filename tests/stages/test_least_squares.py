@@ -111,6 +111,16 @@ def test_steps_against_popularity_raise_weight_regularisation_and_discount() -> 
     assert settings.against_popularity(-2) == pytest.approx((0.005, 1.6, 0.0)), "no discount below 0"
 
 
+def test_refinements_surround_constant_settings() -> None:
+    stage = LeastSquaresStage(
+        GMF, 3, 4, unobserved_weight=0.01, regularization=2.0, regularization_growth=1.0, popularity_discount=0.1
+    )
+    found = [tuple(options.values()) for options in stage.refinements()]
+    expected = [(0.01 * 2**0.5, 2 * 1.25**0.5, 0.15), (0.01 / 2**0.5, 2 / 1.25**0.5, 0.05), (0.01, 2.2, 0.1)]
+    expected.append((0.01, 2 / 1.1, 0.1))
+    assert found == [pytest.approx((*values, 1.0)) for values in expected]
+
+
 def test_a_path_needs_validation(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
