@@ -1,5 +1,6 @@
 """Exact search for the largest inner products, at the speed of the device's fastest number format."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -70,19 +71,22 @@ class InnerProductSearch:
     Args:
         keys: `(M, D)`.
         num_candidates: Keys that are scored exactly at first.
+        keep: Gives the rounded keys, which the argument builds, from where they are kept; builds them if None.
 
     Raises:
         DataError: If a key is not finite: no bound holds then, and the order of all keys would be wrong.
     """
 
-    def __init__(self, keys: Tensor, num_candidates: int = 32) -> None:
+    def __init__(
+        self, keys: Tensor, num_candidates: int = 32, keep: Callable[[Callable[[], Tensor]], Tensor] | None = None
+    ) -> None:
         check_finite("keys", keys)
         self._keys = keys.detach().float()
         self._num_candidates = num_candidates
         padding = (0, 0, 0, -len(keys) % _BLOCK)
         self._largest_norm = _norms(self._keys).max()
         if has_bfloat16(keys.device):
-            rounded = F.pad(self._keys.bfloat16(), padding)
+            rounded = (keep or (lambda build: build()))(lambda: F.pad(self._keys.bfloat16(), padding))
             tiles = zip(self._keys.split(_TILE), rounded.split(_TILE), strict=False)
             errors = [_norms(tile - rough[: len(tile)].float()).max() for tile, rough in tiles]
             self._rough_keys = [(rounded, torch.stack(errors).max()), (self._keys, self._largest_norm.new_zeros(()))]

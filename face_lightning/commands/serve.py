@@ -1,5 +1,7 @@
 """`face serve`: a finished run as an HTTP service."""
 
+import contextlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,17 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     from face_lightning.serving.http_service import Settings
 
     names = ("device", "max_bytes", "timeout", "watch_seconds", "index", "recall")
-    Settings(str(arguments.run), **{name: getattr(arguments, name) for name in names}).to_environment()
-    uvicorn.run(
-        "face_lightning.serving.http_service:create_app",
-        factory=True,
-        host=arguments.host,
-        port=arguments.port,
-        workers=arguments.workers,
-        limit_concurrency=arguments.max_connections,
-        access_log=False,
-        server_header=False,
-    )
+    given = {name: getattr(arguments, name) for name in names}
+    several = arguments.workers > 1
+    with tempfile.TemporaryDirectory(prefix="face-serve-") if several else contextlib.nullcontext("") as shared:
+        Settings(str(arguments.run), **given, shared=shared).to_environment()
+        uvicorn.run(
+            "face_lightning.serving.http_service:create_app",
+            factory=True,
+            host=arguments.host,
+            port=arguments.port,
+            workers=arguments.workers,
+            limit_concurrency=arguments.max_connections,
+            access_log=False,
+            server_header=False,
+        )
     return 0
 
 
@@ -65,7 +70,11 @@ def _parser() -> CommandParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="port (default 8000)")
     parser.add_argument(
-        "--workers", type=int, default=1, help="worker processes, which share memory-mapped tables (default 1)"
+        "--workers",
+        type=int,
+        default=1,
+        help="worker processes, which share memory-mapped tables, and those that follow from them by files in a "
+        "temporary folder, see TMPDIR (default 1)",
     )
     parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
     parser.add_argument("--max_bytes", type=int, default=2**20, help="largest body of a request (default 1 MiB)")

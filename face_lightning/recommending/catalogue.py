@@ -1,6 +1,7 @@
 """Exact ranking of a table's rows for query vectors, among chosen candidates and without excluded ones."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from face_lightning.errors import check_range
 from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommending.index_search import IndexKind, IndexSearch
+from face_lightning.recommending.shared_files import SharedFiles
 
 _MAX_SCORES = 2**26  # that are held at once
 _MAX_SCORES_CPU = 2**23  # larger tiles take fresh pages of memory every time, which takes longer than the products
@@ -41,10 +43,13 @@ class Catalogue:
 
     Args:
         table: `(M, D)`, on the device that ranks.
+        shared: Where the rounded table and an index are kept for other processes; None to build them in memory.
+        name: Of the table, among those that follow from the same.
     """
 
-    def __init__(self, table: Tensor) -> None:
+    def __init__(self, table: Tensor, shared: SharedFiles | None = None, name: str = "rows") -> None:
         self.table = table
+        self._shared, self._name = shared, name
         self._whole: InnerProductSearch | IndexSearch | None = None
         self._subset: tuple[np.ndarray, InnerProductSearch] | None = None  # that was searched last
 
@@ -65,7 +70,7 @@ class Catalogue:
         Returns:
             The recall@20 that was reached on the sample.
         """
-        search = IndexSearch(self.table, kind)
+        search = IndexSearch(self.table, kind, self._shared, self._name)
         reached = search.tune(queries, recall)
         self._whole = search
         return reached
@@ -172,8 +177,10 @@ class Catalogue:
     def _search(self, candidates: np.ndarray | None) -> InnerProductSearch | IndexSearch:
         """The search among candidates; the last one is kept, as requests often share theirs."""
         if candidates is None:
-            self._whole = whole = self._whole or InnerProductSearch(self.table)
-            return whole
+            if self._whole is None:
+                keep = None if self._shared is None else partial(self._shared.tensor, f"{self._name}-rounded")
+                self._whole = InnerProductSearch(self.table, keep=keep)
+            return self._whole
         kept = self._subset
         if kept is None or not np.array_equal(kept[0], candidates):
             self._subset = kept = candidates, InnerProductSearch(self.table[self._tensor(candidates)])

@@ -22,6 +22,7 @@ from face_lightning.recommending.answers import (
 )
 from face_lightning.recommending.catalogue import Catalogue, RankedRows, take_rows
 from face_lightning.recommending.index_search import IndexKind
+from face_lightning.recommending.shared_files import SharedFiles
 from face_lightning.runs.folder import current_run
 from face_lightning.runs.inference import (
     Entities,
@@ -56,6 +57,7 @@ class EmbeddingRecommender:
         self.entities, self.seen, self.run_dir = entities, seen, run_dir
         self._embeddings = embeddings
         self._catalogue = Catalogue(embeddings.items)
+        self._shared: SharedFiles | None = None
 
     @classmethod
     def load(cls, run_dir: str | Path, device: str | torch.device = "cpu") -> Self:
@@ -85,6 +87,20 @@ class EmbeddingRecommender:
             reason = str(error).splitlines()[0]
             raise ConfigurationError(f"device: expected cpu or one of this machine, got {device} ({reason})") from error
         return cls(embeddings, entities, seen, run_dir)
+
+    def share(self, root: Path) -> None:
+        """Keep what follows from the embeddings in memory-mapped files, which processes with the same run share.
+
+        To be called before `use_index` and `warm_up`; without effect unless embeddings are on the CPU.
+
+        Args:
+            root: Folder of the processes that share files; files of other runs in it are removed.
+        """
+        if self._embeddings.items.device.type != "cpu":
+            return
+        self._shared = SharedFiles(root, self._embeddings)
+        self._shared.remove_others()
+        self._catalogue = Catalogue(self._embeddings.items, self._shared, "items")
 
     def warm_up(self) -> None:
         """Build now what is otherwise built on first use: search, fold-in and rows of ids."""
@@ -246,11 +262,18 @@ class EmbeddingRecommender:
 
     @cached_property
     def _directions_of_users(self) -> Catalogue:
-        return Catalogue(F.normalize(self._embeddings.users, dim=1))
+        return self._directions("user_directions", self._embeddings.users)
 
     @cached_property
     def _directions_of_items(self) -> Catalogue:
-        return Catalogue(F.normalize(self._embeddings.items, dim=1))
+        return self._directions("item_directions", self._embeddings.items)
+
+    def _directions(self, name: str, table: Tensor) -> Catalogue:
+        """Rows of a table, divided by their norms."""
+        shared = self._shared
+        if shared is None:
+            return Catalogue(F.normalize(table, dim=1))
+        return Catalogue(shared.tensor(name, lambda: F.normalize(table, dim=1)), shared, name)
 
     @cached_property
     def _fold_in(self) -> FoldIn | LeastSquaresFoldIn:

@@ -1,5 +1,7 @@
 """Approximate search for the largest inner products by a FAISS index, with the recall that it reaches."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from face_lightning.imports import import_optional
 from face_lightning.inner_product import InnerProductSearch
+from face_lightning.recommending.shared_files import SharedFiles
 
 IndexKind = Literal["flat", "hnsw", "ivf"]
 _NEIGHBORS, _CONSTRUCTION = 32, 200  # of HNSW
@@ -79,18 +82,32 @@ class IndexSearch:
     Args:
         keys: `(M, D)`.
         kind: "hnsw" or "ivf".
+        shared: Where the index is kept for other processes; None to build it in memory.
+        name: Of the keys, among those that follow from the same.
 
     Raises:
         DataError: If a key is not finite.
         MissingDependencyError: If FAISS is not installed.
     """
 
-    def __init__(self, keys: Tensor, kind: IndexKind) -> None:
+    def __init__(self, keys: Tensor, kind: IndexKind, shared: SharedFiles | None = None, name: str = "keys") -> None:
         self.kind = kind
         self._keys = keys.float()
-        self._exact = InnerProductSearch(keys)
+        self._exact = InnerProductSearch(keys, keep=shared and partial(shared.tensor, f"{name}-rounded"))
+        self.index = self._build() if shared is None else self._map(shared.path(f"{name}.{kind}", self._write))
+
+    def _build(self) -> Any:  # noqa: ANN401 a FAISS index
         vectors = np.ascontiguousarray(self._keys.cpu().numpy())
-        self.index = _build_graph(vectors) if kind == "hnsw" else build_index(vectors, kind)
+        return _build_graph(vectors) if self.kind == "hnsw" else build_index(vectors, self.kind)
+
+    def _write(self, path: Path) -> None:
+        index = self._build()
+        import_optional("faiss", extra="cpu", purpose="an index").write_index(index, str(path))
+
+    @staticmethod
+    def _map(path: Path) -> Any:  # noqa: ANN401 a FAISS index
+        faiss = import_optional("faiss", extra="cpu", purpose="an index")
+        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))  # older versions copy
 
     def tune(self, queries: Tensor, recall: float, top_k: int = 20) -> float:
         """Search as thoroughly as a recall asks for: double `efSearch` or `nprobe` until it is reached.

@@ -50,6 +50,7 @@ class Settings:
         watch_seconds: Seconds between checks for a new run; 0 for none.
         index: "exact", or the kind of FAISS index that ranks all items.
         recall: Recall@20 that the index is tuned to.
+        shared: Folder in which workers keep what they share; empty for none.
     """
 
     run: str
@@ -59,6 +60,7 @@ class Settings:
     watch_seconds: float = 5.0
     index: Index = "exact"
     recall: float = 0.99
+    shared: str = ""
 
     def to_environment(self) -> None:
         """Pass the settings to worker processes."""
@@ -77,6 +79,7 @@ class Settings:
             watch_seconds=float(found["watch_seconds"]),
             index=cast("Index", found["index"]),
             recall=float(found["recall"]),
+            shared=found["shared"],
         )
 
 
@@ -91,7 +94,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or Settings.from_environment()
     index = None if settings.index == "exact" else settings.index
-    live = LiveRecommender(Path(settings.run), settings.device, index, settings.recall)
+    shared = Path(settings.shared) if settings.shared else None
+    live = LiveRecommender(Path(settings.run), settings.device, index, settings.recall, shared)
     stop = threading.Event()
 
     @asynccontextmanager

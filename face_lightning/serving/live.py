@@ -25,16 +25,22 @@ class LiveRecommender:
         device: Where to rank.
         index: Kind of FAISS index that ranks all items; None ranks exactly.
         recall: Recall@20 that the index is tuned to; `recall` is what it reached.
+        shared: Folder in which worker processes keep what they share; None for a single one.
 
     Raises:
         FaceError: If the run cannot be loaded.
     """
 
     def __init__(
-        self, run_dir: Path, device: str = "cpu", index: IndexKind | None = None, recall: float = 0.99
+        self,
+        run_dir: Path,
+        device: str = "cpu",
+        index: IndexKind | None = None,
+        recall: float = 0.99,
+        shared: Path | None = None,
     ) -> None:
         self._run_dir, self._device = run_dir, device
-        self._index, self._least_recall = index, recall
+        self._index, self._least_recall, self._shared = index, recall, shared
         self._lock = threading.Lock()
         self.error: str | None = None
         self.num_reloads = 0
@@ -68,6 +74,8 @@ class LiveRecommender:
     def _load(self) -> tuple[Recommender, float]:
         """The Recommender of the run, ready to answer, and its recall@20."""
         recommender = Recommender.load(self._run_dir.resolve(), self._device)
+        if self._shared is not None:
+            recommender.share(self._shared)
         recall = 1.0
         if self._index is not None:
             recall = recommender.use_index(self._index, self._least_recall)

@@ -1,0 +1,90 @@
+"""Processes share what follows from a run's tables: the second finds what the first has written."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from face_lightning import inner_product
+from face_lightning.recommending import embedding_recommender, index_search
+from face_lightning.recommending.index_search import IndexKind
+from face_lightning.recommending.recommender import Recommender, TopK
+from face_lightning.recommending.shared_files import SharedFiles
+from tests.recommending.test_recommender import write_run
+
+TABLE = torch.arange(6.0).view(2, 3)
+
+
+def answers(recommender: Recommender, index: IndexKind | None) -> list[TopK]:
+    if index is not None:
+        recommender.use_index(index)
+    recommender.warm_up()
+    return [recommender.recommend(k=3), recommender.similar_items(["10", "30"], 2), recommender.similar_users("ann", 2)]
+
+
+@pytest.mark.parametrize("index", [None, "hnsw"])
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_second_process_builds_nothing_and_answers_alike(
+    index: IndexKind | None, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rounded)
+    run = write_run(tmp_path / "run")
+    expected = answers(Recommender.load(run), index)
+    built: list[str] = []
+    normalize, graph = embedding_recommender.F.normalize, index_search._build_graph
+
+    def count(name: str, build: object) -> object:
+        return lambda *arguments, **options: built.append(name) or build(*arguments, **options)  # type: ignore[operator]
+
+    monkeypatch.setattr(embedding_recommender.F, "normalize", count("directions", normalize))
+    monkeypatch.setattr(index_search, "_build_graph", count("graph", graph))
+    for _ in range(2):
+        recommender = Recommender.load(run)
+        recommender.share(tmp_path / "shared")
+        found = answers(recommender, index)
+        assert [(one.ids.tolist(), one.scores.tolist()) for one in found] == [
+            (one.ids.tolist(), one.scores.tolist()) for one in expected
+        ]
+    assert sorted(built) == ["directions", "directions", *(["graph"] if index else [])]
+    names = {path.name for path in (tmp_path / "shared").rglob("*.safetensors")}
+    assert names >= {"item_directions.safetensors", "user_directions.safetensors"}
+    assert ("items-rounded.safetensors" in names) == rounded
+
+
+def test_one_builds_while_others_wait(tmp_path: Path) -> None:
+    built: list[int] = []
+    begin = threading.Barrier(4)
+
+    def build() -> Tensor:
+        built.append(1)
+        return TABLE.T
+
+    def ask() -> None:
+        begin.wait()
+        assert torch.equal(SharedFiles(tmp_path, [TABLE]).tensor("turned", build), TABLE.T)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+
+
+def test_other_tables_find_other_files_which_can_be_removed(tmp_path: Path) -> None:
+    first, second = SharedFiles(tmp_path, [TABLE]), SharedFiles(tmp_path, [TABLE + 1])
+    kept = first.tensor("table", lambda: TABLE)
+    assert torch.equal(second.tensor("table", lambda: TABLE + 1), TABLE + 1)
+    second.remove_others()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert torch.equal(kept, TABLE)  # whoever has mapped it keeps it
+    assert torch.equal(SharedFiles(tmp_path, [TABLE.view(3, 2)]).tensor("table", lambda: TABLE - 1), TABLE - 1)
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    shared = SharedFiles(tmp_path, [TABLE])
+    with pytest.raises(ZeroDivisionError):
+        shared.path("file", lambda path: path.write_text(str(1 / 0)))
+    assert shared.path("file", lambda path: path.write_text("whole")).read_text() == "whole"  # type: ignore[arg-type, return-value]
