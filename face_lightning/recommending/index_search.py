@@ -93,7 +93,8 @@ class IndexSearch:
     def __init__(self, keys: Tensor, kind: IndexKind, shared: SharedFiles | None = None, name: str = "keys") -> None:
         self.kind = kind
         self._keys = keys.float()
-        self._exact = InnerProductSearch(keys, keep=shared and partial(shared.tensor, f"{name}-rounded"))
+        keep = None if shared is None else partial(shared.tensor, f"{name}-rounded")
+        self._exact = InnerProductSearch(keys, keep=keep)
         self.index = self._build() if shared is None else self._map(shared.path(f"{name}.{kind}", self._write))
 
     def _build(self) -> Any:  # noqa: ANN401 a FAISS index

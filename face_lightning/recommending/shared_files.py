@@ -26,7 +26,7 @@ class SharedFiles:
         content = hashlib.blake2b(digest_size=16)
         for table in tables:
             content.update(str(tuple(table.shape)).encode())
-            content.update(table.numpy())
+            content.update(table.numpy().data)
         self._folder = root / content.hexdigest()
 
     def path(self, name: str, write: Callable[[Path], None]) -> Path:
