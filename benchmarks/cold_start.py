@@ -108,7 +108,8 @@ class ChunkedSoftmax(SampledSoftmax):
         """See `RankingLoss`."""
         chunks = zip(batch.user_ids.split(_CHUNK), batch.positive_ids.split(_CHUNK), strict=True)
         parts = (batch._replace(user_ids=user_ids, positive_ids=positive_ids) for user_ids, positive_ids in chunks)
-        return torch.stack([super(ChunkedSoftmax, self).forward(part, embeddings, graph) for part in parts]).mean()
+        losses = [len(part.user_ids) * super(ChunkedSoftmax, self).forward(part, embeddings, graph) for part in parts]
+        return torch.stack(losses).sum() / len(batch.user_ids)
 
 
 def build_stage(arguments: argparse.Namespace, num_users: int, num_items: int) -> Stage:
@@ -153,11 +154,11 @@ def train(reader: ColdItems, arguments: argparse.Namespace, seed: int) -> tuple[
         return Embeddings(*(table.detach().float() for table in stage.backbone(stage.graph))), data
 
 
-def warm_recall(data: InteractionDataModule, embeddings: Embeddings) -> float:
-    """Recall@20 of warm test interactions in a ranking of all items of a table."""
-    ranker, recall = Ranker(embeddings), Recall(20)
+def warm_recall(data: InteractionDataModule, embeddings: Embeddings, top_k: int = 20) -> float:
+    """Recall of warm test interactions in a ranking of all items of a table."""
+    ranker, recall = Ranker(embeddings), Recall(top_k)
     for batch in data.test_dataloader():
-        recall.update(*find_hits(ranker.rank(batch, 20), batch, len(embeddings.items)))
+        recall.update(*find_hits(ranker.rank(batch, top_k), batch, len(embeddings.items)))
     return float(recall.compute())
 
 

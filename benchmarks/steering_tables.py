@@ -123,8 +123,9 @@ _COLD: dict[str, Where] = {
 _COLD["AlphaRec (256-d): its own text model"] = {"variant": "own text model", "backbone": "AlphaRec"}
 STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld", 9),
-    "steering-steam-withheld": _steering("steam", "withheld", 25),
-    "steering-steam-seen": _steering("steam", "seen", 25),
+    "steering-steam-withheld": _steering("steam", "withheld", 49),
+    "steering-steam-seen": _steering("steam", "seen", 24),
+    "steering-citeulike": _steering("citeulike-a", "withheld", 95),
     "steering-differences": Table(
         load=_differences,
         labels=["data", "topics", "words against", "at a share of Recall@20"],
@@ -216,7 +217,8 @@ STEERING: dict[str, Table] = {
         columns=[
             Column("Recall@20", mean("cold/recall@20")),
             Column("NDCG@20", mean("cold/ndcg@20")),
-            Column("warm Recall@20", mean("test/recall@20")),
+            Column("warm Recall@20", mean("warm/recall@20|test/recall@20")),
+            Column("warm, cold items in the ranking", mean("warm_among_all/recall@20")),
             Column("seeds", count),
         ],
     ),
