@@ -223,7 +223,8 @@ def measure(
     history /= history.sum(1, keepdim=True).clamp_min(1).sqrt()
     for name, (between, to_cold) in kernels(reader, known, cold).items():
         between.diagonal().add_(RIDGES[name])
-        predicted = to_cold @ torch.linalg.solve(between, embeddings.items[known])
+        factor = torch.linalg.cholesky(between)
+        predicted = to_cold @ torch.cholesky_solve(embeddings.items[known], factor)
         scores = embeddings.users[users] @ predicted.T
         add(name, scores, predicted)
         if name == "text + tags":
