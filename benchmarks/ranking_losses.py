@@ -27,6 +27,7 @@ def options_of(loss: str, dataset: str, folder: Path, arguments: argparse.Namesp
     options += ["--data.reader.init_args.domain", FOLDERS[dataset], "--data.batch_size", str(arguments.batch_size)]
     options += ["--trainer.max_epochs", str(arguments.epochs), "--model.init_args.backbone", arguments.backbone]
     options += ["--model.init_args.ranking_loss", loss, "--seed_everything", "0"]
+    options += ["--model.init_args.optimizer.init_args.lr", str(arguments.lr)]
     if loss == "SampledSoftmax":  # the form that the literature recommends
         loss_options = "--model.init_args.ranking_loss.init_args"
         options += [f"{loss_options}.cosine", "true", f"{loss_options}.temperature", "0.15"]
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16, help="trials a loss")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch_size", type=int, default=2048)
+    parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the first trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/ranking_losses"))
@@ -76,6 +78,7 @@ def main() -> None:
         for loss in arguments.losses:
             folder = arguments.runs / dataset / arguments.backbone / loss
             about = {"dataset": dataset, "backbone": arguments.backbone, "loss": loss, "embedding_dim": 256}
+            about |= {"batch_size": arguments.batch_size}
             options = options_of(loss, dataset, folder, arguments)
             search(options, folder / "search", about, arguments.trials)
             for seed in arguments.seeds:

@@ -37,7 +37,7 @@ class DirectAU(RankingLoss):
     """
 
     name: ClassVar[str] = "direct_au"
-    search_space: ClassVar[SearchSpace] = {"uniformity_weight": Between(0.1, 10.0)}
+    search_space: ClassVar[SearchSpace] = {"uniformity_weight": Between(0.1, 5.0)}
 
     def __init__(self, uniformity_weight: float = 1.0) -> None:
         super().__init__()
