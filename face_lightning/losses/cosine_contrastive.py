@@ -32,14 +32,14 @@ class CosineContrastive(RankingLoss):
     name: ClassVar[str] = "cosine_contrastive"
     search_space: ClassVar[SearchSpace] = {
         "margin": Between(0.0, 0.9, log=False),
-        "negative_weight": Between(10.0, 1000.0),
+        "negative_weight": Between(1.0, 1000.0),  # hundreds on sparse data, 10 or less on MovieLens-100K
     }
 
     def __init__(self, num_negatives: int = 1024, margin: float = 0.4, negative_weight: float = 300.0) -> None:
         super().__init__()
         check_range("num_negatives", num_negatives, least=1, usual="1024")
         check_range("margin", margin, least=-1, most=1, usual="0.4")
-        check_range("negative_weight", negative_weight, least=0, usual="300")
+        check_range("negative_weight", negative_weight, least=0, usual="10 on dense data, 300 on sparse data")
         self.num_negatives, self.margin, self.negative_weight = num_negatives, margin, negative_weight
 
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:

@@ -41,7 +41,7 @@ class DirectAU(RankingLoss):
 
     def __init__(self, uniformity_weight: float = 1.0) -> None:
         super().__init__()
-        check_range("uniformity_weight", uniformity_weight, least=0, usual="0.5 to 2")
+        check_range("uniformity_weight", uniformity_weight, least=0, usual="0.2 to 2")
         self.uniformity_weight = uniformity_weight
 
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
