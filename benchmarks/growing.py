@@ -26,7 +26,11 @@ from face_lightning.data.movielens import read_tables
 
 MONITOR = "val/recall@20"
 TOLERANCE = 0.001  # smaller differences are noise over 940 users
-BACKBONES = {"ials": "least squares", "gmf": "GMF"}
+VARIANTS = {
+    "ials": ("least squares", "configs/ml-100k/ials/stage1.yaml"),
+    "path": ("least squares, path", "configs/recipes/least-squares.yaml"),
+    "gmf": ("GMF", "configs/ml-100k/gmf/stage1.yaml"),
+}
 
 
 def write_splits(root: Path, folder: Path, seed: int, share: float) -> None:
@@ -52,9 +56,9 @@ def face(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "face_lightning.cli", *map(str, arguments)], check=True)
 
 
-def train(backbone: str, data: Path, run: Path, seed: int, *more: object) -> list[dict[str, Any]]:
+def train(variant: str, data: Path, run: Path, seed: int, *more: object) -> list[dict[str, Any]]:
     """Train and test stage 1, and return its epochs."""
-    arguments = ["--config", f"configs/ml-100k/{backbone}/stage1.yaml", "--run_dir", run, "--seed_everything", seed]
+    arguments = ["--config", VARIANTS[variant][1], "--run_dir", run, "--seed_everything", seed]
     arguments += ["--data.reader.class_path", "PreparedFolder", "--data.reader.init_args.root", data]
     face("fit", *arguments, "--trainer.enable_progress_bar", "false", *more)
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if MONITOR in line]
@@ -65,13 +69,13 @@ def first_at(epochs: list[dict[str, Any]], quality: float) -> dict[str, Any] | N
     return next((epoch for epoch in epochs if epoch[MONITOR] >= quality), None)
 
 
-def compare(backbone: str, folder: Path, seed: int, repetitions: int) -> dict[str, Any]:
+def compare(variant: str, folder: Path, seed: int, repetitions: int) -> dict[str, Any]:
     """Train on old data, on all anew, on all from the old run, and on all anew from other initial tables."""
-    runs = {name: folder / f"{backbone}-{seed}-{name}" for name in ("old", "anew", "warm")}
-    train(backbone, folder / "old", runs["old"], seed)
+    runs = {name: folder / f"{variant}-{seed}-{name}" for name in ("old", "anew", "warm")}
+    train(variant, folder / "old", runs["old"], seed)
     epochs = {
-        "anew": train(backbone, folder / "whole", runs["anew"], seed),
-        "warm": train(backbone, folder / "whole", runs["warm"], seed, "--init_from", runs["old"]),
+        "anew": train(variant, folder / "whole", runs["anew"], seed),
+        "warm": train(variant, folder / "whole", runs["warm"], seed, "--init_from", runs["old"]),
     }
     best = max(epoch[MONITOR] for epoch in epochs["anew"]) - TOLERANCE
     half = max(1, (max(epochs["anew"], key=itemgetter(MONITOR))["epoch"] + 1) // 2)
@@ -88,8 +92,8 @@ def compare(backbone: str, folder: Path, seed: int, repetitions: int) -> dict[st
             f"{name}_test": result["metrics"]["test/recall@20"],
         }
     for repetition in range(repetitions):
-        run = folder / f"{backbone}-{seed}-again-{repetition}"
-        again = max(epoch[MONITOR] for epoch in train(backbone, folder / "whole", run, 100 * (repetition + 1) + seed))
+        run = folder / f"{variant}-{seed}-again-{repetition}"
+        again = max(epoch[MONITOR] for epoch in train(variant, folder / "whole", run, 100 * (repetition + 1) + seed))
         test = json.loads((run / "result.json").read_text())["metrics"]["test/recall@20"]
         found.setdefault("again_best", []).append(again)
         found.setdefault("again_test", []).append(test)
@@ -99,10 +103,10 @@ def compare(backbone: str, folder: Path, seed: int, repetitions: int) -> dict[st
 
 
 def main() -> None:
-    """Compare all backbones and seeds, and record them."""
+    """Compare all variants and seeds, and record them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of `face data ml-100k`")
-    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--variants", "--backbones", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--repetitions", type=int, default=2, help="of training anew")
     parser.add_argument("--share", type=float, default=0.8, help="of the interactions that are old")
@@ -115,10 +119,10 @@ def main() -> None:
                 files = [folder / f"{part}{suffix}.csv" for suffix in ("", "-valid", "-test")]
                 split = ["--split", "given", "--valid", files[1], "--test", files[2]]
                 face("data", "import", files[0], *split, "--out", folder / part, "--quiet")
-            for backbone in arguments.backbones:
-                metrics = compare(backbone, folder, seed, arguments.repetitions)
-                print(f"seed {seed}, {BACKBONES[backbone]}: {metrics}", flush=True)
-                case = {"dataset": "ml-100k", "variant": BACKBONES[backbone], "seed": seed}
+            for variant in arguments.variants:
+                metrics = compare(variant, folder, seed, arguments.repetitions)
+                print(f"seed {seed}, {VARIANTS[variant][0]}: {metrics}", flush=True)
+                case = {"dataset": "ml-100k", "variant": VARIANTS[variant][0], "seed": seed}
                 append("growing", case | {"share": arguments.share, "metrics": metrics})
 
 

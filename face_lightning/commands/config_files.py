@@ -19,9 +19,10 @@ from jsonargparse import get_loader
 
 from face_lightning.errors import ConfigurationError
 from face_lightning.runs.folder import current_run
-from face_lightning.runs.kept_loss import ranking_objective
+from face_lightning.runs.kept_loss import continued_settings, ranking_objective
 
 BACKBONE = "model.init_args.backbone"
+_GROWTH = "model.init_args.regularization_growth"
 _LEAST_SQUARES = "LeastSquaresStage"
 _NAMES_BACKBONE = re.compile(r"--model(\.init_args)?\.backbone(=|$)")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -97,10 +98,24 @@ def run_backbone(source: Path) -> dict[str, Any] | None:
 
 def run_loss(source: Path) -> dict[str, Any]:
     """Ranking loss and L2 weight of a run, as options of another stage; none where it has no configuration."""
-    folder = current_run(source) if source.is_dir() else source.parent.parent
+    config, checkpoint = _config_and_checkpoint(source)
+    return ranking_objective(config, checkpoint)
+
+
+def run_settings(source: Path, follows_path: bool) -> dict[str, Any]:
+    """Settings with which least squares goes on from a run, as options; none where it is not one of least squares."""
+    config, checkpoint = _config_and_checkpoint(source)
+    return continued_settings(config, checkpoint, follows_path)
+
+
+def _config_and_checkpoint(source: Path) -> tuple[dict[str, Any], Path]:
+    """Configuration of a run, empty where there is none, and its best checkpoint, or the one that is given."""
+    folder, checkpoint = source.parent.parent, source
+    if source.is_dir():
+        folder = current_run(source)
+        checkpoint = folder / "checkpoints" / "best.ckpt"
     path = folder / "config.yaml"
-    best = folder / "checkpoints" / "best.ckpt" if source.is_dir() else source
-    return ranking_objective(_load(path), best) if path.is_file() else {}
+    return _load(path) if path.is_file() else {}, checkpoint
 
 
 def contradiction(given: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
@@ -234,6 +249,9 @@ def _with_earlier(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]
     found: dict[str, Any] = {}
     if trains and not str(stage).endswith(_LEAST_SQUARES):  # which has no ranking loss
         found = next(filter(None, map(run_loss, paths)), {})
+    elif starts and paths:
+        growth = _typed(args, _GROWTH, _find(config, _GROWTH))
+        found = run_settings(paths[0], follows_path=growth != 1)
     backbone = next(filter(None, map(run_backbone, paths)), None) if starts or not named else None
     if backbone is not None:
         found["backbone"] = backbone

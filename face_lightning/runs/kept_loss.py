@@ -18,6 +18,7 @@ _LEAST_SQUARES = ".LeastSquaresStage"
 _WEIGHTED_SQUARES = "WeightedSquares"
 _TABLES = ".GMF"  # the backbone whose final embeddings are the tables that training solves for
 _FUSION = ".FusionStage"
+_RESTART = 0.7  # of the regularisation that the best epoch of a path had: it is lower where there are more data
 
 
 def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
@@ -41,6 +42,25 @@ def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, 
     if arguments.get("regularization_growth", 1.0) != 1 and checkpoint.is_file():
         settings |= _path_settings(checkpoint)
     return {"ranking_loss": {"class_path": _WEIGHTED_SQUARES, "init_args": settings}, "l2_weight": 0.0}
+
+
+def continued_settings(config: Mapping[str, Any], checkpoint: Path, follows_path: bool) -> dict[str, Any]:
+    """Settings with which least squares goes on from a run of least squares, as options; none from another stage.
+
+    Args:
+        config: Configuration of the run.
+        checkpoint: A checkpoint of it.
+        follows_path: Whether the regularisation is to grow again, which then starts lower.
+
+    Raises:
+        CheckpointError: See `ranking_objective`.
+    """
+    if not str((config.get("model") or {}).get("class_path")).endswith(_LEAST_SQUARES):
+        return {}
+    settings: dict[str, Any] = dict(ranking_objective(config, checkpoint)["ranking_loss"]["init_args"])
+    if follows_path:
+        settings["regularization"] *= _RESTART
+    return settings
 
 
 def _path_settings(checkpoint: Path) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from face_lightning.backbones import GMF, Backbone
@@ -136,6 +136,20 @@ class LeastSquaresStage(Stage):
         self._path = GreedyPath(num_directions=2)
         self._prepared: tuple[Settings, Embeddings, Tensor] | None = None
         self._solver: tuple[tuple[int, bool], RowSolver] | None = None
+
+    @torch.no_grad()
+    def warm_start(self) -> None:
+        """Add new random tables to those of an earlier stage.
+
+        Least squares shrinks the directions of least use to nothing, and from there they do not come back, however
+        useful new interactions make them.
+
+        Reference:
+            Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020, who shrink and perturb.
+        """
+        super().warm_start()
+        for table in self.backbone.initial_embeddings() or ():
+            table.add_(nn.init.xavier_uniform_(torch.empty_like(table)))
 
     def on_fit_start(self) -> None:
         """Refuse a path that nothing guides.

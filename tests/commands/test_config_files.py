@@ -186,8 +186,28 @@ def test_after_least_squares_its_objective_is_the_loss(tmp_path: Path) -> None:
     model = composed("fit", "--config", str(tmp_path / "stage2.yaml"))["model"]["init_args"]
     assert model["l2_weight"] == 0
     assert model["ranking_loss"] == {"class_path": "WeightedSquares", "init_args": {**given, **solved}}
+
+
+def test_least_squares_goes_on_where_the_path_of_an_earlier_run_was_best(tmp_path: Path) -> None:
+    solved = {"unobserved_weight": 0.02, "regularization": 6.0, "popularity_discount": 0.1}
+    arguments = {"unobserved_weight": None, "regularization": 2.0, "regularization_growth": 1.5}
+    earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, least_squares={"settings": solved})
     write(tmp_path, again=f"init_from: {earlier}\nmodel: {{class_path: LeastSquaresStage}}\n")
-    assert composed("fit", "--config", str(tmp_path / "again.yaml"))["model"]["init_args"].keys() == {"backbone"}
+
+    def settings(*options: str) -> dict[str, Any]:
+        composed_model = composed("fit", "--config", str(tmp_path / "again.yaml"), *options)["model"]["init_args"]
+        return {name: value for name, value in composed_model.items() if name != "backbone"}
+
+    assert settings() == {**solved, "regularization": pytest.approx(0.7 * 6.0)}
+    assert settings("--model.init_args.regularization_growth", "1.0") == solved
+    write(
+        tmp_path,
+        again=f"init_from: {earlier}\nmodel: {{class_path: LeastSquaresStage, init_args: {{regularization: 3}}}}\n",
+    )
+    assert settings() == {**solved, "regularization": 3}
+    bpr = write_run(tmp_path / "bpr", "PretrainingStage", {"ranking_loss": {"class_path": "BPR"}, "l2_weight": 0.7})
+    write(tmp_path, again=f"init_from: {bpr}\nmodel: {{class_path: LeastSquaresStage}}\n")
+    assert settings() == {}
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,17 @@ def test_refinements_surround_constant_settings() -> None:
     assert found == [pytest.approx((*values, 1.0)) for values in expected]
 
 
+def test_a_warm_start_has_directions_that_were_shrunk_to_nothing() -> None:
+    stage = LeastSquaresStage(GMF, 30, 20)
+    with torch.no_grad():
+        for table in stage.backbone.initial_embeddings():
+            table.zero_()[:, 0] = 1.0
+    stage.warm_start()
+    for table in stage.backbone.initial_embeddings():
+        assert torch.linalg.matrix_rank(table) == len(table)
+        assert (table[:, 0] - 1).abs().max() < 0.2
+
+
 def test_a_path_needs_validation(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
