@@ -35,7 +35,7 @@ class Stage(RankingEvaluation, ABC):
     A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
     one place, `training_step`), `parameter_groups` and `lr_factors` (what is optimised, and how fast), `epoch_values`
     (scalars that are logged at an epoch's end), `check_table_layout` (whether processes may share columns) and
-    `refinements` (what `face tune` tries first).
+    `refinements` (what `face tune` tries next).
 
     Attributes:
         name: The stage in checkpoints and results.

@@ -151,6 +151,11 @@ class LeastSquaresStage(Stage):
         for table in self.backbone.initial_embeddings() or ():
             table.add_(nn.init.xavier_uniform_(torch.empty_like(table)))
 
+    def setup(self, stage: str) -> None:
+        """Forget what belongs to an earlier graph, besides what every stage sets up."""
+        super().setup(stage)
+        self._prepared = self._solver = None
+
     def on_fit_start(self) -> None:
         """Refuse a path that nothing guides.
 
@@ -178,8 +183,8 @@ class LeastSquaresStage(Stage):
         """Settings after a number of steps in each direction of the path."""
         weight = self.unobserved_weight
         if weight is None:
-            graph = self.graph
-            weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
+            sizes = self.graph.num_interactions, self.graph.num_users, self.graph.num_items
+            weight = default_unobserved_weight(*sizes)
         regularization = self.regularization * self.regularization_growth**num_growths
         return Settings(weight, regularization, self.popularity_discount).against_popularity(num_against_popularity)
 
