@@ -9,7 +9,7 @@ import yaml
 
 from face_lightning.cli import main
 from face_lightning.commands.config_files import compose, contradiction, read_options, shipped
-from face_lightning.errors import ConfigurationError
+from face_lightning.errors import CheckpointError, ConfigurationError
 from tests.chain.tiny import QUIET, World, fit, write_world
 
 
@@ -208,6 +208,13 @@ def test_least_squares_goes_on_where_the_path_of_an_earlier_run_was_best(tmp_pat
     bpr = write_run(tmp_path / "bpr", "PretrainingStage", {"ranking_loss": {"class_path": "BPR"}, "l2_weight": 0.7})
     write(tmp_path, again=f"init_from: {bpr}\nmodel: {{class_path: LeastSquaresStage}}\n")
     assert settings() == {}
+
+
+def test_a_path_whose_settings_are_not_kept_is_refused(tmp_path: Path) -> None:
+    earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", {"regularization": 2.0, "regularization_growth": 1.5})
+    write(tmp_path, stage2=f"init_from: {earlier}\nmodel: {{class_path: MappingStage}}\n")
+    with pytest.raises(CheckpointError, match=r"init_from: expected a checkpoint that names its settings"):
+        composed("fit", "--config", str(tmp_path / "stage2.yaml"))
 
 
 @pytest.mark.parametrize(
