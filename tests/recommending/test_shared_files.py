@@ -24,7 +24,7 @@ def answers(recommender: Recommender, index: IndexKind | None) -> list[TopK]:
     return [recommender.recommend(k=3), recommender.similar_items(["10", "30"], 2), recommender.similar_users("ann", 2)]
 
 
-@pytest.mark.parametrize("index", [None, "hnsw"])
+@pytest.mark.parametrize("index", [None, "hnsw", "ivf"])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_the_second_process_builds_nothing_and_answers_alike(
     index: IndexKind | None, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -47,10 +47,11 @@ def test_the_second_process_builds_nothing_and_answers_alike(
         assert [(one.ids.tolist(), one.scores.tolist()) for one in found] == [
             (one.ids.tolist(), one.scores.tolist()) for one in expected
         ]
-    assert sorted(built) == ["directions", "directions", *(["graph"] if index else [])]
-    names = {path.name for path in (tmp_path / "shared").rglob("*.safetensors")}
+    assert sorted(built) == ["directions", "directions", *(["graph"] if index == "hnsw" else [])]
+    names = {path.name for path in (tmp_path / "shared").rglob("*")}
     assert names >= {"item_directions.safetensors", "user_directions.safetensors"}
     assert ("items-rounded.safetensors" in names) == rounded
+    assert (f"items.{index}" in names) == (index is not None)
 
 
 def test_one_builds_while_others_wait(tmp_path: Path) -> None:
