@@ -94,7 +94,7 @@ class LeastSquaresStage(Stage):
 
     name: ClassVar[str] = "least_squares"
     trains_on_rows: ClassVar[bool] = True
-    # A constant regularisation that fits the data beats the path by 1 to 2.4 % (benchmarks/README.md).
+    # Constant settings that fit the data are up to 2.5 % better than the path (benchmarks/README.md).
     search_space: ClassVar[SearchSpace] = {
         "unobserved_weight": Between(2e-3, 0.1),
         "regularization": Between(1.0, 8.0),
