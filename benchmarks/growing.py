@@ -1,5 +1,7 @@
 """What a warm start saves when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2 3 4].
 
+Variants are least squares with constant settings (ials) and by its default path (path), and GMF by BPR (gmf).
+
 MovieLens-100K is split 3:1:1 per user. The old data are the first 80 % of all interactions in time order, each in the
 split that it has in the whole, so that the old run has seen nothing of validation and test. On the whole, stage 1 is
 trained anew, and from the old run by `--init_from`, which takes rows over by original id. Measured is the time until

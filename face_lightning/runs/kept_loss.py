@@ -58,7 +58,7 @@ def continued_settings(config: Mapping[str, Any], checkpoint: Path, follows_path
     if not str((config.get("model") or {}).get("class_path")).endswith(_LEAST_SQUARES):
         return {}
     settings: dict[str, Any] = dict(ranking_objective(config, checkpoint)["ranking_loss"]["init_args"])
-    if follows_path:
+    if follows_path and "regularization" in settings:
         settings["regularization"] *= _RESTART
     return settings
 
