@@ -1,11 +1,13 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from benchmarks.steering_curves import Curves, bootstrap, interpolate, ndcg
-from benchmarks.withheld_topics import without
+from benchmarks.withheld_topics import read, without, write_copy
 from benchmarks.word_bottleneck import mapped, regressed
 
 
@@ -15,6 +17,19 @@ def test_texts_that_mention_a_topic_are_found_alone_in_the_plural_and_within_lon
         assert pattern.search(text), text
     for text in ("Zombieland", "Scoop", "JRPG"):
         assert not pattern.search(text), text
+
+
+def test_no_text_of_a_copy_mentions_a_withheld_topic(tmp_path: Path) -> None:
+    pairs = [f"{user},{item}" for user in range(5) for item in range(6)]
+    (tmp_path / "clicks.csv").write_text("\n".join(["user_id,item_id", *pairs]))
+    tags = [["Genes", "network"], ["genes", "social networks"], ["genes", "network"], ["genes"], ["rare"], []]
+    lines = [json.dumps({"item_id": item, "tags": listed}) for item, listed in enumerate(tags)]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "out"
+    assert write_copy(read(tmp_path, "item"), out, every=2, least=2) == (["network"], ["genes"])
+    kept = [json.loads(line)["tags"] for line in (out / "items.jsonl").read_text().splitlines()]
+    assert kept == [["Genes"], ["genes"], ["genes"], ["genes"], ["rare"], []]
+    assert json.loads((out / "topics.json").read_text())["items"] == {"genes": [0, 1, 2, 3], "network": [0, 2]}
 
 
 def test_ndcg_of_a_topic() -> None:
