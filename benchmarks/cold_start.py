@@ -263,6 +263,8 @@ def main() -> None:
             table.add_row(name, *(f"{metrics[column]:.4f}" if column in metrics else "" for column in _COLUMNS))
             if arguments.half == "test":
                 origin = {"dataset": "citeulike-a", "backbone": arguments.backbone, "seed": seed, "variant": name}
+                if arguments.backbone == "AlphaRec":
+                    origin["case"] = f"temperature {arguments.temperature:g}"
                 append("cold_start", {**origin, "embedding_dim": DIMS[arguments.backbone], "metrics": metrics})
         Console(width=120).print(table)
         print(f"{time.perf_counter() - begin:.0f} s", flush=True)

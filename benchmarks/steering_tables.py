@@ -120,7 +120,14 @@ _COLD: dict[str, Where] = {
     for backbone, dim in (("least squares", 256), ("LightGCN", 64))
     for label, variant in _RANKINGS.items()
 }
-_COLD["AlphaRec (256-d): its own text model"] = {"variant": "own text model", "backbone": "AlphaRec"}
+_COLD |= {
+    f"AlphaRec (256-d): its own text model, temperature {value}": {
+        "variant": "own text model",
+        "backbone": "AlphaRec",
+        "case": f"temperature {value}",
+    }
+    for value in ("0.15", "0.1")
+}
 STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld", 9),
     "steering-steam-withheld": _steering("steam", "withheld", 49),
