@@ -141,6 +141,7 @@ TABLES: dict[str, Table] = {
     "steam-gmf": comparison("steam-vt", "GMF", "steam-vt/gmf", "0 1 2"),
     "steam-ials": fusion("steam-vt"),
     "yelp-ials": fusion("yelp"),
+    "amazon-ials": fusion("amazon-book"),
     "yelp-lightgcn": comparison("yelp", "LightGCN", "yelp/lightgcn", "0"),
     "yelp-gmf": comparison("yelp", "GMF", "yelp/gmf", "0"),
     "ml-100k": comparison("ml-100k", "GMF", "ml-100k/gmf", "0 1 2"),
