@@ -106,7 +106,6 @@ def test_stages_can_be_pickled(data: InteractionDataModule) -> None:
     assert not torch.equal(copy.backbone.tables.weight, stage.backbone.tables.weight)
 
 
-@pytest.mark.slow
 def train_on_two_processes(folder: Path, strategy: str) -> None:
     data = InteractionDataModule(RLMRecFolder(folder), batch_size=64)
     stage = new_stage(data)
