@@ -1,4 +1,4 @@
-"""Settings of glibc's allocator: a training step allocates and frees large buffers hundreds of times a second."""
+"""Control of glibc's allocator: training keeps freed memory, and a server that has loaded a new run returns it."""
 
 import ctypes
 import os
@@ -22,3 +22,16 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system, also where buffers in use lie above it.
+
+    By default glibc returns only what lies at the end of a heap, and every thread has its own heaps: tables that are
+    loaded and freed again and again leave gaps. With another C library nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

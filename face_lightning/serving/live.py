@@ -4,6 +4,7 @@ import logging
 import threading
 from pathlib import Path
 
+from face_lightning.allocator import return_freed_memory
 from face_lightning.errors import FaceError
 from face_lightning.recommending.index_search import IndexKind
 from face_lightning.recommending.recommender import Recommender
@@ -69,6 +70,7 @@ class LiveRecommender:
                 return False
             self.current, self.recall, self.version, self.error = recommender, recall, version, None
             self.num_reloads += 1
+            return_freed_memory()  # of the run before, and of what was computed on the way
             return True
 
     def _load(self) -> tuple[Recommender, float]:
