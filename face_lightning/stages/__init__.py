@@ -1,4 +1,4 @@
-"""The three stages as LightningModules."""
+"""The training stages as LightningModules."""
 
 from face_lightning.parallel.column_strategy import ColumnParallelStrategy
 from face_lightning.stages.alignment import AlignmentStage
@@ -19,4 +19,4 @@ __all__ = [
     "Stage",
 ]
 
-trust_no_code()  # also for load_from_checkpoint, which builds the classes that hyper-parameters name
+trust_no_code()  # load_from_checkpoint instantiates classes that the checkpoint's hyper-parameters name

@@ -1,4 +1,4 @@
-"""Stage 3: align words with texts through the frozen encoder, jointly with the recommender."""
+"""Stage 3: align descriptors with entity texts through the frozen encoder while training the recommender."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -19,36 +19,41 @@ _SHIFT = "alignment/shift"  # mean vector of descriptors minus that of texts
 
 
 class AlignmentStage(DescribingStage):
-    """All losses jointly: recommendation, mapping, and the contrast of words with texts.
+    """Trains backbone and mapper jointly on the recommendation, mapping and alignment losses.
+
+    The alignment loss is contrastive: each entity's descriptors, encoded as a sentence, are pulled towards the
+    encoding of the entity's text.
+
+    Grounding, if configured, contrasts the backbone's embedding of each user and item in a batch with a fixed
+    meaning vector of its words, as RLMRec-Con does with texts. A slot's meaning is the softmax-weighted mean of its
+    nearest word vectors, which carries more information than the single chosen word (`benchmarks.grounding`).
+    Meanings are computed once, from the embeddings at the start of the stage: if they followed the embeddings, they
+    would only repeat what the recommender already knows.
 
     Reference:
         FACE (NeurIPS 2025), stage 3.
 
     Note:
-        The encoder reads true token embeddings; an entity that occurs twice, or two entities of the same text, are
-        never each other's negatives; the contrast runs over a sample of unique entities per step; lexical anchoring
-        stays on. Next to it the contrast changes neither recall nor words, so that recipes set `alignment_weight` to 0,
-        and no entity goes through the encoder. What the paper expects of the mapper's gradient for the recommender is
-        done directly besides: grounding contrasts the backbone's embedding of each user and item of a batch with what
-        its words mean, the mean of the encoder's vectors of the words alone, as RLMRec-Con does with texts. A slot
-        means its nearest words, weighted by its softmax: the word that is shown says less than the mapper knows
-        (`benchmarks.grounding`). These are the words that the stage starts with, and they stay fixed: words that follow
-        the embeddings that follow the words would only repeat what the recommender knows already.
+        Differences from the paper: the encoder reads true token embeddings; occurrences of the same entity, and
+        entities with identical texts, are never used as negatives of each other; the contrastive loss uses a sample
+        of unique entities per step; lexical anchoring stays on. With anchoring, the alignment loss changes neither
+        recall nor words, so the recipes set `alignment_weight` to 0 and skip the encoder; grounding carries
+        semantics to the recommender instead of the mapper's gradient.
 
     Args:
-        alignment_loss: Builds the loss of descriptors against texts.
-        aligned_per_step: Maximum number of entities of a step that go through the encoder, of those that are
-            quantized; null for all of them.
+        alignment_loss: Builds the loss between descriptors and texts.
+        aligned_per_step: Maximum number of quantized entities per step that are encoded for the alignment loss; null
+            for all of them.
         mapping_weight: Factor on the weights of all mapping terms, mu.
         alignment_weight: Weight of the alignment loss, lambda; at 0 it is not computed.
-        token_gradient: How the gradient reaches the concepts behind the chosen words.
-        grounding: Builds a loss between embeddings and the meaning of their words, from the widths of
-            embeddings and word vectors; null for none, as the paper.
-        grounding_words: Nearest words of a slot that make up its meaning.
-        mapper_lr_factor: Learning rate of the mapper, as a share of the optimizer's.
-        backbone_gradient: Share of the gradient of the mapper's losses that reaches the backbone: all of it, as
-            in the paper, or less, since those losses are many times the recommender's and would dominate it; at 0
-            words reach the backbone by grounding alone.
+        token_gradient: How gradients pass from the chosen words to the concept vectors.
+        grounding: Builds the grounding loss from the widths of embeddings and word vectors; null for none, as in the
+            paper.
+        grounding_words: Number of nearest words per slot that make up its meaning.
+        mapper_lr_factor: Factor on the optimizer's learning rate for the mapper.
+        backbone_gradient: Factor on the gradient that the mapper's losses send into the backbone: 1 as in the paper,
+            or less, because these losses are many times the ranking loss and would dominate it. At 0 only grounding
+            brings words to the backbone.
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
@@ -86,7 +91,7 @@ class AlignmentStage(DescribingStage):
         self.backbone_gradient = backbone_gradient
         self.grounding_words = grounding_words
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
-        self._grounding_vectors: Tensor | None = None  # what embeddings are grounded in, `(U + I, E)`
+        self._grounding_vectors: Tensor | None = None  # meaning vectors of all entities, `(U + I, E)`
         self.aligned_per_step = aligned_per_step
         self.token_gradient = token_gradient
         self.loss_weights = {
@@ -98,18 +103,18 @@ class AlignmentStage(DescribingStage):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The mapper, the backbone, and the grounding where there is one."""
+        """Parameter groups of the mapper, the backbone and, if configured, the grounding loss."""
         groups = super().parameter_groups()
         if self.grounding is not None:
             groups.append({"params": list(self.grounding.parameters()), "name": "grounding"})
         return groups
 
     def lr_factors(self) -> dict[str, float]:
-        """Learning rates of parameter groups as shares of the optimizer's."""
+        """Learning rate factor of each parameter group."""
         return super().lr_factors() | {"mapper": self.mapper_lr_factor}
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Ground embeddings in the words that they start with; a resumed run restores the same vectors."""
+        """Compute the grounding vectors from the initial embeddings, unless a checkpoint has restored them."""
         super().begin(embeddings)
         if self.grounding is not None:
             if self._grounding_vectors is None:
@@ -117,7 +122,7 @@ class AlignmentStage(DescribingStage):
             self._grounding_vectors = self._grounding_vectors.to(self.device, torch.float32)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the grounding vectors besides what every stage with words saves."""
+        """Save the grounding vectors in addition to the base class's state."""
         super().on_save_checkpoint(checkpoint)
         if self._grounding_vectors is not None:
             checkpoint["grounding_vectors"] = self._grounding_vectors.half().cpu()
@@ -128,29 +133,29 @@ class AlignmentStage(DescribingStage):
         self._grounding_vectors = checkpoint.get("grounding_vectors")
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """All loss terms of the step; `alignment/accuracy` and `alignment/modality_gap` are logged besides."""
+        """Return all loss terms of the batch; updates the logged `alignment/accuracy` and `alignment/modality_gap`."""
         losses, embeddings = self.recommendation_losses(batch)
         entity_ids = batch.entity_ids.sort().values
-        mapped, terms = self.map_entities(self._shielded(embeddings.gather(entity_ids)), entity_ids)
+        mapped, terms = self.map_entities(self._scale_gradient(embeddings.gather(entity_ids)), entity_ids)
         losses |= {name: batch.entity_share * loss for name, loss in terms.items()}
         if self.grounding is not None:
             assert self._grounding_vectors is not None, "on_train_start comes first"
-            everyone = torch.ones(len(self._grounding_vectors), dtype=torch.bool, device=self.device)
-            losses["grounding"] = self.grounding.loss(batch, embeddings, self._grounding_vectors, everyone)
+            present = torch.ones(len(self._grounding_vectors), dtype=torch.bool, device=self.device)
+            losses["grounding"] = self.grounding.loss(batch, embeddings, self._grounding_vectors, present)
         if self.loss_weights["alignment"] > 0:
-            losses["alignment"] = self._alignment(mapped, entity_ids, batch.entity_share > 0)
+            losses["alignment"] = self._compute_alignment_loss(mapped, entity_ids, batch.entity_share > 0)
         return losses
 
-    def _shielded(self, entities: Tensor) -> Tensor:
-        """Embeddings whose gradient reaches the backbone in the share that `backbone_gradient` allows."""
+    def _scale_gradient(self, entities: Tensor) -> Tensor:
+        """Return the embeddings unchanged, with their gradient scaled by `backbone_gradient`."""
         if self.backbone_gradient == 0:
             return entities.detach()
         if entities.requires_grad:
             entities.register_hook(lambda gradient: self.backbone_gradient * gradient)
         return entities
 
-    def _alignment(self, mapped: Mapped, entity_ids: Tensor, has_entities: bool) -> Tensor:
-        """Loss of descriptors of this process against the texts of all processes."""
+    def _compute_alignment_loss(self, mapped: Mapped, entity_ids: Tensor, has_entities: bool) -> Tensor:
+        """Contrast the descriptors of this process with the texts of all processes; a collective operation."""
         texts, quantized_ids = self.space.texts, entity_ids[mapped.rows]
         quantized = draw_rows(texts.present[quantized_ids].nonzero().squeeze(1), self.aligned_per_step)
         if not has_entities:
@@ -166,9 +171,9 @@ class AlignmentStage(DescribingStage):
         return loss * (len(own_ids) * world_size() / max(1, len(all_ids)))
 
     def _descriptor_vectors(self, mapped: Mapped, quantized: Tensor, entity_ids: Tensor) -> Tensor:
-        """Sentence vectors `(N, E)` of the descriptors of some of the quantized entities, with their gradient."""
+        """Encode the descriptors of the given quantized entities as sentence vectors `(N, E)`, differentiably."""
         concepts, indices = mapped.concepts[mapped.rows[quantized]], mapped.quantized.indices[0][quantized]
-        if not len(entity_ids):  # nothing of its own, but the other processes wait for it
+        if not len(entity_ids):  # the result must still require grad: other processes wait in the collectives
             return concepts.sum() * self.space.texts.vectors[entity_ids]
         near = self.mapper.quantizer.nearest(concepts, NUM_NEAR) if self.token_gradient == "soft" else None
         table = self.space.descriptors.token_embeddings
@@ -179,12 +184,14 @@ class AlignmentStage(DescribingStage):
     def log_alignment(
         self, descriptor_vectors: Tensor, text_vectors: Tensor, classes: Tensor, positives: Tensor
     ) -> None:
-        """Accumulate how often descriptors are nearest to their own text, or an equal one, and how far they are.
+        """Accumulate retrieval accuracy and the mean shift between descriptors and their texts.
+
+        Accuracy is the share of descriptors whose nearest text is their own or one identical to it.
 
         Args:
             descriptor_vectors: `(N, E)`.
             text_vectors: `(M, E)`.
-            classes: Equal for equal texts, `(M,)`.
+            classes: Class of each text, the same for identical texts, `(M,)`.
             positives: Row of `text_vectors` that belongs to each descriptor, `(N,)`.
         """
         accuracy = descriptor_vectors.new_zeros(())
@@ -197,10 +204,10 @@ class AlignmentStage(DescribingStage):
         self.epoch_means.update({_SHIFT: shift}, len(descriptor_vectors))
 
     def epoch_values(self) -> dict[str, Tensor]:
-        """Besides what every stage logs, the modality gap.
+        """Return the base class's values and the modality gap.
 
-        It is the distance of the mean vector of the epoch's descriptor sentences from that of the same
-        entities' texts: unit vectors may lie in different places, however well they are ordered.
+        The gap is the distance between the mean vector of the epoch's descriptor sentences and the mean vector of
+        the same entities' texts. Two sets of unit vectors can match pairwise and still occupy different regions.
 
         Reference:
             Liang et al., "Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive

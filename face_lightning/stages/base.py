@@ -1,4 +1,4 @@
-"""What all stages share: a backbone on a graph, weighted losses, full-ranking evaluation."""
+"""Base class of all stages: a backbone on a graph, weighted losses, full-ranking evaluation."""
 
 import inspect
 import math
@@ -30,17 +30,17 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class Stage(RankingEvaluation, ABC):
-    """Training and evaluation of a backbone; a stage adds its losses.
+    """Trains and evaluates a backbone; subclasses define the losses.
 
-    A stage is a set of hooks: `losses` (unweighted terms of a batch by name; they are weighted, summed and logged in
-    one place, `training_step`), `parameter_groups` and `lr_factors` (what is optimised, and how fast), `epoch_values`
-    (scalars that are logged at an epoch's end), `check_table_layout` (whether processes may share columns) and
-    `refinements` (what `face tune` tries next).
+    Subclasses override these hooks: `losses` (unweighted loss terms of a batch by name; `training_step` weights, sums
+    and logs them), `parameter_groups` and `lr_factors` (what is optimised, and at which learning rates),
+    `epoch_values` (scalars to log at the end of an epoch), `check_table_layout` (whether the stage supports
+    column-parallel tables) and `refinements` (configurations that `face tune` tries next).
 
     Attributes:
-        name: The stage in checkpoints and results.
-        search_space: Options that `face tune` searches, with their ranges; classes among the options add their own.
-        tuned_by: Logged values whose mean `face tune` maximises; Recall on validation if empty.
+        name: Name of the stage in checkpoints and results.
+        search_space: Options that `face tune` searches, with their ranges; classes passed as options add their own.
+        tuned_by: Logged values whose mean `face tune` maximises; validation recall if empty.
 
     Args:
         backbone: Builds the backbone from `num_users` and `num_items`.
@@ -48,12 +48,12 @@ class Stage(RankingEvaluation, ABC):
         num_items: I.
         ranking_loss: Builds the ranking loss.
         optimizer: Builds the optimizer from parameter groups.
-        scheduler: Builds a learning-rate schedule, stepped once an epoch.
-        warmup_steps: Steps over which learning rates rise to where the schedule has them; 0 for none.
-        backbone_lr_factor: Learning rate of the backbone, as a share of the optimizer's.
-        warm_start_scale: Factor on the tables that `init_from` brings. Tables that fit their interactions give
-            the ranking loss no gradient and learn anything new slowly; made smaller, they rank as before
-            and learn again (shrinking, as Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020).
+        scheduler: Builds a learning rate schedule, stepped once per epoch.
+        warmup_steps: Steps over which the learning rates rise linearly to the scheduled values; 0 for none.
+        backbone_lr_factor: Factor on the optimizer's learning rate for the backbone.
+        warm_start_scale: Factor on the embedding tables loaded by `init_from`. Tables that already fit the
+            interactions receive almost no gradient from the ranking loss; scaling them down keeps the ranking and
+            restores the gradient (Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020).
         l2_weight: Weight of the squared norm of the trainable embeddings of a batch.
         top_k: Values of K for Recall and NDCG; the largest one is shown in the progress bar.
 
@@ -98,7 +98,7 @@ class Stage(RankingEvaluation, ABC):
 
     @property
     def graph(self) -> InteractionGraph:
-        """The interaction graph, on the device of the stage once a Trainer has set it up."""
+        """Interaction graph of the data module, on the device of the stage."""
         if self._graph is None:
             if not hasattr(getattr(self.trainer, "datamodule", None), "graph"):
                 raise ConfigurationError(
@@ -116,13 +116,15 @@ class Stage(RankingEvaluation, ABC):
 
     @torch.no_grad()
     def warm_start(self) -> None:
-        """Scale the backbone's tables, which an earlier stage has given."""
+        """Scale the embedding tables loaded from an earlier stage by `warm_start_scale`."""
         for table in self.backbone.initial_embeddings() or ():
             table.mul_(self.warm_start_scale)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401
-        """See `LightningModule.load_from_checkpoint`; what a checkpoint does not hold has to be given.
+        """Load a stage; arguments that are not plain values, such as `backbone`, must be passed again.
+
+        See `LightningModule.load_from_checkpoint`.
 
         Raises:
             CheckpointError: If `backbone` is not given.
@@ -137,7 +139,7 @@ class Stage(RankingEvaluation, ABC):
         return stage
 
     def configure_model(self) -> None:
-        """Keep this process's part of the tables alone, where the strategy shares them."""
+        """Drop the columns of other processes if the strategy shards the embedding tables."""
         if self._trainer is None:  # load_from_checkpoint builds a stage without one
             return
         self.tables = layout_of(self.trainer)
@@ -147,10 +149,10 @@ class Stage(RankingEvaluation, ABC):
             self._ddp_params_and_buffers_to_ignore = [f"backbone.{shared}"]  # DDP must not overwrite it with rank 0's
 
     def check_table_layout(self) -> None:
-        """Refuse to share columns where the losses need whole embeddings.
+        """Check that the stage can train on column-parallel tables.
 
         Raises:
-            ConfigurationError: If they do, as where texts or words move the tables.
+            ConfigurationError: If its losses need whole embeddings, as losses on texts or words do.
         """
         raise ConfigurationError(
             "trainer.strategy: expected ddp, got column_parallel, which is for stages whose tables are frozen or only "
@@ -158,7 +160,7 @@ class Stage(RankingEvaluation, ABC):
         )
 
     def setup(self, stage: str) -> None:
-        """Move the graph to the device and let the backbone prepare itself.
+        """Move the graph to the device and prepare the backbone.
 
         Raises:
             ConfigurationError: If a loss has a negative weight.
@@ -170,22 +172,26 @@ class Stage(RankingEvaluation, ABC):
         self.backbone.prepare(self.graph)
 
     def refinements(self) -> list[dict[str, Any]]:
-        """Options that `face tune` tries next, after a training that was the best so far."""
+        """Return configurations that `face tune` tries after this run, if it was the best so far."""
         return []
 
     # Losses
 
     @abstractmethod
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Unweighted loss terms of a batch by name."""
+        """Return the unweighted loss terms of a batch by name."""
 
     def embed(self) -> Embeddings:
-        """The backbone's embeddings, as training sees them."""
+        """Compute the backbone's embeddings for training."""
         embeddings: Embeddings = self.backbone(self.graph)
         return embeddings
 
     def recommendation_losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Embeddings]:
-        """Ranking loss, L2 term and the backbone's own terms, and the embeddings that they were computed on."""
+        """Compute the ranking loss, the L2 term and the backbone's auxiliary losses.
+
+        Returns:
+            Loss terms by name, and the embeddings that they were computed from.
+        """
         embeddings = self.embed()
         rows = batch.gather(embeddings) if isinstance(self.ranking_loss, PairwiseLoss) else None
         losses = {self.ranking_loss.name: batch.pair_share * self._ranking_loss(batch, embeddings, rows)}
@@ -209,14 +215,14 @@ class Stage(RankingEvaluation, ABC):
         return self.ranking_loss.compare(*scores)
 
     def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
-        """Seed dropout from (seed, epoch, step, rank), so that a resumed run repeats the undisturbed one."""
+        """Seed dropout from (seed, epoch, step, rank): a resumed run draws the same numbers as an uninterrupted one."""
         del batch
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # set by Lightning's seed_everything
         stream = self.tables.random_stream(self.global_rank)
         torch.manual_seed(counter_seed(seed, self.current_epoch, batch_idx, stream))
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
-        """Weighted sum of all loss terms; each term's mean over the epoch is logged as `train/<term>`."""
+        """Return the weighted sum of all loss terms; each term's mean over the epoch is logged as `train/<term>`."""
         del batch_idx
         losses = self.losses(batch)
         total = torch.stack([self.loss_weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
@@ -225,11 +231,11 @@ class Stage(RankingEvaluation, ABC):
         return total
 
     def on_train_epoch_start(self) -> None:
-        """Reset the epoch's means; a resume in mid-epoch does not start an epoch."""
+        """Reset the epoch's means. Lightning does not call this when a run resumes in mid-epoch."""
         self.epoch_means.reset()
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_idx: int) -> None:  # noqa: ANN401
-        """Log the epoch's means with its last batch, before validation."""
+        """Log the epoch's means after its last batch, before validation."""
         del outputs, batch
         if ends_epoch(self.trainer, batch_idx):
             values = self.epoch_values()
@@ -237,7 +243,7 @@ class Stage(RankingEvaluation, ABC):
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def _check_finite(self, values: Mapping[str, Tensor]) -> None:
-        """End a training that has diverged before it is validated and saved; a collective operation.
+        """Stop a diverged run before it is validated and saved; a collective operation.
 
         Raises:
             TrainingError: If a weight or the epoch's loss is NaN or infinite.
@@ -252,21 +258,21 @@ class Stage(RankingEvaluation, ABC):
             )
 
     def epoch_values(self) -> dict[str, Tensor]:
-        """Scalars that are logged at an epoch's end; a collective operation of all processes."""
+        """Return the scalars to log at the end of an epoch; a collective operation."""
         return self.epoch_means.compute()
 
     # Optimisation
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for the optimizer; the backbone's is called `backbone`."""
+        """Return the parameter groups for the optimizer; that of the backbone is named `backbone`."""
         return [{"params": list(self.backbone.parameters()), "name": "backbone"}]
 
     def lr_factors(self) -> dict[str, float]:
-        """Learning rates of parameter groups as shares of the optimizer's; 1 where none is named."""
+        """Return the factor on the optimizer's learning rate for each parameter group by name; 1 if not listed."""
         return {"backbone": self.backbone_lr_factor}
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """Optimizer over the parameter groups with their learning rates scaled, and its schedules."""
+        """Build the optimizer, with scaled learning rates per parameter group, and its schedules."""
         optimizer = self._build_optimizer(self.parameter_groups())
         factors = self.lr_factors()
         for group in optimizer.param_groups:
@@ -275,7 +281,7 @@ class Stage(RankingEvaluation, ABC):
         return [optimizer], schedule(optimizer, scheduler, self._warmup_steps)
 
     def on_fit_start(self) -> None:
-        """Warn where a cosine ends before the training does: the learning rate would rise again."""
+        """Warn if a cosine schedule ends before training does: the learning rate would rise again."""
         for entry in self.trainer.lr_scheduler_configs:
             warning = cosine_restart_warning(entry.scheduler, self.trainer.max_epochs or -1)
             if warning is not None:
@@ -284,7 +290,7 @@ class Stage(RankingEvaluation, ABC):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the stage's name and the identity of its data, and keep plain values alone as hyper-parameters."""
+        """Add the stage's name and the data fingerprint, and reduce the hyper-parameters to plain values."""
         checkpoint["face_stage"] = self.name
         if self._has_data():
             checkpoint["data"] = self.trainer.datamodule.identity()  # type: ignore[attr-defined]
@@ -297,13 +303,13 @@ class Stage(RankingEvaluation, ABC):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other data, and restore the sums of an epoch that was interrupted."""
+        """Reject a checkpoint of other data, and restore the running means of an interrupted epoch."""
         if self._has_data():
             self.trainer.datamodule.check_identity(checkpoint.get("data"))  # type: ignore[attr-defined]
         self.epoch_means.load_state_dict(checkpoint.get("epoch_means", {}))
 
     def _has_data(self) -> bool:
-        """Whether a Trainer with a data module of this package runs the stage."""
+        """Whether the stage is attached to a Trainer with a data module of this package."""
         return self._trainer is not None and hasattr(getattr(self._trainer, "datamodule", None), "check_identity")
 
 

@@ -1,4 +1,4 @@
-"""What the stages share that give words to entities: mapping and alignment."""
+"""Base class of the stages that describe entities by words: mapping, alignment and fusion."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -24,26 +24,27 @@ from face_lightning.words.word_vectors import WordVectors
 
 
 class DescribingStage(Stage):
-    """A stage with a mapper, whose words it learns, monitors and keeps in checkpoints.
+    """A stage with a mapper; computes the mapper's losses and monitors its words.
 
     Args:
         mapper: Builds the mapper from token embeddings and the backbone's embedding_dim.
         words: Builds the settings of vocabulary, encoder, prompts and targets.
-        extra_words: Called where a vocabulary is built; words of the catalogue's own texts to admit into it.
-        reconstructed_per_step: Maximum number of entities of a step that are quantized and reconstructed; null for
-            all, as in the paper. The others take part in lexical anchoring alone, which learns more from many entities
-            and costs much less.
-        reconstruction_weight: Weight of the reconstruction.
-        codebook_weight: Weight of the quantizer's codebook term.
-        commitment_weight: Weight of the quantizer's commitment term.
-        anchoring_weight: Weight of lexical anchoring; 0 uses no texts, as the paper.
-        warmup_steps: Steps over which learning rates rise; without them the transformers' first steps destroy words.
+        extra_words: Returns words from the catalogue's own texts to add to the vocabulary; called when the vocabulary
+            is built.
+        reconstructed_per_step: Maximum number of entities per step that are quantized and reconstructed; null for
+            all, as in the paper. The others enter only the lexical anchoring loss, which benefits from many entities
+            and is much cheaper.
+        reconstruction_weight: Weight of the reconstruction loss.
+        codebook_weight: Weight of the quantizer's codebook loss.
+        commitment_weight: Weight of the quantizer's commitment loss.
+        anchoring_weight: Weight of the lexical anchoring loss; at 0 no texts are used, as in the paper.
+        warmup_steps: Steps of learning rate warm-up; without it the first steps of the transformers destroy the words.
         **kwargs: Arguments of `Stage`.
     """
 
     space: WordSpace  # built by setup
-    held_out: EntityTexts | None = None  # texts that words are judged by and not learnt from
-    validates_retrieval: bool = False  # whether validation measures how well words pick their entity, as the test does
+    held_out: EntityTexts | None = None  # texts for evaluation only, never trained on
+    validates_retrieval: bool = False  # whether validation measures the retrieval of entities by words, as test does
 
     def __init__(
         self,
@@ -77,11 +78,11 @@ class DescribingStage(Stage):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The mapper and the backbone."""
+        """Parameter groups of the mapper and the backbone."""
         return [{"params": list(self.mapper.parameters()), "name": "mapper"}, *super().parameter_groups()]
 
     def setup(self, stage: str) -> None:
-        """Encode the texts of all entities, after what every stage sets up."""
+        """Set up the base class and encode the texts of all entities."""
         super().setup(stage)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.space = build_word_space(self.words, self.codebook, datamodule.profiles, self.device)
@@ -92,19 +93,19 @@ class DescribingStage(Stage):
 
     @torch.no_grad()
     def on_train_start(self) -> None:
-        """Call `begin` with the embeddings as evaluation sees them; a resume in mid-epoch does so too."""
+        """Call `begin` with embeddings computed in eval mode, also when a run resumes in mid-epoch."""
         training = self.training
         self.eval()
         self.begin(self.backbone(self.graph))
         self.train(training)
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Let the mapper measure the embeddings of all entities, unless an earlier stage did, and predict targets."""
+        """Fit the mapper's input statistics, unless already fitted, and predict targets of entities without texts."""
         self.mapper.fit_input(self.tiles(embeddings))
         present, ridge = self.space.texts.present, self.words.missing_ridge
         if not ridge or not self.loss_weights["anchoring"] or bool(present.all()):
             return
-        if self._predicted_targets is None:  # a resumed run restores them: embeddings have moved since
+        if self._predicted_targets is None:  # a resumed run restores them, since its embeddings have changed
             whole = torch.cat(list(self.tiles(embeddings)))
             known = self.space, whole, self.graph.edge_index
             self._predicted_targets = predict_targets(*known, ridge, self.words.target_pool)
@@ -112,14 +113,15 @@ class DescribingStage(Stage):
         self.space = replace(self.space, targets=targets)
 
     def map_entities(self, embeddings: Tensor, entity_ids: Tensor) -> tuple[Mapped, dict[str, Tensor]]:
-        """Map a step's entities, and the mapper's losses.
+        """Map the entities of a step and compute the mapper's losses.
 
         Args:
-            embeddings: Whole embeddings of the entities, `(M, D)`.
+            embeddings: Embeddings of the entities with all columns, `(M, D)`.
             entity_ids: `(M,)`.
 
         Returns:
-            Output of the mapper, of which a random part is quantized and reconstructed, and loss terms by name.
+            Output of the mapper, with a random subset of the entities quantized and reconstructed, and the loss terms
+            by name.
         """
         rows = draw_rows(torch.arange(len(embeddings), device=self.device), self.reconstructed_per_step)
         mapped = self.mapper(embeddings, rows)
@@ -133,24 +135,27 @@ class DescribingStage(Stage):
         return mapped, losses
 
     def tiles(self, tables: Iterable[Tensor], size: int = 1024) -> Iterator[Tensor]:
-        """Whole embeddings of tables' rows, such as users and items, tile by tile `(N, D)`; a collective operation."""
+        """Iterate over tiles `(N, D)` of the tables' rows with all columns; a collective operation."""
         for table in tables:
             for tile in table.split(size):
                 yield self.tables.whole_rows(tile)
 
     def describe(self, embeddings: Embeddings) -> Tensor:
-        """Descriptors of all entities `(U + I, S)`, users first; a collective operation."""
+        """Compute the descriptors of all entities, `(U + I, S)`, users first; a collective operation."""
         return self.mapper.describe(self.tiles(embeddings))
 
     def expected_word_vectors(
         self, tables: Iterable[Tensor], num_near: int, word_vectors: WordVectors | None = None
     ) -> Tensor:
-        """What the slots of entities expect to say, centered unit vectors `(N, E)`; a collective operation.
+        """Compute softmax-weighted mean word vectors of entities; a collective operation.
 
         Args:
-            tables: Embeddings: of users and items, or of one of them.
-            num_near: Nearest words of a slot that are weighted; more say more than the one that is shown.
+            tables: Embeddings of users, of items, or of both.
+            num_near: Number of nearest words per slot in the mean.
             word_vectors: Vectors of the words; those of the text encoder if None.
+
+        Returns:
+            Centered unit vectors `(N, E)`.
         """
         vectors = self.space.word_vectors if word_vectors is None else word_vectors
 
@@ -161,27 +166,27 @@ class DescribingStage(Stage):
         return center(self.mapper.map_tiles(self.tiles(tables, 128), expected))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the health of the words besides the ranking metrics."""
+        """Log word statistics and ranking metrics."""
         self._log_words(retrieval=self.validates_retrieval)
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:
-        """Log the health of the words and how well they pick their entity, besides the ranking metrics."""
+        """Log word statistics, retrieval of entities by words, and ranking metrics."""
         self._log_words(retrieval=True)
         super().on_test_epoch_end()
 
     def _log_words(self, retrieval: bool) -> None:
-        """Log the health of all entities' words, and a sample of them as text."""
+        """Log statistics of the words of all entities, and a sample of words as text."""
         descriptors = self.describe(self.final_embeddings)
         self.log_dict(self.word_monitor.measure(descriptors, fitting=self.trainer.state.fn == "fit"))
         limit = self.words.retrieval_limit
         if self.held_out is not None:
-            picked = measure_retrieval(descriptors, self.space.descriptors, self.held_out, limit, (10,))
-            names = {key: key.replace("retrieval", "heldout") for key in picked}
-            self.log_dict({f"words/{names[key]}": value.float() for key, value in picked.items()})
+            values = measure_retrieval(descriptors, self.space.descriptors, self.held_out, limit, (10,))
+            names = {key: key.replace("retrieval", "heldout") for key in values}
+            self.log_dict({f"words/{names[key]}": value.float() for key, value in values.items()})
         if retrieval:
-            picked = measure_retrieval(descriptors, self.space.descriptors, self.space.texts, limit)
-            self.log_dict({f"words/{key}": value.float() for key, value in picked.items()})
+            values = measure_retrieval(descriptors, self.space.descriptors, self.space.texts, limit)
+            self.log_dict({f"words/{key}": value.float() for key, value in values.items()})
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 table = sample_table(self.space.texts, self.space.word_vectors, descriptors)
@@ -191,14 +196,14 @@ class DescribingStage(Stage):
                     logger.experiment.add_histogram(f"words/{name}", counts[counts > 0], self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the monitor's state and predicted targets besides what every stage saves."""
+        """Save the monitor's state and the predicted targets in addition to the base class's state."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["words"] = self.word_monitor.state_dict()
         if self._predicted_targets is not None:
             checkpoint["predicted_targets"] = self._predicted_targets.int().cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the monitor's state and predicted targets."""
+        """Restore the monitor's state and the predicted targets."""
         super().on_load_checkpoint(checkpoint)
         self._predicted_targets = checkpoint.get("predicted_targets")
         if "words" in checkpoint:
@@ -206,7 +211,7 @@ class DescribingStage(Stage):
 
 
 def draw_rows(rows: Tensor, limit: int | None) -> Tensor:
-    """A random sample of `rows` `(N,)`, as many as the limit allows, in their order; all of them if it is None."""
+    """Draw at most `limit` of the `rows` `(N,)` at random, in their original order; all rows if None."""
     if limit is None or len(rows) <= limit:
         return rows
     return rows[torch.randperm(len(rows), device=rows.device)[:limit].sort().values]

@@ -1,4 +1,4 @@
-"""Stage 3 in closed form: the scores of the recommender and those of words and texts, in one pair of tables."""
+"""Stage 3 in closed form: add semantic scores of words and texts to the recommender's scores."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -24,36 +24,37 @@ _START = "fusion_start"
 
 
 class FusionStage(DescribingStage):
-    """Adds to each score how well the item's words and text agree with those of the user's items.
+    """Adds a semantic score to each recommendation score: the fit of an item's words and text to the user's items.
 
-    `s_ui = e_u . e_i + c p_u . m_i`: `m_i` is what the item means, and the profile `p_u` is the user's row of least
-    squares given these meanings as the items' table, over the user's training interactions. The sum is truncated to the
-    width of the backbone (`fuse_scores`), so that the result is a checkpoint of embedding tables like any other.
+    `s_ui = e_u . e_i + c p_u . m_i`, where `m_i` is the item's meaning vector and the user profile `p_u` is the
+    least-squares solution for the user's training interactions with the meaning vectors as item table. The sum is
+    truncated to the embedding width of the backbone (`fuse_scores`), so the result is an ordinary checkpoint of
+    embedding tables.
 
-    The meaning of an item is the mean of its words' vectors beside the vector of its text. Words' vectors are whitened
-    over the vocabulary: a mean of plain encoder vectors hardly tells apart items that share most of their words.
-    Meanings, of words as of texts, are centered and half whitened over items, so that a few common directions do not
-    decide about profiles. An item without a text has its words alone.
+    An item's meaning vector concatenates the mean vector of its words and the vector of its text. Word vectors are
+    whitened over the vocabulary, since means of plain encoder vectors hardly distinguish items that share most of
+    their words. Both parts are centered and half whitened over items, so that a few common directions do not dominate
+    the profiles. An item without a text has only the words part.
 
-    Nothing is trained: c grows by a step every epoch, from 0 in the first, and the epoch with the best validation
-    decides. The first epoch is the run that the stage starts from, so validation never falls below it. The mapper is
-    that of stage 2, and words are those of the embeddings that the stage starts with: the words that are shown are
-    the ones that are scored.
+    Nothing is trained: c is 0 in the first epoch and grows by one step per epoch, and the best epoch on validation is
+    kept. Since the first epoch scores like the run that the stage starts from, validation never falls below it. The
+    mapper is that of stage 2, and words are computed from the initial embeddings, so that the words that are shown
+    are also the ones that are scored.
 
     Args:
-        backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
+        backbone: Builds the backbone from `num_users` and `num_items`; must be `GMF`.
         num_users: U.
         num_items: I.
-        meanings: Whether items mean what their `words` mean, what their `texts` mean (for comparison), or `both`.
-        share_step: What an epoch adds to c, as the ratio of the root mean squares of both scores.
-        near_words: Nearest words of a slot that make up its meaning.
-        unobserved_weight: Weight of unobserved pairs in the profiles' least squares; that of
-            `default_unobserved_weight` if null.
+        meanings: Source of the items' meaning vectors: `words`, `texts` (for comparison), or `both`.
+        share_step: Increase of c per epoch, in units of the ratio of the root mean squares of both scores.
+        near_words: Number of nearest words per slot that make up its meaning.
+        unobserved_weight: Weight of unobserved pairs in the profiles' least squares; `default_unobserved_weight` if
+            null.
         regularization: l of the profiles' least squares, see `regularization_of_rows`.
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
-        ConfigurationError: If the backbone is another one, or a number is out of range.
+        ConfigurationError: If the backbone is not `GMF`, or a number is out of range.
     """
 
     name: ClassVar[str] = "fusion"
@@ -95,37 +96,38 @@ class FusionStage(DescribingStage):
         self.automatic_optimization = False
         self.mapper.requires_grad_(False)
         self._start: Embeddings | None = None
-        self._words_scores: Embeddings | None = None
+        self._semantic: Embeddings | None = None  # profiles and meaning vectors, the factors of the semantic scores
         self._descriptors: Tensor | None = None
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """An optimizer that never sees a gradient: its steps are what checkpoints and loggers count."""
+        """Build an optimizer without effect, whose steps advance the global step of checkpoints and loggers."""
         return [SGD(self.backbone.parameters(), lr=0.0)], []
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Compute profiles and meanings; a resumed run has restored the embeddings that it started with."""
+        """Compute meaning vectors and profiles from the initial embeddings, which a resumed run has restored."""
         self.mapper.fit_input(self.tiles(embeddings))
         if self._start is None:
             self._start = Embeddings(*(table.detach().clone() for table in embeddings))
         self._start = Embeddings(*(table.to(self.device) for table in self._start))
-        kinds = {"words": [self._of_words], "texts": [self._of_texts], "both": [self._of_words, self._of_texts]}
-        items = torch.cat([_half_whitened(meanings()) for meanings in kinds[self.meanings]], 1)
-        self._words_scores = Embeddings(self._profiles(items), items)
+        words, texts = self._compute_word_meanings, self._compute_text_meanings
+        sources = {"words": [words], "texts": [texts], "both": [words, texts]}[self.meanings]
+        items = torch.cat([_half_whiten(compute()) for compute in sources], 1)
+        self._semantic = Embeddings(self._compute_profiles(items), items)
 
-    def _of_words(self) -> Tensor:
-        """What the items' words mean, `(I, E)`."""
+    def _compute_word_meanings(self) -> Tensor:
+        """Mean vectors of the items' words, `(I, E)`."""
         assert self._start is not None, "begin sets it"
         words = self.space.word_vectors.whitened()
         return self.expected_word_vectors([self._start.items], self.near_words, words)
 
-    def _of_texts(self) -> Tensor:
-        """What the items' texts mean, `(I, E)`; rows of missing texts are NaN."""
+    def _compute_text_meanings(self) -> Tensor:
+        """Centered vectors of the items' texts, `(I, E)`; rows of missing texts are NaN."""
         texts, num_users = self.space.texts, self.backbone.num_users
         absent = ~texts.present[num_users:].unsqueeze(1)
         return center(texts.vectors[num_users:].masked_fill(absent, torch.nan))
 
-    def _profiles(self, items: Tensor) -> Tensor:
-        """Users' rows of least squares `(U, E)`, given a table of items: the fold-in of known users."""
+    def _compute_profiles(self, items: Tensor) -> Tensor:
+        """Fold all users into a table of items by least squares, `(U, E)`."""
         given, sizes = self.unobserved_weight, (self.graph.num_interactions, self.graph.num_users, self.graph.num_items)
         weight = default_unobserved_weight(*sizes) if given is None else given
         user_ids, item_ids = (ids.cpu() for ids in self.graph.edge_index)
@@ -136,31 +138,31 @@ class FusionStage(DescribingStage):
 
     @torch.no_grad()
     def on_train_epoch_start(self) -> None:
-        """Set the tables to those of the epoch's share; a resume in mid-epoch has restored them."""
+        """Set the tables to the fusion with the epoch's share; on a resume in mid-epoch the checkpoint holds them."""
         super().on_train_epoch_start()
         assert self._start is not None, "on_train_start comes first"
-        assert self._words_scores is not None, "on_train_start comes first"
+        assert self._semantic is not None, "on_train_start comes first"
         share = self.share_step * self.current_epoch
-        fused = fuse_scores(self._start, self._words_scores, share) if share else self._start
+        fused = fuse_scores(self._start, self._semantic, share) if share else self._start
         for table, rows in zip(self.embed(), fused, strict=True):
             table.copy_(rows)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> None:  # type: ignore[override]
-        """Count a step; nothing is trained."""
+        """Advance the global step; nothing is trained."""
         del batch, batch_idx
         self.optimizers().step()  # type: ignore[union-attr]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """None."""
+        """Return no losses."""
         del batch
         return {}
 
     def epoch_values(self) -> dict[str, Tensor]:
-        """Size of the words' scores relative to those of the backbone."""
+        """Return the size of the semantic scores relative to those of the backbone."""
         return {"train/share": torch.tensor(self.share_step * self.current_epoch)}
 
     def describe(self, embeddings: Embeddings) -> Tensor:
-        """Descriptors of all entities `(U + I, S)`, of the embeddings that the stage started with, found once."""
+        """Compute the descriptors of all entities, `(U + I, S)`, from the initial embeddings, and cache them."""
         if self._start is None:
             return super().describe(embeddings)
         if self._descriptors is None:
@@ -168,29 +170,29 @@ class FusionStage(DescribingStage):
         return self._descriptors
 
     def on_validation_epoch_end(self) -> None:
-        """Log the ranking metrics alone: words do not change."""
+        """Log only the ranking metrics, since the words do not change."""
         Stage.on_validation_epoch_end(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the embeddings that the stage started with besides what every stage with words saves."""
+        """Save the initial embeddings in addition to the base class's state."""
         super().on_save_checkpoint(checkpoint)
         if self._start is not None:
             checkpoint[_START] = [table.cpu() for table in self._start]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the embeddings that the stage started with."""
+        """Restore the initial embeddings."""
         super().on_load_checkpoint(checkpoint)
         self._descriptors = None
         if _START in checkpoint:
             self._start = Embeddings(*(table.to(self.device) for table in checkpoint[_START]))
 
 
-def _half_whitened(meanings: Tensor) -> Tensor:
-    """Unit vectors `(I, E)` of meanings; those that are missing, whose rows are NaN, become 0."""
-    known = meanings.isfinite().all(1)
-    spread = torch.zeros_like(meanings)
-    if bool(known.any()):
-        vectors = meanings[known].cpu()
+def _half_whiten(meanings: Tensor) -> Tensor:
+    """Whiten meaning vectors `(I, E)` with power 0.5, to unit length; missing ones, rows of NaN, become 0."""
+    present = meanings.isfinite().all(1)
+    whitened = torch.zeros_like(meanings)
+    if bool(present.any()):
+        vectors = meanings[present].cpu()
         dim = min(vectors.shape)
-        spread[known, :dim] = whiten(vectors, dim, power=0.5).to(spread)
-    return spread
+        whitened[present, :dim] = whiten(vectors, dim, power=0.5).to(whitened)
+    return whitened

@@ -26,13 +26,13 @@ from face_lightning.stages.greedy_path import GreedyPath
 from face_lightning.structures import Embeddings, RowBatch, TrainingBatch
 
 _TILE = 2**16  # interactions whose scores are computed at once
-# A step against popularity. The three belong together: lower targets of popular items call for a larger w, and a larger
-# w for more regularisation. Neither improves validation of yelp alone, together they do.
+# Changes of d, w and l in one step against popularity. Lower targets of popular items require a larger w, and a larger
+# w requires more regularisation: on yelp's validation set the changes help together, but not one by one.
 _DISCOUNT_STEP, _WEIGHT_FACTOR, _REGULARIZATION_FACTOR = 0.05, 2**0.5, 1.25**0.5
 
 
 class Settings(NamedTuple):
-    """What the objective of an epoch is made of.
+    """Hyper-parameters of the objective in one epoch.
 
     Attributes:
         unobserved_weight: w.
@@ -45,7 +45,7 @@ class Settings(NamedTuple):
     popularity_discount: float
 
     def against_popularity(self, num_steps: int) -> "Settings":
-        """Settings that recommend popular items less, or more if the number of steps is negative."""
+        """Return settings that recommend popular items less, or more if the number of steps is negative."""
         return Settings(
             self.unobserved_weight * _WEIGHT_FACTOR**num_steps,
             self.regularization * _REGULARIZATION_FACTOR**num_steps,
@@ -54,20 +54,20 @@ class Settings(NamedTuple):
 
 
 class LeastSquaresStage(Stage):
-    """Implicit ALS: solves for all users given the items, then for all items given the users, once an epoch.
+    """Implicit ALS: each epoch solves for all users given the items, then for all items given the users.
 
     `L = sum over observed (s - t_i)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2`
     with the weights `l_u` and `l_i` of `regularization_of_rows`, as in Rendle et al., and the targets `t_i` of
     `targets_of_items`, which are 1 by default.
 
-    A batch is a tile of rows, which is solved exactly. Processes share the rows of every tile. The result is a
-    checkpoint of embedding tables like that of any stage 1.
+    A batch is a tile of rows, which is solved exactly; in a distributed run each tile is split over the processes. The
+    result is a checkpoint of embedding tables like that of any stage 1.
 
-    The best `l` differs between data sets by a factor of four, and how much popular items have to be held back differs
-    as well. By default one run follows a `GreedyPath` through both, at about the cost of a run with fixed settings, as
-    each epoch starts from the solution of the one before: every epoch raises l by a factor, from a value that is too
-    small for any data, until validation falls; from the best epoch on, every epoch takes a step against popularity
-    (`Settings.against_popularity`), as long as validation improves. The best epoch on validation is kept.
+    The best `l` varies by a factor of four between data sets, and so does the best correction for popularity. By
+    default a run searches both along a `GreedyPath`: each epoch multiplies l by a factor, from a value that is too
+    small for any data, until validation falls; from the best epoch on, each epoch takes a step against popularity
+    (`Settings.against_popularity`) as long as validation improves. Since each epoch starts from the previous solution,
+    this costs about as much as a run with fixed settings. The best epoch on validation is kept.
 
     Reference:
         Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; weights and
@@ -76,20 +76,20 @@ class LeastSquaresStage(Stage):
         Linear Models via Coordinate Descent", JSS 2010.
 
     Args:
-        backbone: Builds the backbone from `num_users` and `num_items`; it has to be `GMF`.
+        backbone: Builds the backbone from `num_users` and `num_items`; must be `GMF`.
         num_users: U.
         num_items: I.
-        unobserved_weight: Weight of every pair, observed or not, with the target 0; w of the first epoch. That of
+        unobserved_weight: w of the first epoch, the weight of the term that pulls the scores of all pairs to 0;
             `default_unobserved_weight` if null.
         regularization: l of the first epoch.
-        regularization_growth: Factor on l of a step of the path; 1 for no path: w, l and d stay as they are.
+        regularization_growth: Factor on l per step of the path; 1 for no path, with constant w, l and d.
         frequency_power: p; 0 regularises all rows alike, 1 in proportion to their interactions.
-        popularity_discount: d of the first epoch; the higher, the lower are the targets of popular items, see
+        popularity_discount: d of the first epoch; higher values lower the targets of popular items, see
             `targets_of_items`.
         top_k: See `Stage`.
 
     Raises:
-        ConfigurationError: If the backbone is another one, or a number is out of range.
+        ConfigurationError: If the backbone is not `GMF`, or a number is out of range.
     """
 
     name: ClassVar[str] = "least_squares"
@@ -139,25 +139,25 @@ class LeastSquaresStage(Stage):
 
     @torch.no_grad()
     def warm_start(self) -> None:
-        """Add new random tables to those of an earlier stage.
+        """Add random noise to the scaled tables of an earlier stage (shrink and perturb).
 
-        Least squares shrinks the directions of least use to nothing, and from there they do not come back, however
-        useful new interactions make them.
+        Least squares shrinks unused directions to zero, from where they cannot recover even if new interactions make
+        them useful; the noise brings them back.
 
         Reference:
-            Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020, who shrink and perturb.
+            Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
         """
         super().warm_start()
         for table in self.backbone.initial_embeddings() or ():
             table.add_(nn.init.xavier_uniform_(torch.empty_like(table)))
 
     def setup(self, stage: str) -> None:
-        """Forget what belongs to an earlier graph, besides what every stage sets up."""
+        """Set up the base class and drop what was computed from an earlier graph."""
         super().setup(stage)
         self._prepared = self._solver = None
 
     def on_fit_start(self) -> None:
-        """Refuse a path that nothing guides.
+        """Check that there are validation pairs to choose the path by.
 
         Raises:
             ConfigurationError: If there is a path and there are no validation pairs.
@@ -176,11 +176,11 @@ class LeastSquaresStage(Stage):
 
     @property
     def settings(self) -> Settings:
-        """Those of the current epoch."""
+        """Settings of the current epoch."""
         return self._settings_after(*self._path.steps)
 
     def _settings_after(self, num_growths: int, num_against_popularity: int) -> Settings:
-        """Settings after a number of steps in each direction of the path."""
+        """Compute the settings after the given number of steps in each direction of the path."""
         weight = self.unobserved_weight
         if weight is None:
             sizes = self.graph.num_interactions, self.graph.num_users, self.graph.num_items
@@ -189,21 +189,21 @@ class LeastSquaresStage(Stage):
         return Settings(weight, regularization, self.popularity_discount).against_popularity(num_against_popularity)
 
     def refinements(self) -> list[dict[str, Any]]:
-        """Constant settings where the path was best; after constant settings, their neighbours in both directions."""
+        """Return the path's best settings as constants or, after a run with constant settings, their neighbours."""
         best = self._settings_after(*self._path.best_steps)
-        near = [best]
+        candidates = [best]
         if not self._follows_path:
-            near = [best.against_popularity(1), best.against_popularity(-1)]
-            near += [best._replace(regularization=best.regularization * factor) for factor in (1.1, 1 / 1.1)]
-        return [{**settings._asdict(), "regularization_growth": 1.0} for settings in near]
+            candidates = [best.against_popularity(1), best.against_popularity(-1)]
+            candidates += [best._replace(regularization=best.regularization * factor) for factor in (1.1, 1 / 1.1)]
+        return [{**settings._asdict(), "regularization_growth": 1.0} for settings in candidates]
 
     def on_train_epoch_start(self) -> None:
-        """Take a step of the path."""
+        """Advance the path by one step."""
         super().on_train_epoch_start()
         self._path.advance()
 
     def on_validation_epoch_end(self) -> None:
-        """Log metrics, and let the path know the one that checkpoints are chosen by."""
+        """Log metrics, and report the one that selects checkpoints to the path."""
         key = f"val/recall@{self.top_k[-1]}"
         super().on_validation_epoch_end()
         if self._follows_path and self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
@@ -211,7 +211,7 @@ class LeastSquaresStage(Stage):
 
     @property
     def _weights(self) -> tuple[Embeddings, Tensor]:
-        """Every row's regularisation and every item's target, for the current settings."""
+        """Regularisation of each row and target of each item for the current settings."""
         settings = self.settings
         if self._prepared is None or self._prepared[0] != settings:
             weight, regularization, discount = settings
@@ -221,7 +221,7 @@ class LeastSquaresStage(Stage):
         return self._prepared[1:]
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
-        """An optimizer that never sees a gradient: its steps are what checkpoints and loggers count."""
+        """Build an optimizer without effect, whose steps advance the global step of checkpoints and loggers."""
         return [SGD(self.backbone.parameters(), lr=0.0)], []
 
     @torch.no_grad()
@@ -231,16 +231,16 @@ class LeastSquaresStage(Stage):
         tables = self.embed()
         table, other = tables if batch.of_users else reversed(tables)
         regularization, targets = self._weights
-        solver = self._solver_on(other, batch.of_users)
+        solver = self._get_solver(other, batch.of_users)
         weights = regularization[0 if batch.of_users else 1][batch.row_ids]
         rows = solver.solve(batch.column_ids, batch.lengths, weights)
-        if not batch.of_users:  # the same target for all of an item's pairs
+        if not batch.of_users:  # all pairs of an item have the same target, which therefore scales the solution
             rows = rows * targets[batch.row_ids].unsqueeze(1)
         table.index_copy_(0, gather_rows(batch.row_ids), gather_rows(rows).to(table.dtype))
         self.optimizers().step()  # type: ignore[union-attr]
 
-    def _solver_on(self, other: Tensor, of_users: bool) -> RowSolver:
-        """The solver of the half of the epoch at hand, in which `other` does not change."""
+    def _get_solver(self, other: Tensor, of_users: bool) -> RowSolver:
+        """Return the solver of the current half epoch, during which `other` does not change."""
         half = (self.current_epoch, of_users)
         if self._solver is None or self._solver[0] != half:
             targets = self._weights[1] if of_users else None
@@ -248,7 +248,7 @@ class LeastSquaresStage(Stage):
         return self._solver[1]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """The objective on all interactions, each term divided by their number; the batch is not used."""
+        """Return the terms of the objective over all interactions, divided by their number; `batch` is ignored."""
         del batch
         embeddings, (user_ids, item_ids) = self.embed(), self.graph.edge_index
         regularization, targets = self._weights
@@ -265,19 +265,19 @@ class LeastSquaresStage(Stage):
 
     @torch.no_grad()
     def epoch_values(self) -> dict[str, Tensor]:
-        """The objective, which no epoch raises while the settings stay the same, and the settings."""
+        """Return the objective, which never increases under constant settings, and the settings."""
         terms = self.losses(TrainingBatch(*(torch.empty(0, dtype=torch.long),) * 4))
         values = {f"train/{name}": term for name, term in terms.items()}
         values["train/loss"] = torch.stack([*terms.values()]).sum()
         return values | {f"settings/{name}": torch.tensor(value) for name, value in self.settings._asdict().items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the path, and the settings that the tables were solved with."""
+        """Save the path and the current settings in addition to the base class's state."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["least_squares"] = {"path": self._path.state_dict(), "settings": self.settings._asdict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on along the path."""
+        """Restore the path."""
         super().on_load_checkpoint(checkpoint)
         if "least_squares" in checkpoint:
             self._path.load_state_dict(checkpoint["least_squares"]["path"])

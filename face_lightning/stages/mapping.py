@@ -1,4 +1,4 @@
-"""Stage 2: map the backbone's embeddings to words, without the text encoder."""
+"""Stage 2: train the mapper from embeddings to words, without the text encoder."""
 
 from typing import Any, ClassVar
 
@@ -16,9 +16,9 @@ class MappingStage(DescribingStage):
         FACE (NeurIPS 2025), stage 2.
 
     Note:
-        The paper fine-tunes the backbone in this stage as well. Here it is frozen by default: nothing that the stage
-        learns needs it to move. The ranking loss is not computed then, and an epoch is one pass over users and items,
-        whose words are their target words after some 20 of them.
+        The paper fine-tunes the backbone in this stage as well. Here it is frozen by default, because the mapper
+        does not need it to change. The ranking loss is then skipped and an epoch is one pass over users and items;
+        after about 20 epochs their words match the target words.
 
     Args:
         freeze_backbone: Whether the backbone is frozen.
@@ -44,23 +44,23 @@ class MappingStage(DescribingStage):
         self.backbone.requires_grad_(not freeze_backbone)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The mapper, and the backbone unless it is frozen."""
+        """Parameter groups of the mapper and, unless it is frozen, the backbone."""
         groups = super().parameter_groups()
         return [group for group in groups if group["name"] != "backbone"] if self.freeze_backbone else groups
 
     @property
     def trains_on_entities(self) -> bool:
-        """Whether an epoch is one pass over users and items, without interactions; so while the backbone is frozen."""
+        """Whether an epoch is one pass over users and items instead of interactions: while the backbone is frozen."""
         return self.freeze_backbone
 
     def begin(self, embeddings: Embeddings) -> None:
-        """Keep the embeddings of a frozen backbone, besides what every stage with words does."""
+        """Initialise the mapper, and cache the embeddings of a frozen backbone."""
         super().begin(embeddings)
         if self.freeze_backbone:
             self._final = embeddings
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Mapping losses, and the backbone's own unless it is frozen."""
+        """Return the mapping losses and, unless the backbone is frozen, the recommendation losses."""
         if self.freeze_backbone:
             losses: dict[str, Tensor] = {}
             embeddings = self.final_embeddings
@@ -73,10 +73,10 @@ class MappingStage(DescribingStage):
         return losses | {name: share * factor * loss for name, loss in terms.items()}
 
     def on_after_backward(self) -> None:
-        """Average the mapper's gradient, where the strategy leaves that to the stage."""
+        """Average the mapper's gradients over processes if the strategy does not do so itself."""
         self.tables.average_gradients(self.mapper)
 
     def check_table_layout(self) -> None:
-        """Allow shared columns as long as the backbone is frozen."""
+        """Allow column-parallel tables while the backbone is frozen."""
         if not self.freeze_backbone:
             super().check_table_layout()

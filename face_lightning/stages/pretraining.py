@@ -17,19 +17,19 @@ from face_lightning.words.entity_texts import text_vectors
 
 
 class PretrainingStage(Stage):
-    """The backbone's own losses, and a text regulariser's where one is given.
+    """Trains a backbone on its ranking and auxiliary losses, optionally with a text regulariser.
 
-    Started from an earlier run with the learning rate and epochs of stage 3, it is the fine-tune-only
-    control: what stage 3 would reach without words.
+    Started from an earlier run, with the learning rate and number of epochs of stage 3, it is the control experiment
+    for stage 3: the same fine-tuning without words.
 
     Args:
         backbone: Builds the backbone from `num_users` and `num_items`.
         num_users: U.
         num_items: I.
         text: Builds a text regulariser from the widths of embeddings and text vectors, such as
-            `ContrastiveText` (RLMRec-Con); none if null.
-        encoder: Frozen text encoder of the regulariser, or of a backbone that reads texts; all-MiniLM-L6-v2 if not
-            given.
+            `ContrastiveText` (RLMRec-Con); null for none.
+        encoder: Frozen text encoder for the regulariser, or for a backbone that reads texts; all-MiniLM-L6-v2 if
+            null.
         **kwargs: Arguments of `Stage`.
 
     Raises:
@@ -45,7 +45,7 @@ class PretrainingStage(Stage):
         num_items: int,
         *,
         text: Callable[[int, int], TextRegularizer] | None = None,
-        encoder: TextEncoder | SentenceEncoder | None = None,  # options without a class are those of TextEncoder
+        encoder: TextEncoder | SentenceEncoder | None = None,  # the command line defaults to the first class
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(backbone, num_users, num_items, **kwargs)
@@ -66,11 +66,11 @@ class PretrainingStage(Stage):
 
     @property
     def reads_texts(self) -> bool:
-        """Whether training needs texts."""
+        """Whether training reads texts."""
         return self.text is not None or self.backbone.text_dim is not None
 
     def check_table_layout(self) -> None:
-        """Allow shared columns where the losses depend on scores alone.
+        """Allow column-parallel tables if the losses depend on scores only.
 
         Raises:
             ConfigurationError: If a text regulariser or the ranking loss needs whole embeddings.
@@ -87,9 +87,9 @@ class PretrainingStage(Stage):
             )
 
     def setup(self, stage: str) -> None:
-        """Encode the texts, where a regulariser or the backbone reads them, besides what every stage sets up."""
+        """Set up the base class and encode the texts if the regulariser or the backbone reads them."""
         super().setup(stage)
-        if not self.reads_texts or stage != "fit":  # checkpoints hold what a backbone reads
+        if not self.reads_texts or stage != "fit":  # outside fit the backbone's text vectors come from the checkpoint
             return
         vectors = text_vectors(self.encoder, self.trainer.datamodule.profiles)  # type: ignore[attr-defined]
         if self.backbone.text_dim is not None:
@@ -99,16 +99,16 @@ class PretrainingStage(Stage):
             self._vectors = vectors.nan_to_num().to(self.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The backbone, and the text regulariser where there is one."""
+        """Parameter groups of the backbone and, if configured, the text regulariser."""
         groups = super().parameter_groups()
         return groups if self.text is None else [*groups, {"params": list(self.text.parameters()), "name": "text"}]
 
     def embed(self) -> Embeddings:
-        """The backbone's embeddings, with what the regulariser hides hidden."""
+        """Compute the backbone's embeddings, masked by the text regulariser if it masks any."""
         return super().embed() if self.text is None else self.text.embed(self.backbone, self.graph)
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """The ranking loss, `l2`, the backbone's auxiliary terms, and the text regulariser's."""
+        """Return the ranking loss, `l2`, the backbone's auxiliary losses and the text regulariser's loss."""
         losses, embeddings = self.recommendation_losses(batch)
         if self.text is not None:
             losses[self.text.name] = self.text.loss(batch, embeddings, self._vectors, self._present)

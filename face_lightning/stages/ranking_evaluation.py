@@ -1,4 +1,4 @@
-"""Full-ranking validation, test and prediction, the same for every stage."""
+"""Full-ranking validation, test and prediction, shared by all stages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from face_lightning.structures import Embeddings, EvaluationBatch
 
 
 class RankingEvaluation(L.LightningModule):
-    """Ranks all items for every user, by embeddings that are computed once per evaluation.
+    """Ranks all items for every user; embeddings are computed once per evaluation.
 
     Attributes:
-        backbone: Gives the embeddings.
-        graph: The graph that they are propagated on.
-        tables: Which part of the tables this process holds.
+        backbone: Computes the embeddings.
+        graph: Interaction graph that the backbone propagates on.
+        tables: Layout of the embedding tables over processes.
         top_k: Values of K for Recall and NDCG, in ascending order.
-        test_users: Metrics of every user, from the last test.
+        test_users: Metrics of each user from the last test.
 
     Args:
         top_k: Values of K for Recall and NDCG; the largest one is shown in the progress bar.
@@ -59,7 +59,7 @@ class RankingEvaluation(L.LightningModule):
 
     @property
     def final_embeddings(self) -> Embeddings:
-        """The backbone's embeddings as the current evaluation uses them."""
+        """Embeddings of the current evaluation."""
         assert self._final is not None, "evaluation starts with _start_evaluation"
         return self._final
 
@@ -69,7 +69,7 @@ class RankingEvaluation(L.LightningModule):
         self._final = self.backbone(self.graph)
 
     def _rank(self, batch: EvaluationBatch) -> tuple[EvaluationBatch, Tensor]:
-        """The users that this process counts, and their best items."""
+        """Return the part of the batch that this process counts, and the top items of its users."""
         if self._ranker is None:
             self._ranker = self.tables.ranker(self.final_embeddings)
         return self.tables.own_users(batch, self._ranker.rank(batch, self.top_k[-1]))
@@ -94,7 +94,7 @@ class RankingEvaluation(L.LightningModule):
         self.test_users = {}
 
     def test_step(self, batch: EvaluationBatch, batch_idx: int) -> None:
-        """Rank all items for a tile of users, and keep every user's values."""
+        """Rank all items for a tile of users, and keep each user's metrics."""
         del batch_idx
         batch, ranked = self._rank(batch)
         hits, num_relevant = find_hits(ranked, batch, self.backbone.num_items)
@@ -108,7 +108,7 @@ class RankingEvaluation(L.LightningModule):
         self._log_metrics(self.test_metrics)
 
     def _log_metrics(self, metrics: Any) -> None:  # noqa: ANN401 MetricCollection is callable in ways mypy cannot see
-        # Computed here and reset at once: Lightning would otherwise sync them in its own time.
+        # Compute and reset explicitly instead of logging the metric objects, which Lightning syncs at a later point.
         values = {key: value.float() for key, value in metrics.compute().items()}
         shown = f"recall@{self.top_k[-1]}"
         for key, value in values.items():
@@ -120,11 +120,11 @@ class RankingEvaluation(L.LightningModule):
         self._start_evaluation()
 
     def predict_step(self, batch: EvaluationBatch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """User ids `(B,)` and their best unseen items `(B, K)`, best first."""
+        """Return user ids `(B,)` and their top unseen items `(B, K)`, best first."""
         del batch_idx
         batch, ranked = self._rank(batch)
         return batch.user_ids, ranked
 
     def on_fit_end(self) -> None:
-        """Forget the embeddings of the last validation: callbacks that copy the stage cannot copy views."""
+        """Drop the embeddings of the last validation: they are views, which callbacks cannot deep-copy with a stage."""
         self._ranker = self._final = None
