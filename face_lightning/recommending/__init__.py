@@ -1,1 +1,1 @@
-"""What a finished run answers: recommendations, similar entities, words, steering, by original ids."""
+"""Inference with a finished run: recommendations, similar entities, words and steering, by original ids."""

@@ -1,4 +1,4 @@
-"""What a `Recommender` answers with, and how rows and original ids are exchanged."""
+"""Result types of a `Recommender`, and conversion between original ids and rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -17,12 +17,12 @@ Side = Literal["users", "items"]
 
 
 class TopK(NamedTuple):
-    """Best items of each user, or entities similar to each entity, best first.
+    """Top-k results of each query, best first: items for users, or similar entities for entities.
 
     Attributes:
-        query_ids: Original ids of those asked about, `(B,)`.
-        ids: Original ids of what was found, `(B, K)`; None behind the last where there are fewer than K.
-        scores: Inner products, or cosines of similar entities, `(B, K)`; -inf behind the last.
+        query_ids: Original ids of the queries, `(B,)`.
+        ids: Original ids of the results, `(B, K)`; padded with None where a query has fewer than K results.
+        scores: Inner products, or cosine similarities for similar entities, `(B, K)`; padded with -inf.
     """
 
     query_ids: np.ndarray
@@ -31,14 +31,15 @@ class TopK(NamedTuple):
 
 
 class Steered(NamedTuple):
-    """Best items of a user after an edit by words, best first.
+    """Top-k items of a user after steering by words, best first.
 
     Attributes:
-        ids: Original ids of items, `(K,)`.
-        scores: Their agreement with the edited user, `(K,)`.
-        more: Words of the vocabulary that were used for each word or phrase of which more was wanted.
-        less: Likewise of which less was wanted.
-        embedding: The edited user in the space of embeddings, `(D,)`; scores also count what texts of items mean.
+        ids: Original ids of the items, `(K,)`.
+        scores: Scores of the items after steering, `(K,)`.
+        more: For each word or phrase in `more`, the vocabulary words that represent it.
+        less: For each word or phrase in `less`, the vocabulary words that represent it.
+        embedding: Embedding of the steered user, `(D,)`. Its inner products are not `scores`, which also depend on
+            the meanings of the items' texts.
     """
 
     ids: np.ndarray
@@ -49,15 +50,15 @@ class Steered(NamedTuple):
 
 
 class ColdStart(NamedTuple):
-    """A new item of which only a text is known.
+    """Predictions for a new item of which only a text is known.
 
     Attributes:
-        words: Words of the vocabulary that say what the text says.
+        words: Vocabulary words that describe the text.
         embedding: Predicted embedding `(D,)`.
-        user_ids: Original ids of the users that the item suits best, best first, `(K,)`.
-        user_scores: Inner products of their embeddings with the item's, `(K,)`.
-        item_ids: Original ids of the items whose embeddings have the largest cosine with the item's, `(K,)`.
-        item_scores: These cosines, `(K,)`.
+        user_ids: Original ids of the users with the highest scores, best first, `(K,)`.
+        user_scores: Inner products of the users' embeddings with the new item's, `(K,)`.
+        item_ids: Original ids of the most similar items, best first, `(K,)`.
+        item_scores: Cosine similarities of the items' embeddings with the new item's, `(K,)`.
     """
 
     words: list[str]
@@ -69,7 +70,7 @@ class ColdStart(NamedTuple):
 
 
 class Description(NamedTuple):
-    """Words of a user or an item; those first that agree best with all of them."""
+    """Words of a user or an item, those closest to their common meaning first."""
 
     kind: str
     id: str
@@ -78,17 +79,17 @@ class Description(NamedTuple):
 
 
 def rows_of(kind: str, known: Mapping[str, int], ids: Ids | str, unknown: Unknown) -> np.ndarray:
-    """Rows of original ids `(B,)`.
+    """Look up the rows `(B,)` of original ids.
 
     Args:
-        kind: "users" or "items", for messages.
+        kind: "users" or "items", for error messages.
         known: Row of each original id.
         ids: Original ids.
-        unknown: Whether ids that are not known are an "error", or to "skip".
+        unknown: "error" to raise on unknown ids, "skip" to leave them out.
 
     Raises:
-        DataError: If ids are unknown.
-        ConfigurationError: If `unknown` is neither.
+        DataError: If ids are unknown and `unknown` is "error".
+        ConfigurationError: If `unknown` is neither "error" nor "skip".
     """
     if unknown not in ("error", "skip"):
         raise ConfigurationError(f"unknown: expected error or skip, got {unknown!r}; error is usual")
@@ -104,25 +105,25 @@ def rows_of(kind: str, known: Mapping[str, int], ids: Ids | str, unknown: Unknow
 
 
 def collect(tiles: Iterator[RankedRows], query_ids: np.ndarray, ids: np.ndarray) -> TopK:
-    """All tiles of a ranking with original ids.
+    """Concatenate the tiles of a ranking, and replace rows by original ids.
 
     Args:
-        tiles: The ranking.
-        query_ids: Original ids of all possible queries, as strings.
-        ids: Original ids of all rows that may be found, as strings.
+        tiles: Tiles of the ranking.
+        query_ids: Original ids that `RankedRows.queries` index, as strings.
+        ids: Original ids that `RankedRows.rows` index, as strings.
     """
     parts = list(tiles)
     if not parts:
         return TopK(np.empty(0, object), np.empty((0, 0), object), np.empty((0, 0), np.float32))
     queries, rows, scores, counts = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    found = ids[rows]
+    top_ids = ids[rows]
     if counts.min() < rows.shape[1]:
-        found[np.arange(rows.shape[1]) >= counts[:, None]] = None
-    return TopK(query_ids[queries], found, scores)
+        top_ids[np.arange(rows.shape[1]) >= counts[:, None]] = None
+    return TopK(query_ids[queries], top_ids, scores)
 
 
 def extend_words(table: Any, entities: Entities, rows: Tensor, words: Sequence[Sequence[str]]) -> Any:  # noqa: ANN401 Arrow tables
-    """The table of all entities' words with those of new items at `rows` `(N,)` of the items."""
+    """Add the words of new items, whose item rows are `rows` `(N,)`, to the table of all entities' words."""
     num_users, num_items = len(entities.user_ids), len(entities.item_ids)
     return pa.table(
         {
@@ -135,7 +136,7 @@ def extend_words(table: Any, entities: Entities, rows: Tensor, words: Sequence[S
 
 
 def extend_rows(column: Any, rows: Tensor, values: Sequence[Any]) -> Any:  # noqa: ANN401 Arrow arrays
-    """A column with new values at `rows` `(N,)`, which replace others or come behind the last, without gaps."""
-    places = np.arange(max([len(column), *(rows + 1).tolist()]))
-    places[rows.numpy()] = len(column) + np.arange(len(rows))
-    return pa.concat_arrays([column, pa.array(values, column.type)]).take(pa.array(places))
+    """Replace the values of a column at `rows` `(N,)`; rows past its end extend it, and must leave no gap."""
+    indices = np.arange(max([len(column), *(rows + 1).tolist()]))
+    indices[rows.numpy()] = len(column) + np.arange(len(rows))
+    return pa.concat_arrays([column, pa.array(values, column.type)]).take(pa.array(indices))

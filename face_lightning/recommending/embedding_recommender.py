@@ -1,4 +1,4 @@
-"""Recommendations and similar entities of a finished run by its embeddings, by original ids."""
+"""Recommendations and similar entities from the embeddings of a finished run, by original ids."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -36,19 +36,19 @@ from face_lightning.runs.inference import (
 from face_lightning.runs.kept_loss import kept_fold_in
 from face_lightning.structures import Embeddings
 
-_SAMPLE = 256  # users on whom the recall of an index is measured
+_SAMPLE = 256  # number of users on whom the recall of an index is measured
 
 
 class EmbeddingRecommender:
     """Ranks the catalogue for known and new users, exactly as evaluation does.
 
-    It needs the files that a run keeps for inference, and no data set, text encoder or Trainer.
+    It reads only the files that a run saves for inference, and needs no data set, text encoder or Trainer.
 
     Args:
         embeddings: Final embeddings of users `(U, D)` and items `(I, D)`.
-        entities: Their original ids and names.
+        entities: Original ids and labels of users and items.
         seen: Items that users have interacted with.
-        run_dir: Folder of the run; None for none.
+        run_dir: Folder of the run; None if the embeddings do not come from one.
     """
 
     def __init__(
@@ -61,40 +61,40 @@ class EmbeddingRecommender:
 
     @classmethod
     def load(cls, run_dir: str | Path, device: str | torch.device = "cpu") -> Self:
-        """Read a finished run of any stage.
+        """Load a finished run of any stage.
 
         Args:
             run_dir: Folder of the run.
-            device: Where to rank; tables on the CPU stay memory-mapped, and processes share them.
+            device: Device to rank on; on the CPU the tables are memory-mapped, so processes share their memory.
 
         Raises:
-            CheckpointError: If the run is not finished, or its files belong to different data.
-            ConfigurationError: If there is no such device.
+            CheckpointError: If the run is not finished, or its files have different data fingerprints.
+            ConfigurationError: If the device is unknown or not available.
             DataError: If a file is damaged.
         """
         run_dir = current_run(Path(run_dir))
-        embeddings, trained_on = read_embeddings(run_dir)
-        entities, (seen, seen_in) = read_entities(run_dir), read_interactions(run_dir)
+        embeddings, fingerprint = read_embeddings(run_dir)
+        entities, (seen, seen_fingerprint) = read_entities(run_dir), read_interactions(run_dir)
         shape = len(entities.user_ids), len(entities.item_ids)
-        if {entities.fingerprint, seen_in} != {trained_on} or shape != tuple(map(len, embeddings)):
+        if {entities.fingerprint, seen_fingerprint} != {fingerprint} or shape != tuple(map(len, embeddings)):
             raise CheckpointError(
                 f"run: expected files of one run, but those in {run_dir} belong to different data; finish that run, or "
                 "train it again"
             )
         try:
             embeddings = Embeddings(*(table.to(device) for table in embeddings))
-        except (RuntimeError, AssertionError) as error:  # torch's, of a device that is unknown or not there
+        except (RuntimeError, AssertionError) as error:  # torch raises either for an unknown or missing device
             reason = str(error).splitlines()[0]
             raise ConfigurationError(f"device: expected cpu or one of this machine, got {device} ({reason})") from error
         return cls(embeddings, entities, seen, run_dir)
 
     def share(self, root: Path) -> None:
-        """Keep what follows from the embeddings in memory-mapped files, which processes with the same run share.
+        """Cache tables derived from the embeddings in memory-mapped files, shared by all processes that serve the run.
 
-        To be called before `use_index` and `warm_up`; without effect unless embeddings are on the CPU.
+        Call it before `use_index` and `warm_up`. It has no effect unless the embeddings are on the CPU.
 
         Args:
-            root: Folder of the processes that share files; files of other runs in it are removed.
+            root: Cache folder of the processes; files of other runs in it are removed.
         """
         if self._embeddings.items.device.type != "cpu":
             return
@@ -103,23 +103,22 @@ class EmbeddingRecommender:
         self._catalogue = Catalogue(self._embeddings.items, self._shared, "items")
 
     def warm_up(self) -> None:
-        """Build now what is otherwise built on first use: search, fold-in and rows of ids."""
+        """Build everything that is otherwise built on first use: search, fold-in and the lookup of ids."""
         self._catalogue.prepare()
-        self._directions_of_items.prepare()
+        self._item_directions.prepare()
         _ = self._fold_in, self.entities.user_rows, self.entities.item_rows
 
     def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
-        """Rank all items approximately by a FAISS index from now on.
+        """Rank items approximately by a FAISS index from now on.
 
         Rankings with `allow` or `deny`, and similar entities, stay exact.
 
         Args:
             kind: "hnsw" or "ivf".
-            recall: Share of the exact 20 best items that the index should find; it is tuned until it does so for
-                evenly spaced users.
+            recall: Target recall of the exact top 20; the index is tuned to it on evenly spaced users.
 
         Returns:
-            The recall that was reached.
+            The recall reached on these users.
 
         Raises:
             ConfigurationError: If `recall` is out of range.
@@ -130,7 +129,7 @@ class EmbeddingRecommender:
         return self._catalogue.use_index(kind, users[:: max(1, len(users) // _SAMPLE)], recall)
 
     def embeddings(self) -> Embeddings:
-        """Final embeddings of users `(U, D)` and items `(I, D)`, not to be changed."""
+        """Final embeddings of users `(U, D)` and items `(I, D)`; do not modify them."""
         return self._embeddings
 
     def recommend(
@@ -143,16 +142,16 @@ class EmbeddingRecommender:
         deny: Ids | None = None,
         unknown: Unknown = "error",
     ) -> TopK:
-        """Best items of known users.
+        """Recommend the top-k items to known users.
 
         Args:
             users: Original ids; all users if None.
-            k: Number of items, K.
-            filter_seen: Which of their own items users do not get: those of all splits, of training, of training and
-                validation ("train+val"), or none.
-            allow: Items to choose from; all if None.
-            deny: Items to leave out.
-            unknown: Whether ids that the run does not know are an "error", or to "skip".
+            k: Number of items per user, K.
+            filter_seen: Splits whose interactions are left out of a user's ranking: "all", "train", "train+val", or
+                None to leave out nothing.
+            allow: Original ids of the items to choose from; all if None.
+            deny: Original ids of items to leave out.
+            unknown: "error" to raise on unknown ids, "skip" to ignore them.
 
         Raises:
             DataError: If ids are unknown.
@@ -172,12 +171,12 @@ class EmbeddingRecommender:
         deny: Ids | None = None,
         unknown: Unknown = "error",
     ) -> TopK:
-        """Best items of new users, whose embeddings follow from their histories: see `kept_fold_in`.
+        """Recommend the top-k items to new users, whose embeddings are inferred by fold-in: see `kept_fold_in`.
 
         Args:
-            histories: Original ids of each user's items, by the user's name or numbered from 0.
-            k: Number of items, K.
-            filter_seen: Whether users do not get the items of their own history.
+            histories: Original ids of each user's items, by the user's name; in a sequence, users are named from 0 on.
+            k: Number of items per user, K.
+            filter_seen: Whether to leave the items of a user's history out of the ranking.
             allow: See `recommend`.
             deny: See `recommend`.
             unknown: See `recommend`; "skip" also skips histories without any known item.
@@ -191,30 +190,30 @@ class EmbeddingRecommender:
         return collect(tiles, np.array(names, object), self.entities.item_strings)
 
     def embed_history(self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error") -> Tensor:
-        """Embeddings of new users `(B, D)`; arguments and errors are those of `recommend_history`."""
+        """Infer the embeddings of new users `(B, D)`; see `recommend_history` for arguments and errors."""
         _, items, counts = self.history_rows(histories, unknown)
         return self._fold_in.embed(items, counts)
 
     def similar_items(self, items: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
-        """Items whose embeddings have the largest cosine with each item's; the item itself is left out."""
+        """The top-k items by cosine similarity to each item; the item itself is left out."""
         tiles = self.rank_similar("items", self.item_rows(items, unknown), k)
         return collect(tiles, self.entities.item_strings, self.entities.item_strings)
 
     def similar_users(self, users: Ids | str, k: int = 20, *, unknown: Unknown = "error") -> TopK:
-        """Users whose embeddings have the largest cosine with each user's; the user is left out."""
+        """The top-k users by cosine similarity to each user; the user itself is left out."""
         tiles = self.rank_similar("users", self.user_rows(users, unknown), k)
         return collect(tiles, self.entities.user_strings, self.entities.user_strings)
 
     def user_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
-        """Rows of users `(B,)` by their original ids."""
+        """Look up the rows of users `(B,)` by original ids."""
         return rows_of("users", self.entities.user_rows, ids, unknown)
 
     def item_rows(self, ids: Ids | str, unknown: Unknown = "error") -> np.ndarray:
-        """Rows of items `(B,)` by their original ids."""
+        """Look up the rows of items `(B,)` by original ids."""
         return rows_of("items", self.entities.item_rows, ids, unknown)
 
     def label_of(self, side: Side, identifier: str) -> str:
-        """Name of a user or an item of the run by its original id."""
+        """Label of a user or an item by its original id."""
         known, labels = (
             (self.entities.user_rows, self.entities.user_labels)
             if side == "users"
@@ -223,14 +222,14 @@ class EmbeddingRecommender:
         return str(labels[known[identifier]].as_py())
 
     def candidates(self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "error") -> np.ndarray | None:
-        """Rows of the items that may be recommended, ascending; None for all."""
+        """Rows of the items that may be recommended, ascending; None for all items."""
         rows = (None if ids is None else self.item_rows(ids, unknown) for ids in (allow, deny))
         return self._catalogue.candidates(*rows)
 
     def rank(
         self, users: np.ndarray, k: int, filter_seen: Seen | None = "all", candidates: np.ndarray | None = None
     ) -> Iterator[RankedRows]:
-        """Rank items for rows of users `(B,)`, tile by tile in bounded memory."""
+        """Rank items for users, given by rows `(B,)`, tile by tile in bounded memory."""
         seen, size = check_seen(filter_seen), self._catalogue.tile_size()
         for begin in range(0, len(users), size):
             tile = users[begin : begin + size]
@@ -246,14 +245,14 @@ class EmbeddingRecommender:
         filter_seen: bool = True,
         candidates: np.ndarray | None = None,
     ) -> Iterator[RankedRows]:
-        """Rank items for histories, whose `counts` `(B,)` items lie one after the other in `items` `(N,)`."""
-        numbers = np.arange(len(counts))
-        excluded = (np.repeat(numbers, counts), items) if filter_seen else None
-        return self._catalogue.rank(self._fold_in.embed(items, counts), numbers, k, candidates, excluded)
+        """Rank items for histories, given as concatenated item rows `(N,)` and their number per history `(B,)`."""
+        query_numbers = np.arange(len(counts))
+        excluded = (np.repeat(query_numbers, counts), items) if filter_seen else None
+        return self._catalogue.rank(self._fold_in.embed(items, counts), query_numbers, k, candidates, excluded)
 
     def rank_similar(self, side: Side, rows: np.ndarray, k: int) -> Iterator[RankedRows]:
-        """Rank users or items by cosine with those at `rows` `(B,)`, tile by tile in bounded memory."""
-        catalogue = self._directions_of_users if side == "users" else self._directions_of_items
+        """Rank users or items by cosine similarity to those at `rows` `(B,)`, tile by tile in bounded memory."""
+        catalogue = self._user_directions if side == "users" else self._item_directions
         size = catalogue.tile_size()
         for begin in range(0, len(rows), size):
             tile = rows[begin : begin + size]
@@ -261,15 +260,15 @@ class EmbeddingRecommender:
             yield from catalogue.rank(queries, tile, k, excluded=(np.arange(len(tile)), tile))
 
     @cached_property
-    def _directions_of_users(self) -> Catalogue:
+    def _user_directions(self) -> Catalogue:
         return self._directions("user_directions", self._embeddings.users)
 
     @cached_property
-    def _directions_of_items(self) -> Catalogue:
+    def _item_directions(self) -> Catalogue:
         return self._directions("item_directions", self._embeddings.items)
 
     def _directions(self, name: str, table: Tensor) -> Catalogue:
-        """Rows of a table, divided by their norms."""
+        """Catalogue of a table with rows normalised to unit length, so that inner products are cosines."""
         shared = self._shared
         if shared is None:
             return Catalogue(F.normalize(table, dim=1))
@@ -282,17 +281,24 @@ class EmbeddingRecommender:
     def history_rows(
         self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
     ) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Names of histories, the rows of their items one after the other, each once, and how many each has `(B,)`."""
+        """Look up the item rows of histories, without duplicates.
+
+        Returns:
+            Names of the histories (B), their concatenated item rows `(N,)`, and the number of items of each `(B,)`.
+
+        Raises:
+            DataError: If ids are unknown, or a history is empty.
+        """
         named = histories.items() if isinstance(histories, Mapping) else enumerate(histories)
-        given = {str(name): [str(identifier) for identifier in items] for name, items in named}
-        self.item_rows([identifier for items in given.values() for identifier in items], unknown)  # one error for all
-        rows = {name: np.unique(self.item_rows(items, unknown)) for name, items in given.items()}
+        ids = {str(name): [str(identifier) for identifier in items] for name, items in named}
+        self.item_rows([identifier for items in ids.values() for identifier in items], unknown)  # one error for all
+        rows = {name: np.unique(self.item_rows(items, unknown)) for name, items in ids.items()}
         empty = [name for name, items in rows.items() if not len(items)]
         if empty and unknown == "error":
             raise DataError(
                 f"histories: expected at least one item in each, but {', '.join(empty[:5])} "
                 f"{'has' if len(empty) == 1 else 'have'} none; leave them out, or skip them with unknown='skip'"
             )
-        kept = {name: items for name, items in rows.items() if len(items)}
-        counts = np.array([len(items) for items in kept.values()], dtype=np.int64)
-        return list(kept), np.concatenate([np.empty(0, np.int64), *kept.values()]), counts
+        nonempty = {name: items for name, items in rows.items() if len(items)}
+        counts = np.array([len(items) for items in nonempty.values()], dtype=np.int64)
+        return list(nonempty), np.concatenate([np.empty(0, np.int64), *nonempty.values()]), counts

@@ -1,4 +1,4 @@
-"""Why an item suits a user: what the words of both have in common."""
+"""Explanations of a recommendation by the words that a user and an item have in common."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class Link(NamedTuple):
-    """Two words of like meaning.
+    """A word of a user and a word of an item with similar meanings.
 
     Attributes:
         user_word: Word of the user.
-        item_word: Word of the item; the same one where they share it.
-        similarity: Cosine of their meanings.
+        item_word: Word of the item; equal to `user_word` if they share it.
+        similarity: Cosine similarity of the meanings of both words.
     """
 
     user_word: str
@@ -26,9 +26,9 @@ class Explanation(NamedTuple):
     Attributes:
         user_words: Words of the user.
         item_words: Words of the item.
-        links: Pairs of the closest words, none of which occurs twice, the closest first.
+        links: Closest pairs of words, the closest first; no word occurs in two pairs.
         score: Inner product of the embeddings.
-        rank: Rank of the item among all items for the user, from 1; seen ones count.
+        rank: Rank of the item among all items for the user, from 1, seen items included.
     """
 
     user_words: list[str]
@@ -39,26 +39,26 @@ class Explanation(NamedTuple):
 
 
 def link_words(user_words: Sequence[str], item_words: Sequence[str], similarity: Tensor, most: int = 3) -> list[Link]:
-    """Pairs of the closest words, chosen one by one.
+    """Match the words of a user and an item greedily by similarity; no word is used twice.
 
     Args:
         user_words: N words.
         item_words: M words.
-        similarity: Cosines of their meanings `(N, M)`.
-        most: Number of pairs.
+        similarity: Cosine similarities of their meanings `(N, M)`.
+        most: Maximum number of pairs.
     """
     links: list[Link] = []
-    for place in similarity.flatten().argsort(descending=True, stable=True).tolist():
-        first, second = user_words[place // len(item_words)], item_words[place % len(item_words)]
-        if all(first != link.user_word and second != link.item_word for link in links):
-            links.append(Link(first, second, float(similarity.flatten()[place])))
+    for cell in similarity.flatten().argsort(descending=True, stable=True).tolist():
+        user_word, item_word = user_words[cell // len(item_words)], item_words[cell % len(item_words)]
+        if all(user_word != link.user_word and item_word != link.item_word for link in links):
+            links.append(Link(user_word, item_word, float(similarity.flatten()[cell])))
         if len(links) == most:
             break
     return links
 
 
 def explanation_text(explanation: Explanation, user: str, item: str) -> str:
-    """An explanation as one sentence, from a template.
+    """Format an explanation as one sentence, by a template.
 
     Args:
         explanation: The explanation.

@@ -1,4 +1,4 @@
-"""Approximate search for the largest inner products by a FAISS index, with the recall that it reaches."""
+"""Approximate maximum inner product search by a FAISS index, tuned to a recall."""
 
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,10 @@ from face_lightning.inner_product import InnerProductSearch
 from face_lightning.recommending.shared_files import SharedFiles
 
 IndexKind = Literal["flat", "hnsw", "ivf"]
-_NEIGHBORS, _CONSTRUCTION = 32, 200  # of HNSW
-_LARGE = 2**18  # vectors, beyond which HNSW is built with half of the neighbours, in a third of the time
+_NEIGHBORS, _CONSTRUCTION = 32, 200  # HNSW's M and efConstruction
+_LARGE = 2**18  # number of vectors beyond which HNSW gets half the neighbors, to be built in a third of the time
 _LARGE_NEIGHBORS, _LARGE_CONSTRUCTION = 16, 80
-_LISTS = 4  # of IVF, times the square root of the number of vectors
+_LISTS = 4  # IVF has this many lists times the square root of the number of vectors
 
 
 def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a FAISS index
@@ -25,7 +25,7 @@ def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a 
 
     Args:
         vectors: `(M, D)`, float32.
-        kind: "flat" compares all vectors; "hnsw" and "ivf" are approximate.
+        kind: "flat" searches all vectors; "hnsw" and "ivf" are approximate.
 
     Raises:
         MissingDependencyError: If FAISS is not installed.
@@ -37,16 +37,17 @@ def build_index(vectors: np.ndarray, kind: IndexKind) -> Any:  # noqa: ANN401 a 
     elif kind == "hnsw":
         index = _empty_graph(num_vectors, dim, faiss.METRIC_INNER_PRODUCT)
     else:
-        num_lists = max(1, min(round(_LISTS * num_vectors**0.5), num_vectors // 39))  # FAISS asks for 39 a list
+        # FAISS warns below 39 vectors per list.
+        num_lists = max(1, min(round(_LISTS * num_vectors**0.5), num_vectors // 39))
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, num_lists, faiss.METRIC_INNER_PRODUCT)
-        index.cp.max_points_per_centroid = 64  # a quarter of FAISS's default, and of the time that a large table takes
+        index.cp.max_points_per_centroid = 64  # a quarter of the default, so large tables train four times as fast
         index.train(vectors)
     index.add(vectors)
     return index
 
 
 def _empty_graph(num_vectors: int, dim: int, metric: int) -> Any:  # noqa: ANN401 a FAISS index
-    """HNSW that is to hold so many vectors."""
+    """An empty HNSW index, with parameters for `num_vectors` vectors."""
     import faiss
 
     neighbors, construction = _NEIGHBORS, _CONSTRUCTION
@@ -58,7 +59,7 @@ def _empty_graph(num_vectors: int, dim: int, metric: int) -> Any:  # noqa: ANN40
 
 
 def _build_graph(vectors: np.ndarray) -> Any:  # noqa: ANN401 a FAISS index
-    """Build HNSW over vectors with a coordinate that makes their norms equal, `(M, D + 1)`; see `IndexSearch`."""
+    """Build HNSW over vectors extended to equal norms by one coordinate, `(M, D + 1)`; see `IndexSearch`."""
     faiss = import_optional("faiss", extra="cpu", purpose="an index of kind hnsw")
     squares = np.square(vectors).sum(axis=1)
     lifted = np.column_stack([vectors, np.sqrt(squares.max() - squares)])
@@ -68,12 +69,12 @@ def _build_graph(vectors: np.ndarray) -> Any:  # noqa: ANN401 a FAISS index
 
 
 class IndexSearch:
-    """Finds keys of large inner product with a query by a FAISS index, with the interface of `InnerProductSearch`.
+    """Approximate top-k search by inner product with a FAISS index; has the interface of `InnerProductSearch`.
 
-    HNSW looks for nearest neighbors in D + 1 dimensions, where the largest inner product is the smallest distance: with
-    the last coordinate all keys get the same norm, and that of queries is 0. Its graph needs far less search for the
-    same recall than one by inner products, whose neighbors are the keys of largest norm. Queries for which the index
-    finds fewer than K keys are searched exactly.
+    HNSW searches nearest neighbors in D + 1 dimensions: an additional coordinate gives all keys the same norm and is 0
+    for queries, so that the largest inner product is the smallest distance. This graph reaches the same recall with
+    far less search than one built by inner products, in which the keys of largest norm are everyone's neighbors.
+    Queries for which the index finds fewer than K keys are searched exactly.
 
     Reference:
         Bachrach et al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation for Inner-Product
@@ -82,8 +83,8 @@ class IndexSearch:
     Args:
         keys: `(M, D)`.
         kind: "hnsw" or "ivf".
-        shared: Where the index is kept for other processes; None to build it in memory.
-        name: Of the keys, among those that follow from the same.
+        shared: Cache that shares the index with other processes; None to build it in memory.
+        name: Name of the keys in the cache.
 
     Raises:
         DataError: If a key is not finite.
@@ -93,9 +94,9 @@ class IndexSearch:
     def __init__(self, keys: Tensor, kind: IndexKind, shared: SharedFiles | None = None, name: str = "keys") -> None:
         self.kind = kind
         self._keys = keys.float()
-        keep = None if shared is None else partial(shared.tensor, f"{name}-rounded")
-        self._exact = InnerProductSearch(keys, keep=keep)
-        self.index = self._build() if shared is None else self._map(shared.path(f"{name}.{kind}", self._write))
+        cache = None if shared is None else partial(shared.tensor, f"{name}-rounded")
+        self._exact = InnerProductSearch(keys, cache=cache)
+        self.index = self._build() if shared is None else self._read(shared.path(f"{name}.{kind}", self._write))
 
     def _build(self) -> Any:  # noqa: ANN401 a FAISS index
         vectors = np.ascontiguousarray(self._keys.cpu().numpy())
@@ -106,31 +107,31 @@ class IndexSearch:
         import_optional("faiss", extra="cpu", purpose="an index").write_index(index, str(path))
 
     @staticmethod
-    def _map(path: Path) -> Any:  # noqa: ANN401 a FAISS index
+    def _read(path: Path) -> Any:  # noqa: ANN401 a FAISS index
         faiss = import_optional("faiss", extra="cpu", purpose="an index")
-        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))  # older versions copy
+        return faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))  # older versions cannot memory-map
 
     def tune(self, queries: Tensor, recall: float, top_k: int = 20) -> float:
-        """Search as thoroughly as a recall asks for: double `efSearch` or `nprobe` until it is reached.
+        """Double `efSearch` or `nprobe` until a target recall is reached.
 
         Args:
             queries: Sample on which the recall is measured, `(B, D)`.
-            recall: Share of the exact K best keys that should be found.
+            recall: Target share of the exact top K that is found.
             top_k: Number of keys, K.
 
         Returns:
-            The recall that was reached; with HNSW it can be lower than asked for.
+            The recall reached; HNSW may stay below the target.
         """
         exact = self._exact.search(queries, top_k)
-        most = self.index.nlist if self.kind == "ivf" else len(self._keys)
+        max_effort = self.index.nlist if self.kind == "ivf" else len(self._keys)
         effort, reached = (1 if self.kind == "ivf" else 32), 0.0
         while reached < recall:
             self._set_effort(effort)
             found = self.search(queries, top_k)
             reached = float((found.unsqueeze(2) == exact.unsqueeze(1)).any(2).float().mean())
-            if effort >= most:
+            if effort >= max_effort:
                 break
-            effort = min(2 * effort, most)
+            effort = min(2 * effort, max_effort)
         return reached
 
     def search(
@@ -140,13 +141,13 @@ class IndexSearch:
         excluded: tuple[Tensor, Tensor] | None = None,
         num_candidates: int | None = None,
     ) -> Tensor:
-        """Good keys of each query, best first, excluded ones last; see `InnerProductSearch.search`."""
+        """Approximate top-k keys of each query, best first, excluded ones last; see `InnerProductSearch.search`."""
         num_keys = len(self._keys)
         top_k = min(top_k, num_keys)
         queries = queries.float()
         if len(queries) == 1 and queries.device.type == "cpu":
-            others = None if excluded is None else excluded[1].numpy()
-            return torch.from_numpy(self.search_one(queries, top_k, others)[0][None])
+            excluded_keys = None if excluded is None else excluded[1].numpy()
+            return torch.from_numpy(self.search_one(queries, top_k, excluded_keys)[0][None])
         num_excluded = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
         if excluded is not None:
             num_excluded = torch.bincount(excluded[0], minlength=len(queries))
@@ -172,15 +173,15 @@ class IndexSearch:
     def search_one(
         self, query: Tensor, top_k: int, excluded: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Good keys of one query on the CPU and their scores; see `InnerProductSearch.search_one`."""
+        """Approximate top-k keys of one query on the CPU and their scores; see `InnerProductSearch.search_one`."""
         num_excluded = 0 if excluded is None else len(excluded)
         vector = np.zeros((1, self.index.d), np.float32)
         vector[0, : query.shape[1]] = query.numpy()[0]
         found = self.index.search(vector, min(len(self._keys), top_k + num_excluded))[1][0]
-        wanted = found >= 0
+        valid = found >= 0
         if excluded is not None:
-            wanted &= ~np.isin(found, excluded)
-        found = found[wanted]
+            valid &= ~np.isin(found, excluded)
+        found = found[valid]
         if len(found) < top_k:
             return self._exact.search_one(query, top_k, excluded)
         scores = torch.from_numpy(self._keys.numpy().take(found, 0)).mul_(query).sum(-1).numpy()

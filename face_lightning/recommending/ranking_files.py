@@ -1,4 +1,4 @@
-"""Files around rankings: ids and histories to read, and results to write row group by row group."""
+"""Input and output files of rankings: reads ids and histories, and writes results in batches."""
 
 import csv
 import json
@@ -17,18 +17,18 @@ from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.recommending.catalogue import RankedRows
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
-_GROUP = 2**20  # rows of a row group
+_GROUP = 2**20  # rows per row group
 
 
 def read_ids(argument: str, values: Sequence[str]) -> list[str]:
-    """Ids as they stand on the command line, or one a line in a file.
+    """Read ids from the command line, or from a file with one id per line.
 
     Args:
-        argument: Its name, for the error.
-        values: Ids, or the path of a file alone.
+        argument: Name of the command-line argument, for error messages.
+        values: Ids, or the path of one file.
 
     Raises:
-        DataError: If the file has no ids, or is no text.
+        DataError: If the file has no ids, or is not UTF-8 text.
     """
     if len(values) != 1 or not Path(values[0]).is_file():
         return list(values)
@@ -43,14 +43,14 @@ def read_ids(argument: str, values: Sequence[str]) -> list[str]:
 
 
 def read_histories(values: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Names of new users and original ids of their items, from the command line or a file.
+    """Read the names and item ids of new users from the command line or a file.
 
     Args:
-        values: Items of one user, or the path of a file: JSONL with `user_id` and `item_ids`, or CSV or Parquet with
-            columns `user_id` and `item_id` whose rows of a user follow one another.
+        values: Item ids of one user, or the path of one file: JSONL with `user_id` and `item_ids`, or CSV or Parquet
+            with columns `user_id` and `item_id`, grouped by user.
 
     Raises:
-        DataError: If the file has another form.
+        DataError: If the file has another format.
     """
     path = Path(values[0])
     if len(values) != 1 or not path.is_file():
@@ -77,7 +77,7 @@ def read_histories(values: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _grouped(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, list[str]]]:
-    """Pairs of a user and an item by user, where a user's follow one another."""
+    """Group consecutive pairs of user and item by user."""
     name: str | None = None
     items: list[str] = []
     seen: set[str] = set()
@@ -95,7 +95,7 @@ def _grouped(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, list[str]]
 
 
 def check_out(path: Path) -> None:
-    """Refuse a file that cannot be written, before there is anything to write.
+    """Check that an output file can be written, before the work for it starts.
 
     Raises:
         ConfigurationError: If its suffix is unknown or its folder does not exist.
@@ -107,15 +107,15 @@ def check_out(path: Path) -> None:
 
 
 class RankingWriter:
-    """Writes rankings as they come: whole when it is closed, nothing after an error.
+    """Context manager that writes rankings incrementally, and atomically: no file is left or replaced after an error.
 
-    Parquet and CSV have a row for each pair: the query's id, the found one's, `rank` from 1 and `score`. JSONL has a
-    line for each query, with lists `<found>s` and `scores`.
+    Parquet and CSV have a row for each pair of query and result: both ids, `rank` from 1 and `score`. JSONL has a line
+    for each query, with lists `<found>s` and `scores`.
 
     Args:
-        path: File to write; its suffix says how.
-        query: Name of the column of queries, such as `user_id`.
-        found: Name of the column of what was found, such as `item_id`.
+        path: File to write; the suffix decides the format.
+        query: Name of the column of query ids, such as `user_id`.
+        found: Name of the column of result ids, such as `item_id`.
     """
 
     def __init__(self, path: Path, query: str, found: str) -> None:
@@ -152,21 +152,21 @@ class RankingWriter:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, tile: RankedRows, query_ids: Any, found_ids: Any) -> None:  # noqa: ANN401 Arrow arrays
-        """Add a tile of a ranking.
+        """Write a tile of a ranking.
 
         Args:
-            tile: Rows of what was found.
-            query_ids: Arrow array of ids that `tile.queries` points into.
-            found_ids: Arrow array of ids that `tile.rows` points into.
+            tile: Tile of the ranking.
+            query_ids: Arrow array of ids that `tile.queries` indexes.
+            found_ids: Arrow array of ids that `tile.rows` indexes.
         """
-        counted = np.arange(tile.rows.shape[1]) < tile.counts[:, None]
-        rows, scores = tile.rows[counted], tile.scores[counted]
+        valid = np.arange(tile.rows.shape[1]) < tile.counts[:, None]
+        rows, scores = tile.rows[valid], tile.scores[valid]
         self.num_queries += len(tile.queries)
         ids = found_ids.take(pa.array(rows))
         if self.path.suffix == ".jsonl":
             self._write_lines(query_ids.take(pa.array(tile.queries)).to_pylist(), tile.counts, ids.to_pylist(), scores)
             return
-        ranks = np.broadcast_to(np.arange(1, tile.rows.shape[1] + 1, dtype=np.int32), counted.shape)[counted]
+        ranks = np.broadcast_to(np.arange(1, tile.rows.shape[1] + 1, dtype=np.int32), valid.shape)[valid]
         queries = query_ids.take(pa.array(np.repeat(tile.queries, tile.counts)))
         columns = [queries, ids, pa.array(ranks), pa.array(scores.astype(np.float32))]
         self._batches.append(pa.record_batch(columns, schema=self._schema))
@@ -176,10 +176,10 @@ class RankingWriter:
 
     def _write_lines(self, queries: list[str], counts: np.ndarray, ids: list[str], scores: np.ndarray) -> None:
         ends = counts.cumsum().tolist()
-        numbers = [float(f"{score:.8g}") for score in scores]
+        rounded = [float(f"{score:.8g}") for score in scores]
         for query, count, end in zip(queries, counts.tolist(), ends, strict=True):
             part = slice(end - count, end)
-            line = {self._schema.names[0]: query, f"{self._found}s": ids[part], "scores": numbers[part]}
+            line = {self._schema.names[0]: query, f"{self._found}s": ids[part], "scores": rounded[part]}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""What follows from a run's tables, in files that one process writes and all processes of a server map."""
+"""Cache of files derived from a run's tables, written by one process and memory-mapped by all processes of a server."""
 
 import contextlib
 import fcntl
@@ -15,26 +15,26 @@ from face_lightning.files import atomic_path
 
 
 class SharedFiles:
-    """Files that follow from tables, and are named by their content: other tables find other files.
+    """File cache in a folder that is named by the hash of the tables that the files are derived from.
 
     Args:
-        root: Folder of the processes that share files.
-        tables: What all files follow from, on the CPU.
+        root: Cache folder of the processes that share files.
+        tables: Tables that all files are derived from, on the CPU.
     """
 
     def __init__(self, root: Path, tables: Sequence[Tensor]) -> None:
-        content = hashlib.blake2b(digest_size=16)
+        fingerprint = hashlib.blake2b(digest_size=16)
         for table in tables:
-            content.update(str(tuple(table.shape)).encode())
-            content.update(table.numpy().data)
-        self._folder = root / content.hexdigest()
+            fingerprint.update(str(tuple(table.shape)).encode())
+            fingerprint.update(table.numpy().data)
+        self._folder = root / fingerprint.hexdigest()
 
     def path(self, name: str, write: Callable[[Path], None]) -> Path:
-        """File of a name, which the first process writes while others wait for it.
+        """Path of a cached file; the first process writes it, under a lock that the others wait for.
 
         Args:
-            name: Of the file.
-            write: Writes it to a path.
+            name: Name of the file.
+            write: Writes the file to the given path; called only if the file is missing.
         """
         path = self._folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ class SharedFiles:
         return path
 
     def tensor(self, name: str, build: Callable[[], Tensor]) -> Tensor:
-        """Memory-mapped tensor of a name, which the first process builds."""
+        """Memory-mapped tensor from the cache; `build` is called only if it is missing."""
         path = self.path(f"{name}.safetensors", lambda path: save_file({name: build().contiguous()}, path))
         with safe_open(path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
     def remove_others(self) -> None:
-        """Remove what followed from other tables; processes that still map it keep it until they let go."""
+        """Remove the cached files of other tables; processes that still map them are not affected."""
         with contextlib.suppress(OSError):
             for folder in self._folder.parent.iterdir():
                 if folder != self._folder:

@@ -1,4 +1,4 @@
-"""Words of a finished run's users and items, by original ids."""
+"""Words of the users and items of a finished run, by original ids."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 
 class WordRecommender(EmbeddingRecommender):
-    """Ranks as `EmbeddingRecommender` does, and gives the words of users and items."""
+    """An `EmbeddingRecommender` that also gives the words of users and items."""
 
-    # The Recommender that new items were added to, their rows `(N,)` among the items, and they.
-    _before: "tuple[WordRecommender, Tensor, InferredItems] | None" = None
+    # For a copy with inferred items: the original, the rows of these items `(N,)`, and the items.
+    _extension: "tuple[WordRecommender, Tensor, InferredItems] | None" = None
 
     @property
     def has_words(self) -> bool:
-        """Whether the run gives words to users and items."""
+        """Whether the run has words of users and items."""
         return self.run_dir is not None and (self.run_dir / "descriptors.parquet").is_file()
 
     def warm_up(self) -> None:
-        """Build now what is otherwise built on first use: search, fold-in, words and the mapper."""
+        """Build everything that is otherwise built on first use: search, fold-in, words and the mapper."""
         super().warm_up()
         if self.has_words:
             _ = self._words
-        with contextlib.suppress(CheckpointError):  # also imports what says that there is none
+        with contextlib.suppress(CheckpointError):  # runs without a mapper; their first request fails fast, too
             _ = self._mapper, self._new_user_words
 
     def describe(self, *, users: Ids | str = (), items: Ids | str = ()) -> list[Description]:
@@ -62,7 +62,7 @@ class WordRecommender(EmbeddingRecommender):
         return [Description(**row) for row in self._words.take(pa.array(rows, pa.int64())).to_pylist()]
 
     def words_of(self, side: Side) -> Any:  # noqa: ANN401
-        """Words of all users or items as an Arrow array of lists, in the order of rows; None for a run without."""
+        """Words of all users or items as an Arrow array of lists, by row; None if the run has no words."""
         if not self.has_words:
             return None
         num_users = len(self._embeddings.users)
@@ -70,7 +70,7 @@ class WordRecommender(EmbeddingRecommender):
         return words.slice(0, num_users) if side == "users" else words.slice(num_users)
 
     def text_of(self, side: Side, identifier: str) -> str | None:
-        """Text of a user or an item by its original id; None without one.
+        """Text of a user or an item by its original id; None if it has no text.
 
         Raises:
             DataError: If the id is unknown.
@@ -83,10 +83,10 @@ class WordRecommender(EmbeddingRecommender):
     def describe_history(
         self, histories: Sequence[Ids] | Mapping[str, Ids], unknown: Unknown = "error"
     ) -> list[Description]:
-        """Words of new users from their inferred embeddings, those nearest to all of them first.
+        """Words of new users, inferred from their histories, those closest to their common meaning first.
 
-        They are the words of the text that kernel ridge regression predicts (`runs.kept_regression`), or the mapper's
-        where a run keeps no regression.
+        The words come from kernel ridge regression (`runs.kept_regression`) if the run has one, and from the mapper
+        otherwise.
 
         Raises:
             DataError: If ids are unknown, or a history is empty.
@@ -94,25 +94,27 @@ class WordRecommender(EmbeddingRecommender):
         """
         names, items, counts = self.history_rows(histories, unknown)
         embeddings = self._fold_in.embed(items, counts).cpu()
-        kept = self._new_user_words
-        spelled = self._mapped_words(embeddings) if kept is None else kept.of(embeddings, items, counts)
-        return [Description("user", name, name, words) for name, words in zip(names, spelled, strict=True)]
+        regression = self._new_user_words
+        words = self._mapped_words(embeddings) if regression is None else regression.of(embeddings, items, counts)
+        return [Description("user", name, name, user_words) for name, user_words in zip(names, words, strict=True)]
 
     def explain(self, user: str | int, item: str | int) -> Explanation:
-        """Why an item suits a user: words of both, and the pairs of like meaning.
+        """Explain why an item suits a user, by the words of both and the pairs with similar meanings.
 
         Raises:
             DataError: If an id is unknown.
             CheckpointError: If the run has no words.
         """
-        of_user, of_item = self.describe(users=[str(user)], items=[str(item)])
-        meanings = [torch.stack([self._meanings.find(word)[1] for word in one.words]) for one in (of_user, of_item)]
+        user_words, item_words = (one.words for one in self.describe(users=[str(user)], items=[str(item)]))
+        user_meanings, item_meanings = (
+            torch.stack([self._meanings.find(word)[1] for word in words]) for words in (user_words, item_words)
+        )
         (user_row,), (item_row,) = self.user_rows([str(user)]), self.item_rows([str(item)])
         scores = self._embeddings.items @ self._embeddings.users[user_row]
         return Explanation(
-            of_user.words,
-            of_item.words,
-            link_words(of_user.words, of_item.words, meanings[0] @ meanings[1].T),
+            user_words,
+            item_words,
+            link_words(user_words, item_words, user_meanings @ item_meanings.T),
             float(scores[item_row]),
             int((scores > scores[item_row]).sum()) + 1,
         )
@@ -122,6 +124,7 @@ class WordRecommender(EmbeddingRecommender):
         return len(self._words["words"][0])
 
     def _mapped_words(self, embeddings: Tensor) -> list[list[str]]:
+        """Words that the mapper gives to embeddings `(B, D)`, those closest to their common meaning first."""
         mapper, codebook = self._mapper
         descriptors = mapper.describe(embeddings.split(1024))
         tokens = codebook.token_embeddings - codebook.token_embeddings.mean(0)
@@ -131,16 +134,16 @@ class WordRecommender(EmbeddingRecommender):
 
     @cached_property
     def _meanings(self) -> "Meanings":
-        if self._before is not None:
-            before, rows, new = self._before
-            return before._meanings.with_items(rows, new.meanings, len(self._embeddings.items))
-        from face_lightning.runs.kept_meanings import read_meanings  # as of the mapper below
+        if self._extension is not None:
+            original, rows, new = self._extension
+            return original._meanings.with_items(rows, new.meanings, len(self._embeddings.items))
+        from face_lightning.runs.kept_meanings import read_meanings  # slow to import, and not needed to rank
 
         return read_meanings(self._folder())
 
     @cached_property
     def _mapper(self) -> "tuple[TokenMapper, Codebook]":
-        from face_lightning.runs.kept_mapper import read_mapper  # half a second that ranking does not need
+        from face_lightning.runs.kept_mapper import read_mapper  # slow to import, and not needed to rank
 
         return read_mapper(self._folder(), self._embeddings.items.shape[1])
 
@@ -151,22 +154,22 @@ class WordRecommender(EmbeddingRecommender):
 
     @cached_property
     def _new_user_words(self) -> "NewUserWords | None":
-        from face_lightning.runs.kept_regression import read_regression  # likewise
+        from face_lightning.runs.kept_regression import read_regression  # slow to import, and not needed to rank
 
         return None if self.run_dir is None else read_regression(self.run_dir)
 
     @cached_property
     def _words(self) -> Any:  # noqa: ANN401 an Arrow table
-        if self._before is not None:
-            before, rows, new = self._before
-            return extend_words(before._words, self.entities, rows, new.words)
+        if self._extension is not None:
+            original, rows, new = self._extension
+            return extend_words(original._words, self.entities, rows, new.words)
         return self._read_descriptors(list(Description._fields))
 
     @cached_property
     def _texts(self) -> Any:  # noqa: ANN401 an Arrow array
-        if self._before is not None:
-            before, rows, new = self._before
-            return extend_rows(before._texts, len(self._embeddings.users) + rows, new.texts)
+        if self._extension is not None:
+            original, rows, new = self._extension
+            return extend_rows(original._texts, len(self._embeddings.users) + rows, new.texts)
         return self._read_descriptors(["text"])["text"].combine_chunks()
 
     def _read_descriptors(self, columns: list[str]) -> Any:  # noqa: ANN401 an Arrow table

@@ -11,7 +11,7 @@ from face_lightning.recommending.catalogue import Catalogue
 def naive(
     table: np.ndarray, query: np.ndarray, k: int, candidates: set[int], excluded: set[int]
 ) -> list[tuple[int, float]]:
-    """The best rows by a full sort of exact scores, ties by row."""
+    """Top-k rows by a full sort of exact scores, ties by row."""
     scores = {row: float(table[row] @ query) for row in sorted(candidates - excluded)}
     return sorted(scores.items(), key=lambda pair: -pair[1])[: min(k, len(candidates))]
 

@@ -1,4 +1,4 @@
-"""Search by FAISS indices against the exact one."""
+"""Search by FAISS indices, compared to exact search."""
 
 import pytest
 import torch

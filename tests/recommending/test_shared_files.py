@@ -1,4 +1,4 @@
-"""Processes share what follows from a run's tables: the second finds what the first has written."""
+"""The cache of derived tables: the second process reads what the first has written."""
 
 import threading
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_other_tables_find_other_files_which_can_be_removed(tmp_path: Path) -> N
     assert torch.equal(second.tensor("table", lambda: TABLE + 1), TABLE + 1)
     second.remove_others()
     assert len(list(tmp_path.iterdir())) == 1
-    assert torch.equal(kept, TABLE)  # whoever has mapped it keeps it
+    assert torch.equal(kept, TABLE)  # a mapped file stays readable after its removal
     assert torch.equal(SharedFiles(tmp_path, [TABLE.view(3, 2)]).tensor("table", lambda: TABLE - 1), TABLE - 1)
 
 

@@ -30,7 +30,7 @@ def recommender(run: Path) -> Recommender:
 
 
 def parts(steering_of: tuple[torch.Tensor, torch.Tensor], meaning: torch.Tensor) -> list[torch.Tensor]:
-    """What the texts and what least squares say of a word, both standardised over the items, naively."""
+    """Agreement of items with a word by texts and by least squares, both standardised over items, naively."""
     items, meanings = steering_of
     num_examples = min(20, len(items) // 5)
     marked = torch.zeros(len(items), dtype=torch.float64)
