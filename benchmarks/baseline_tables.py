@@ -75,9 +75,10 @@ BASELINES: dict[str, Table] = {
             for name, datasets in DATASETS.items()
             for title, path in (("Recall@20", RECALL), ("NDCG@20", NDCG))
         ],
-        intro="## Baselines\n\nTest metrics of simple baselines beside backbones and FACE (256-d), mean ± standard "
-        "deviation over seeds.\nSettings are chosen on validation: at 256-d by searches, at 64-d and 32-d along the "
-        "path of\nregularisation (least squares) and from a grid of nine (implicit).\n\n",
+        intro="## Baselines\n\n"
+        "Test metrics of simple baselines, backbones and FACE. Rows without a dimension are 256-d, apart from EASE,\n"
+        "ItemKNN and popularity, which have none. Settings are chosen on validation: at 256-d by a search; at 64-d\n"
+        "and 32-d by the default regularisation path (least squares) and from a grid of nine settings (implicit).\n\n",
         command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
     ),
     "backbones": Table(
@@ -107,9 +108,9 @@ BASELINES: dict[str, Table] = {
         labels=["data"],
         by=["dataset"],
         columns=[
-            Column(f"{title}{label}", cell, {"variant": variant})
+            Column(f"{label}: {title}", cell, {"variant": variant})
             for variant, label in (("default", "default"), ("tuned", "`face tune`, five minutes"))
-            for title, cell in (("", mean(RECALL)), ("% of searched: ", of_searched), ("seeds: ", count))
+            for title, cell in (("Recall@20", mean(RECALL)), ("% of searched", of_searched), ("seeds", count))
         ],
         command="python -m benchmarks.transfer default tuned",
     ),

@@ -63,19 +63,19 @@ INDICES = ("hnsw", "ivf", "FAISS hnsw", "FAISS ivf")
 SPEED: dict[str, Table] = {
     "steps": Table(
         sources=[{"benchmark": "training", "part": ("steps", "compile"), "batch_size": (256, 2048)}],
-        labels=["amazon-book, 256-d", "pairs a step"],
+        labels=["amazon-book, 256-d", "pairs per step"],
         by=["backbone", "batch_size"],
         columns=[
             Column("ms", mean("ours_ms", ".0f"), {"part": "steps"}),
-            Column("usual form, ms", mean("usual_ms", ".0f"), {"part": "steps"}),
-            Column("times as fast", mean("ratio", ".1f"), {"part": "steps"}),
-            Column("times as fast under torch.compile", mean("ratio", ".2f"), {"part": "compile"}),
+            Column("plain implementation, ms", mean("usual_ms", ".0f"), {"part": "steps"}),
+            Column("speedup", mean("ratio", ".1f"), {"part": "steps"}),
+            Column("speedup by torch.compile", mean("ratio", ".2f"), {"part": "compile"}),
         ],
         command="python -m benchmarks.training steps compile",
     ),
     "batches": Table(
         sources=[{"benchmark": "training", "part": "batches"}],
-        labels=["pairs a step"],
+        labels=["pairs per step"],
         by=["batch_size"],
         columns=[Column(f"after {seconds} s", partial(reached, after=seconds)) for seconds in (30, 60, 120)],
     ),
@@ -84,7 +84,7 @@ SPEED: dict[str, Table] = {
         labels=["interactions"],
         by=["metrics.interactions"],
         columns=[
-            Column("seconds an epoch", mean("epoch_seconds", ".1f")),
+            Column("seconds per epoch", mean("epoch_seconds", ".1f")),
             Column("peak MiB", mean("peak_mib", ",.0f")),
         ],
     ),
@@ -93,7 +93,7 @@ SPEED: dict[str, Table] = {
         labels=["interactions"],
         by=["metrics.interactions"],
         columns=[
-            Column("seconds a sweep", mean("epoch_seconds", ".2f")),
+            Column("seconds per sweep", mean("epoch_seconds", ".2f")),
             Column("peak MiB", mean("peak_mib", ",.0f")),
         ],
     ),
@@ -102,8 +102,8 @@ SPEED: dict[str, Table] = {
         labels=["processes"],
         rows={str(number): {"variant": (f"{number} processes", f"columns over {number}")} for number in (1, 2, 4)},
         columns=[
-            Column("interactions a second, LightGCN 64-d", mean("interactions_per_second", ",.0f")),
-            Column("columns shared, 400,000 nodes at 128-d: memory grows by, MiB", mean("grows_by_mib", ",.0f")),
+            Column("interactions per second, LightGCN 64-d", mean("interactions_per_second", ",.0f")),
+            Column("memory growth with shared columns, 400,000 nodes at 128-d, MiB", mean("grows_by_mib", ",.0f")),
         ],
     ),
     "token-search": Table(
@@ -147,7 +147,7 @@ SPEED: dict[str, Table] = {
         labels=["case"],
         by=["case"],
         columns=[
-            Column("a step, seconds", mean("seconds", ".4f")),
+            Column("seconds per step", mean("seconds", ".4f")),
             Column("busy, seconds", mean("busy_seconds", ".4f")),
             Column("waits for the GPU", mean("cuda_waits", ".0f")),
         ],
@@ -171,7 +171,7 @@ SPEED: dict[str, Table] = {
         columns=[
             *(Column(f"{variant}: p50, ms", mean("p50_ms", ".3f"), {"variant": variant}) for variant in EXACT),
             Column("reading the table, ms", mean("float32_read_ms", ".3f"), {"variant": "exact"}),
-            Column("GB a second", mean("float32_gb_per_second", ".1f"), {"variant": "exact"}),
+            Column("GB per second", mean("float32_gb_per_second", ".1f"), {"variant": "exact"}),
             Column("machine", surroundings),
         ],
     ),
@@ -199,7 +199,7 @@ SPEED: dict[str, Table] = {
             Column("256 users: p50, ms", mean("p50_ms", ".1f"), {"at_once": 256}),
             Column("one user: p50, ms", mean("p50_ms", ".3f"), {"at_once": 1}),
             Column("recall@20", mean("recall@20")),
-            Column("built in, seconds", mean("build_seconds", ".1f")),
+            Column("build time, seconds", mean("build_seconds", ".1f")),
             Column("machine", surroundings),
         ],
     ),
@@ -208,19 +208,19 @@ SPEED: dict[str, Table] = {
         labels=["items", "width", "index", "cores"],
         by=["num_items", "dim", "variant", "cores"],
         columns=[
-            Column(f"{connections}: {title}", mean(metric, spec), {"at_once": connections})
+            Column(f"{connections} connections: {title}", mean(metric, spec), {"at_once": connections})
             for connections in (1, 8, 64)
             for title, metric, spec in (
                 ("p50, ms", "p50_ms", ".1f"),
                 ("p99, ms", "p99_ms", ".1f"),
-                ("a second", "requests_per_second", ",.0f"),
+                ("requests per second", "requests_per_second", ",.0f"),
             )
         ]
         + [Column("machine", surroundings)],
     ),
     "serving-batch": Table(
         sources=[{"benchmark": "serving", "part": "batch"}],
-        labels=["of items", ""],
+        labels=["items", "users and length of the list"],
         by=["num_items", "variant"],
         columns=[
             Column("seconds", mean("seconds", ",.0f")),
@@ -246,21 +246,24 @@ SPEED: dict[str, Table] = {
         labels=["ml-100k"],
         by=["variant"],
         columns=[
-            Column("anew: seconds to its best", mean("anew_best_seconds", ".1f")),
-            Column("from the old run", mean("warm_best_seconds", ".1f")),
-            Column("anew: best validation Recall@20", mean("anew_best")),
-            Column("from the old run", mean("warm_best")),
+            Column("from scratch: seconds to the best epoch", mean("anew_best_seconds", ".1f")),
+            Column("warm start: seconds to the best epoch", mean("warm_best_seconds", ".1f")),
+            Column("from scratch: best validation Recall@20", mean("anew_best")),
+            Column("warm start: best validation Recall@20", mean("warm_best")),
             Column("difference, 95 % interval", paired("warm_best", "anew_best")),
-            Column("anew: test Recall@20", mean("anew_test")),
-            Column("from the old run", mean("warm_test")),
+            Column("from scratch: test Recall@20", mean("anew_test")),
+            Column("warm start: test Recall@20", mean("warm_test")),
             Column("difference, 95 % interval", paired("warm_test", "anew_test")),
-            Column("seeds that reach validation of training anew, less .001", caught_up),
-            Column("in a share of its time, %", mean("share_of_time", ".0f", 100.0)),
-            Column("anew again, other initial tables: difference on validation", paired("again_best", "anew_best")),
-            Column("on test", paired("again_test", "anew_test")),
-            Column("repetitions that reach validation of the first time, less .001", caught_up_again),
+            Column("seeds whose warm start comes within .001 on validation", caught_up),
+            Column("time to get there, % of training from scratch", mean("share_of_time", ".0f", 100.0)),
             Column(
-                "seeds that reach the mean of all trainings anew, less .001, in half of the epochs", caught_up_in_half
+                "from scratch again, other initial tables: difference on validation", paired("again_best", "anew_best")
+            ),
+            Column("difference on test", paired("again_test", "anew_test")),
+            Column("repetitions that come within .001 on validation", caught_up_again),
+            Column(
+                "seeds whose warm start comes within .001 of the mean from scratch in half of the epochs",
+                caught_up_in_half,
             ),
         ],
     ),
@@ -272,13 +275,13 @@ SPEED: dict[str, Table] = {
     ),
     "step-choices": Table(
         load=alignment.newest_choices,
-        labels=["instead"],
+        labels=["choice reversed"],
         by=["form"],
         columns=[
-            Column("its parts, ms", mean("its_ms", ".1f")),
-            Column("shipped, ms", mean("shipped_ms", ".1f")),
-            Column("step, ms", mean("step_ms", ".1f")),
-            Column("shipped, ms", mean("shipped_step_ms", ".1f")),
+            Column("parts concerned, ms", mean("its_ms", ".1f")),
+            Column("parts as shipped, ms", mean("shipped_ms", ".1f")),
+            Column("whole step, ms", mean("step_ms", ".1f")),
+            Column("step as shipped, ms", mean("shipped_step_ms", ".1f")),
         ],
     ),
 }

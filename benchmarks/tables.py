@@ -46,8 +46,8 @@ def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
         rows=CHAIN,
         columns=[
             *QUALITY,
-            Column("FACE against it: Recall@20", against(RECALL, FACE)),
-            Column("NDCG@20", against(NDCG, FACE)),
+            Column("gain of FACE: Recall@20", against(RECALL, FACE)),
+            Column("gain of FACE: NDCG@20", against(NDCG, FACE)),
             Column("seeds", count),
         ],
         command=f"face ablate --set configs/{configs}/comparison.yaml --seeds {seeds} -- "
@@ -71,8 +71,8 @@ def fusion(dataset: str) -> Table:
         },
         columns=[
             *QUALITY,
-            Column("FACE against it: Recall@20", against(RECALL, FUSION)),
-            Column("NDCG@20", against(NDCG, FUSION)),
+            Column("gain of FACE: Recall@20", against(RECALL, FUSION)),
+            Column("gain of FACE: NDCG@20", against(NDCG, FUSION)),
             Column("seeds", count),
         ],
         command=f"face fit --config configs/{dataset}/ials/RUN.yaml --seed_everything SEED",
@@ -201,13 +201,13 @@ TABLES: dict[str, Table] = {
         rows={"all-MiniLM-L6-v2": {"model": "minilm"}, "SmolLM2-135M": {"model": "smollm2"}},
         columns=[
             Column("Recall@20, stage 1", mean(f"stages.stage1.{RECALL}")),
-            Column("stage 3", mean(f"stages.stage3.{RECALL}")),
+            Column("Recall@20, stage 3", mean(f"stages.stage3.{RECALL}")),
             Column("items picked out of 10, %", percent("stages.stage3.words/retrieval_items@10")),
             Column("users, %", percent("stages.stage3.words/retrieval_users@10")),
             Column("words in use", mean("stages.stage3.codebook/active", ",.0f")),
             Column("perplexity", mean("stages.stage3.codebook/perplexity", ",.0f")),
-            Column("processor s a step, stage 2", mean("stages.stage2.processor_seconds_per_step", ".2f")),
-            Column("stage 3", mean("stages.stage3.processor_seconds_per_step", ".2f")),
+            Column("processor seconds per step, stage 2", mean("stages.stage2.processor_seconds_per_step", ".2f")),
+            Column("processor seconds per step, stage 3", mean("stages.stage3.processor_seconds_per_step", ".2f")),
         ],
     ),
     "raw-chain": Table(
@@ -217,7 +217,7 @@ TABLES: dict[str, Table] = {
         columns=[
             Column("core", lambda records, _: str(value(records[0], "settings.core"))),
             Column("Recall@20, stage 1", mean(f"stages.stage1.{RECALL}")),
-            Column("stage 3", mean(f"stages.stage3.{RECALL}")),
+            Column("Recall@20, stage 3", mean(f"stages.stage3.{RECALL}")),
             Column("items picked out of 10, %", percent("stages.stage3.words/retrieval_items@10")),
             Column("users, %", percent("stages.stage3.words/retrieval_users@10")),
             Column("words in use", mean("stages.stage3.codebook/active", ",.0f")),

@@ -23,7 +23,7 @@ def retrieval(dataset: str, backbone: str) -> Table:
         rows={
             "learnt (stage 3)": {"variant": "learnt"},
             "highest TF-IDF in the text itself": {"variant": "TF-IDF of the text"},
-            "targets of anchoring": {"variant": "targets of anchoring"},
+            "target words of anchoring": {"variant": "targets of anchoring"},
             "random": {"variant": "random"},
         },
         columns=[
@@ -107,13 +107,15 @@ WORDS: dict[str, Table] = {
     ),
     "contrast-words": Table(
         sources=[{"benchmark": "word_gradients", "case": ("learnt", "random")}],
-        labels=["words", "others in place of one"],
+        labels=["words", "one of them replaced by words that are"],
         rows={},
         by=["case", "variant"],
         columns=[
-            Column("of these, lower the loss, %", percent("improve")),
-            Column("change by the gradient's choice", mean("change of the gradient's choice", "+.2f")),
-            Column("by the best", mean("change of the best", "+.2f")),
+            Column("share that lowers the loss, %", percent("improve")),
+            Column(
+                "change of the loss by the gradient's first choice", mean("change of the gradient's choice", "+.2f")
+            ),
+            Column("by the best replacement", mean("change of the best", "+.2f")),
         ],
         command="python -m benchmarks.word_gradients RUN_DIR --items 96 --steps 60",
     ),
@@ -129,15 +131,15 @@ WORDS: dict[str, Table] = {
     ),
     "contrast-mapper": Table(
         sources=[{"benchmark": "contrast_alone"}],
-        labels=["gradient; picked out of 10"],
+        labels=["gradient"],
         by=["variant"],
         columns=[
             *(
-                Column(f"after {steps} steps, %", percent("picked"), {"case": str(steps)})
+                Column(f"picked out of 10 after {steps} steps, %", percent("picked"), {"case": str(steps)})
                 for steps in (0, 15, 30, 45, 60)
             ),
-            Column("cosine of movement and gradient at step 15", mean("cosine", ".2f"), {"case": "15"}),
-            Column("common part of the movement, %", percent("common"), {"case": "15"}),
+            Column("step 15: cosine of movement and gradient", mean("cosine", ".2f"), {"case": "15"}),
+            Column("step 15: common part of the movement, %", percent("common"), {"case": "15"}),
         ],
         command="python -m benchmarks.contrast_alone STAGE1 --config configs/ml-100k/ials/stage2.yaml "
         "--steps 60 --every 15 --gradient GRADIENT",
@@ -157,7 +159,7 @@ WORDS: dict[str, Table] = {
     ),
     "judgements": Table(
         sources=[{"benchmark": "judgements"}],
-        labels=["data", "judge", "of", "words"],
+        labels=["data", "judge", "entity", "words"],
         by=["dataset", "judge", "kind", "variant"],
         columns=[
             *(Column(f"text out of {count}, %", percent(f"retrieval@{count}")) for count in (10, 20, 60)),
@@ -170,10 +172,10 @@ WORDS: dict[str, Table] = {
     ),
     "grounding": Table(
         sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],
-        labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards"],
+        labels=["steam-vt, GMF 256-d: stage 1 fine-tuned towards the vectors of"],
         rows={
             "texts": {"variant": "texts"},
-            "the words that anchoring aims at": {"variant": "targets"},
+            "target words of anchoring": {"variant": "targets"},
             "slots, as in stage 3": {"variant": "slots"},
             "words as shown": {"variant": "words"},
         },

@@ -108,8 +108,9 @@ def test_every_named_path_exists(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith("http"):
             path, _, section = target.partition("#")
-            assert (page.parent / path).exists(), target
-            headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text(), flags=re.MULTILINE) if section else []
+            named = page.parent / path if path else page
+            assert named.exists(), target
+            headings = re.findall(r"^#+ (.+)$", named.read_text(), flags=re.MULTILINE) if section else []
             assert not section or section in [
                 re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in headings
             ]
