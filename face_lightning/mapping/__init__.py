@@ -1,4 +1,4 @@
-"""From embeddings to words and back; all files are imported, so that YAML knows their classes by name."""
+"""The mapper from embeddings to words and back; importing all modules lets YAML name their classes."""
 
 from importlib import import_module
 from pkgutil import iter_modules

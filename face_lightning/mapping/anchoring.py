@@ -1,4 +1,4 @@
-"""Lexical anchoring: supervision of descriptors by words that together say what an entity's text says."""
+"""Lexical anchoring: supervision of descriptors by target words chosen from an entity's text."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ from face_lightning.losses.contrastive import log_partition_function
 
 
 class LexicalTargets(NamedTuple):
-    """Target words of entities: tokens `(N, W)` and probabilities `(N, W)`, zero where there is no text."""
+    """Target words of entities: tokens `(N, W)` and probabilities `(N, W)`, which are 0 for entities without text."""
 
     tokens: Tensor
     probabilities: Tensor
 
     def rows(self, entity_ids: Tensor) -> "LexicalTargets":
-        """Targets of some entities."""
+        """Select the targets of the given entities."""
         return LexicalTargets(self.tokens[entity_ids], self.probabilities[entity_ids])
 
 
@@ -28,9 +28,9 @@ def lexical_anchoring(
 
     `L = -mean_e sum_s p_e(w_s) log softmax_{w_s}(x_{e,s} . c_w / t)`
 
-    Every slot has a word of its own, as in set prediction: see `match_words`. The likelihood of all targets under a
-    mixture of the slots instead lets a slot spread over several targets, and the word nearest to it is then often none
-    of them.
+    Each slot is matched to a different target word, as in set prediction (see `match_words`). Maximising the
+    likelihood of all targets under a mixture of the slots would let a slot spread over several targets, and its
+    nearest word would then often be none of them.
 
     Reference:
         Carion et al., "End-to-End Object Detection with Transformers", ECCV 2020, for losses on matched sets.
@@ -38,14 +38,14 @@ def lexical_anchoring(
     Args:
         concepts: Unit concept vectors `(B, S, d)`.
         codes: Unit codes `(V, d)`; no gradient flows to them.
-        targets: Target words of the entities; those without text are left out of the mean.
+        targets: Target words of the entities; entities without text are excluded from the mean.
         temperature: t > 0.
-        num_negatives: Words that estimate the rest of the softmax's denominator besides an entity's own targets, which
-            are summed exactly. They are drawn anew in each call for all entities together; all words if null or not
-            less than V, and at least W + 1.
+        num_negatives: Number of sampled words in the softmax denominator, at least W + 1; an entity's own targets are
+            always summed exactly. A new sample, shared by all entities, is drawn in each call. All words if None or
+            at least V.
 
     Returns:
-        A scalar; 0 where no entity has text.
+        A scalar; 0 if no entity has text.
     """
     num_rows, num_slots, dim = concepts.shape
     codes, flat = codes.detach(), concepts.reshape(-1, dim)
@@ -63,15 +63,15 @@ def lexical_anchoring(
 
 
 def match_words(scores: Tensor) -> Tensor:
-    """Which word each slot is matched to: the pair of the highest score first, then the highest of what is left.
+    """Match slots to words greedily: the pair with the highest score first, then the next among the rest.
 
-    It is greedy, so that it needs no wait for a GPU's result; a match of the highest total score learns as fast.
+    Greedy matching needs no synchronisation with a GPU; optimal matching trains no faster.
 
     Args:
-        scores: Of slots and words, `(B, S, W)`.
+        scores: Scores of slots and words, `(B, S, W)`.
 
     Returns:
-        Words `(B, S)`, no word twice unless S > W: the slots that are left then have their best one.
+        Word of each slot, `(B, S)`. Words are distinct unless S > W; unmatched slots then get their best word.
     """
     matched, left = scores.argmax(2), scores.clone()
     rows = torch.arange(len(scores), device=scores.device)
@@ -87,10 +87,10 @@ def match_words(scores: Tensor) -> Tensor:
 def _log_partition_of_others(
     concepts: Tensor, codes: Tensor, targets: Tensor, temperature: float, drawn: Tensor
 ) -> Tensor:
-    """`log sum_w exp(x_{b,s} . c_w / t)` over the words that are no targets, estimated from drawn ones `(B, S)`.
+    """Estimate `log sum_w exp(x_{b,s} . c_w / t)` over the non-target words from a sample, `(B, S)`.
 
-    Drawn words that are targets of the entity do not count for it. The others are a uniform sample of the V - W words
-    that are no targets, so that their sum times (V - W) / (number of them) is unbiased.
+    Sampled words that are targets of an entity are excluded for it. The remaining ones are a uniform sample of its
+    V - W non-target words, so their sum times (V - W) / (sample size) is unbiased.
     """
     num_rows, num_slots, dim = concepts.shape
     place = torch.full((len(codes),), -1, device=codes.device)

@@ -10,7 +10,7 @@ from torch import Tensor
 from face_lightning.errors import MissingDependencyError
 from face_lightning.imports import import_optional
 
-_MAX_K = 2048  # of FAISS on a GPU
+_MAX_K = 2048  # limit of FAISS on GPUs
 _TEMPORARY_MEMORY = 64 * 2**20  # bytes; by default FAISS reserves 18 % of the GPU's memory, up to 1.5 GiB
 
 
@@ -21,7 +21,7 @@ class _Search(Protocol):
 
 
 def has_faiss_gpu() -> bool:
-    """Tell whether the installed faiss was built for GPUs, and finds one."""
+    """Whether the installed faiss supports GPUs and finds one."""
     if importlib.util.find_spec("faiss") is None:
         return False
     import faiss
@@ -30,14 +30,14 @@ def has_faiss_gpu() -> bool:
 
 
 class FaissGpuSearch:
-    """Exact inner-product search by FAISS over the codes where they lie, on their GPU.
+    """Exact inner-product search by FAISS on the GPU that holds the codes.
 
-    A flat index frees its memory when it is reset and allocates it again when codes are added. FAISS's search without
-    an index reads the tensor of codes itself instead: `refresh` neither copies nor allocates. In a distributed run
-    each process searches on its own GPU.
+    Uses brute-force search without an index, which reads the tensor of codes directly, so that `refresh` neither
+    copies nor allocates; a flat index would free and allocate its memory on every refresh. In a distributed run each
+    process searches on its own GPU.
 
     Args:
-        tiles: Exact search that settles ties across the cut, and answers where K is larger than FAISS allows.
+        tiles: Exact search that resolves ties at rank K, and is used if K exceeds the limit of FAISS.
 
     Raises:
         MissingDependencyError: If faiss is not installed, or not built for GPUs.
@@ -51,7 +51,7 @@ class FaissGpuSearch:
                 f"{purpose}: expected faiss with GPU support, but the installed one is built for CPUs; uninstall "
                 "faiss-cpu and install it with: pip install 'face-lightning[gpu]', or set search to torch"
             )
-        import_optional("faiss.contrib.torch_utils", extra="gpu", purpose=purpose)  # lets FAISS take tensors
+        import_optional("faiss.contrib.torch_utils", extra="gpu", purpose=purpose)  # makes FAISS accept tensors
         self._resources = self._faiss.StandardGpuResources()
         self._resources.setTempMemory(_TEMPORARY_MEMORY)
         self._tiles = tiles
@@ -65,7 +65,7 @@ class FaissGpuSearch:
     def search(self, queries: Tensor, top_k: int) -> Tensor:
         """See `TokenSearch`."""
         queries, top_k = queries.detach().float().contiguous(), min(top_k, len(self._codes))
-        count = min(top_k + 1, len(self._codes))  # one more than wanted tells where a tie crosses the cut
+        count = min(top_k + 1, len(self._codes))  # one more result reveals a tie at rank K
         if count > _MAX_K:
             return self._tiles.search(queries, top_k)
         device = self._codes.device
@@ -78,11 +78,11 @@ class FaissGpuSearch:
                 metric=self._faiss.METRIC_INNER_PRODUCT,
                 device=device.index or 0,
             )
-        tokens, order = tokens.sort(dim=1)  # equal scores come in any order
+        tokens, order = tokens.sort(dim=1)  # FAISS returns equal scores in any order
         scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
         best: Tensor = tokens.gather(1, order)[:, :top_k]
         if count > top_k:
-            torn = (scores[:, top_k - 1] == scores[:, top_k]).nonzero().squeeze(1)
-            if len(torn):
-                best[torn] = self._tiles.search(queries[torn], top_k)
+            tied = (scores[:, top_k - 1] == scores[:, top_k]).nonzero().squeeze(1)
+            if len(tied):
+                best[tied] = self._tiles.search(queries[tied], top_k)
         return best

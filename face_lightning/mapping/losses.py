@@ -9,16 +9,16 @@ from face_lightning.mapping.mapper import Mapped
 def mapping_losses(
     mapped: Mapped, targets: LexicalTargets | None, temperature: float, num_negatives: int | None = None
 ) -> dict[str, Tensor]:
-    """Reconstruction, quantization and anchoring losses of mapped entities, unweighted.
+    """Compute the unweighted reconstruction, quantization and anchoring losses of mapped entities by name.
 
-    `reconstruction = mean ||e^ - e||^2 / D` in the normalised space; `codebook` and `commitment` are the quantizer's;
-    `anchoring` is lexical anchoring.
+    `reconstruction = mean ||e^ - e||^2 / D` in the normalised space; `codebook` and `commitment` are the quantizer's
+    losses; `anchoring` is `lexical_anchoring`.
 
     Args:
         mapped: Mapper's output for the entities.
-        targets: Target words of the entities; no anchoring if None.
-        temperature: Temperature of the anchoring.
-        num_negatives: Words that estimate its denominator; all if None.
+        targets: Target words of the entities; no anchoring loss if None.
+        temperature: Temperature of the anchoring loss.
+        num_negatives: Number of sampled words in the anchoring loss's denominator; all words if None.
     """
     losses = {
         "reconstruction": (mapped.reconstruction - mapped.target).square().mean(),

@@ -1,4 +1,4 @@
-"""The mapper: embeddings to descriptors and back."""
+"""The mapper from embeddings to descriptors and back."""
 
 import contextlib
 import hashlib
@@ -21,14 +21,14 @@ from face_lightning.mapping.whitening import InputWhitening, whiten
 
 
 class Mapped(NamedTuple):
-    """What the mapper makes of a batch of embeddings.
+    """Output of the mapper for a batch of embeddings.
 
     Attributes:
-        concepts: Concept vectors as the quantizer sees them, `(B, S, d)`.
-        codes: Codebook as the quantizer sees it, `(V, d)`.
-        rows: Which of the batch are quantized and reconstructed, `(R,)`.
-        quantized: Result of their quantization; `quantized.indices[0]` are the descriptors `(R, S)`.
-        target: What is to be reconstructed, `(R, D)`, without gradient.
+        concepts: Concept vectors in the quantizer's space, `(B, S, d)`.
+        codes: Codebook in the quantizer's space, `(V, d)`.
+        rows: Rows of the batch that are quantized and reconstructed, `(R,)`.
+        quantized: Their quantization; `quantized.indices[0]` are the descriptors `(R, S)`.
+        target: Normalised embeddings to reconstruct, `(R, D)`, detached.
         reconstruction: Decoder output, `(R, D)`.
     """
 
@@ -41,44 +41,46 @@ class Mapped(NamedTuple):
 
 
 class TokenMapper(nn.Module):
-    """Disentangled projection, transformer, residual quantization over token embeddings, decoder.
+    """Vector-quantized autoencoder of embeddings whose codebook is a table of token embeddings.
+
+    Disentangled projection, transformer encoder, residual quantization, transformer decoder.
 
     Reference:
         FACE (NeurIPS 2025), arXiv 2510.15729.
 
     Note:
-        Four defaults differ from the paper, whose plain form (`normalize_input=False, whiten_input=False,
-        normalize_codebook=False, similarity="l2"`) collapses to a handful of words:
-        embeddings are normalised (layer norm without parameters), whitened with the statistics that `fit_input`
-        measured, and reconstructed in that space; token embeddings are centered, whitened to `concept_dim` dimensions
-        and scaled to unit length; search is by cosine. A wide hidden layer before the projection holds what is learnt
-        of each entity, the transformers' own have 512 instead of 2048 units, and there is no dropout.
-        Evaluation is in float32.
+        Four defaults differ from the paper, whose form (`normalize_input=False, whiten_input=False,
+        normalize_codebook=False, similarity="l2"`) collapses to a handful of words: embeddings are layer-normalised
+        (without parameters); they are whitened with the statistics of `fit_input`, and reconstructed in that space;
+        token embeddings are centered, whitened to `concept_dim` dimensions and scaled to unit length; search is by
+        cosine similarity. In addition a wide hidden layer precedes the projection, which gives the mapper the
+        capacity to fit every entity; the transformers' feed-forward layers have 512 instead of 2048 units; there is
+        no dropout. Evaluation is in float32.
 
     Args:
         token_embeddings: Frozen input embeddings of the vocabulary, `(V, T)`.
         embedding_dim: D.
         num_descriptors: S.
         concept_dim: d.
-        hidden_dim: Units of a layer before the projection; 0 for none, as in the paper.
-        num_levels: H, levels of the residual quantization.
-        num_layers: Transformer layers in the encoder and in the decoder; 0 leaves them out.
-        num_heads: Attention heads.
-        feedforward_dim: Width of the transformer's hidden layer.
-        dropout: Dropout in the transformers.
+        hidden_dim: Units of a hidden layer before the projection; 0 for none, as in the paper.
+        num_levels: Number of levels of the residual quantization, H.
+        num_layers: Number of transformer layers in the encoder and in the decoder; 0 for none.
+        num_heads: Number of attention heads.
+        feedforward_dim: Width of the transformers' feed-forward layers.
+        dropout: Dropout probability in the transformers.
         shared_projection: Whether all slots share one projection (an ablation).
         normalize_input: Whether embeddings are layer-normalised.
-        whiten_input: Whether they are whitened then, and normalised again; see `InputWhitening`.
-        normalize_codebook: Whether token embeddings are centered, whitened and brought to unit length.
-        similarity: "cosine" or "l2".
-        gradient: "straight_through" or "rotation".
+        whiten_input: Whether they are then whitened and normalised again; see `InputWhitening`.
+        normalize_codebook: Whether token embeddings are centered, whitened and scaled to unit length.
+        similarity: Similarity of the token search, "cosine" or "l2".
+        gradient: Gradient estimator of the quantizer, "straight_through" or "rotation".
         search: Backend of the token search.
-        precision: "auto" trains the projection and the transformers in bfloat16 where the device has it; "float32"
-            never does, so that any machine and any number of processes train alike up to small rounding.
-        codebook: What stands for the words in the search: their "tokens"' embeddings, frozen; "random" vectors
-            of the same number, frozen; or "learned" vectors that start as the tokens' (both ablations).
-        quantizer: Builds the quantizer from the table that stands for the words `(V, T)` and d; a `ResidualQuantizer`
-            with the arguments above (`num_levels`, `similarity`, `gradient`, `search`, `codebook`) if null.
+        precision: "auto" trains the projection and the transformers in bfloat16 if the device supports it; "float32"
+            never does, so that results agree between machines and numbers of processes up to rounding.
+        codebook: Codebook table: frozen embeddings of the "tokens"; or, as ablations, frozen "random" vectors, or
+            "learned" vectors initialised with the token embeddings.
+        quantizer: Builds the quantizer from the codebook table `(V, T)` and d; if null, a `ResidualQuantizer` with
+            the arguments above (`num_levels`, `similarity`, `gradient`, `search`, `codebook`).
 
     Raises:
         ConfigurationError: If there are more descriptors than words, or more concept dimensions than the
@@ -137,21 +139,21 @@ class TokenMapper(nn.Module):
         )
         self.decoder = _transformer(num_layers, concept_dim, num_heads, feedforward_dim, dropout)
         self.output = nn.Linear(num_descriptors * concept_dim, embedding_dim)
-        # The codebook itself is not saved; its digest is, because a map learnt for other words gives nonsense.
+        # The codebook is not saved, only its digest: with another vocabulary the trained weights are meaningless.
         self.codebook_digest: Tensor
         self.register_buffer("codebook_digest", _digest(token_embeddings))
         self.register_load_state_dict_pre_hook(_check_digest)  # type: ignore[no-untyped-call]
 
     def fit_input(self, embeddings: Iterable[Tensor]) -> None:
-        """Measure mean and covariance of the embeddings of all entities, in tiles `(N, D)`, once, for the whitening.
+        """Fit the input whitening to the embeddings of all entities, in tiles `(N, D)`, unless already fitted.
 
-        Layer norm comes first, so that words do not change with the scale of embeddings.
+        Embeddings are layer-normalised first, so that words do not depend on their scale.
         """
         if self.whitening is not None and not self.whitening.fitted:
             self.whitening.fit(self._layer_norm(tile) for tile in embeddings)
 
     def distinguish(self, lemmas: Tensor) -> None:
-        """Give no entity two words of one lemma.
+        """Set the lemmas of the words: no entity gets two words of the same lemma.
 
         Args:
             lemmas: Lemma of each word, `(V,)`.
@@ -168,20 +170,20 @@ class TokenMapper(nn.Module):
         self.quantizer.lemmas = lemmas
 
     def encode(self, embeddings: Tensor) -> Tensor:
-        """Concept vectors `(B, S, d)` of embeddings `(B, D)`, as the quantizer sees them."""
-        normal = self._normalize(embeddings)
-        with self._products(normal), short_attention(normal):
-            encoded: Tensor = self.encoder(self.projection(normal))
-        return self.quantizer.queries(encoded.to(normal.dtype))
+        """Encode embeddings `(B, D)` as concept vectors `(B, S, d)` in the quantizer's space."""
+        normalized = self._normalize(embeddings)
+        with self._autocast(normalized), short_attention(normalized):
+            encoded: Tensor = self.encoder(self.projection(normalized))
+        return self.quantizer.queries(encoded.to(normalized.dtype))
 
     def decode(self, quantized: Tensor) -> Tensor:
-        """Embeddings `(B, D)`, in the normalised space, of quantized concept vectors `(B, S, d)`."""
-        with self._products(quantized), short_attention(quantized):
+        """Decode quantized concept vectors `(B, S, d)` to embeddings `(B, D)` in the normalised space."""
+        with self._autocast(quantized), short_attention(quantized):
             output: Tensor = self.output(self.decoder(quantized).flatten(1))
         return output.to(quantized.dtype)
 
     def forward(self, embeddings: Tensor, rows: Tensor | None = None) -> Mapped:
-        """Map embeddings `(B, D)` to descriptors and reconstruct them: all, or those at `rows` `(R,)`."""
+        """Encode embeddings `(B, D)`, and quantize and reconstruct all of them or those at `rows` `(R,)`."""
         concepts = self.encode(embeddings)
         codes = self.quantizer.codes()
         rows = torch.arange(len(embeddings), device=embeddings.device) if rows is None else rows
@@ -190,16 +192,16 @@ class TokenMapper(nn.Module):
         return Mapped(concepts, codes, rows, quantized, target, self.decode(quantized.quantized))
 
     def describe(self, embeddings: Iterable[Tensor]) -> Tensor:
-        """Descriptors `(B, S)`, rows of the codebook, of embeddings that come in tiles `(N, D)`; see `map_tiles`."""
+        """Compute descriptors `(B, S)`, as rows of the codebook, of embeddings given in tiles; see `map_tiles`."""
         return self.map_tiles(embeddings, lambda concepts, codes: self.quantizer(concepts, codes).indices[0])
 
     @torch.no_grad()
     def map_tiles(self, embeddings: Iterable[Tensor], fn: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Apply a function to the concept vectors of embeddings that come in tiles `(N, D)`.
+        """Apply a function to the concept vectors of embeddings given in tiles `(N, D)`; a collective operation.
 
         Args:
-            embeddings: The same tiles on all processes, which share the work; a collective operation.
-            fn: Maps concept vectors `(N, S, d)` and codes `(V, d)` to one row for each embedding.
+            embeddings: The same tiles on all processes, which share the work.
+            fn: Maps concept vectors `(N, S, d)` and codes `(V, d)` to one row per embedding.
 
         Returns:
             These rows `(B, ...)`, in the order of the embeddings.
@@ -210,7 +212,7 @@ class TokenMapper(nn.Module):
             counts.append(len(tile))
             if number % world_size() == rank():
                 parts.append(fn(self.encode(tile), codes))
-        if not parts:  # fewer tiles than processes: no row, but of the shape that the others have
+        if not parts:  # fewer tiles than processes: contribute an empty tensor of the same shape as the others'
             parts.append(fn(self.encode(tile[:1]), codes)[:0])
         gathered = gather_rows(torch.cat(parts))
         tiles = torch.arange(sum(counts)).split(counts)
@@ -218,11 +220,11 @@ class TokenMapper(nn.Module):
         return gathered[places.argsort().to(gathered.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
-        normal = self._layer_norm(embeddings)
-        return normal if self.whitening is None else self._layer_norm(self.whitening(normal))
+        normalized = self._layer_norm(embeddings)
+        return normalized if self.whitening is None else self._layer_norm(self.whitening(normalized))
 
-    def _products(self, vectors: Tensor) -> contextlib.AbstractContextManager[object]:
-        """Products of training are as fast as they can be; those of evaluation are in float32 on any machine."""
+    def _autocast(self, vectors: Tensor) -> contextlib.AbstractContextManager[object]:
+        """Context of matrix products: the fastest precision in training if allowed, float32 in evaluation."""
         fast = self.training and self.precision == "auto"
         return fast_products(vectors) if fast else contextlib.nullcontext()
 
@@ -231,7 +233,7 @@ class TokenMapper(nn.Module):
 
 
 def _check_sizes(num_codes: int, max_dim: int | None, num_descriptors: int, concept_dim: int, num_heads: int) -> None:
-    """Refuse more descriptors than words, and a width that neither the codebook's rank nor the heads allow."""
+    """Check the number of descriptors against the vocabulary, and the width against codebook rank and heads."""
     if not 1 <= num_descriptors <= num_codes:
         raise ConfigurationError(
             f"num_descriptors: expected 1 to {num_codes} (the vocabulary's size, as words do not repeat), "
@@ -250,7 +252,7 @@ def _check_sizes(num_codes: int, max_dim: int | None, num_descriptors: int, conc
 
 
 def _digest(token_embeddings: Tensor) -> Tensor:
-    """sha256 of token embeddings as four int64 numbers."""
+    """SHA-256 of the token embeddings as four int64 numbers."""
     digest = hashlib.sha256(token_embeddings.detach().cpu().float().contiguous().numpy().tobytes()).digest()
     return torch.from_numpy(np.frombuffer(digest, dtype="<i8").astype(np.int64))
 

@@ -8,22 +8,22 @@ from torch import Tensor, nn
 class DisentangledProjection(nn.Module):
     """One affine map per descriptor slot: `x_s = W_s e + b_s` for s = 1..S.
 
-    Every `W_s` `(d, D)` starts with orthonormal rows (or columns, where d > D) and every bias at zero. All slots
-    together are one matrix product, with the weights as they lie in memory.
+    Each `W_s` `(d, D)` is initialised with orthonormal rows (columns if d > D), each bias with zeros. All slots are
+    computed in one matrix product, without copying the weights.
 
     Reference:
         FACE (NeurIPS 2025), section on disentangled projection.
 
     Note:
-        The paper's code initialises the (S, D, d) tensor as one flattened matrix and draws biases from
-        N(0, 1), which leaves 99 % of every concept vector to its bias. Each slot is orthogonal here.
+        The paper's code initialises the (S, D, d) tensor as one flattened matrix and draws biases from N(0, 1), so
+        that biases make up 99 % of the concept vectors. Here each slot is orthogonal.
 
     Args:
         input_dim: D.
         output_dim: d.
         num_slots: S.
-        shared: Whether all slots share one map (an ablation); slots then differ by their biases alone,
-            which start at small random values.
+        shared: Whether all slots share one map (an ablation); slots then differ only by their biases, which are
+            initialised with small random values.
     """
 
     def __init__(self, input_dim: int, output_dim: int, num_slots: int, shared: bool = False) -> None:
@@ -37,6 +37,6 @@ class DisentangledProjection(nn.Module):
             nn.init.normal_(self.bias, std=0.1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Concept vectors `(B, S, d)` of embeddings `(B, D)`."""
+        """Project embeddings `(B, D)` to concept vectors `(B, S, d)`."""
         projected: Tensor = F.linear(embeddings, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
         return projected + self.bias

@@ -1,4 +1,4 @@
-"""What every quantizer over a vocabulary provides."""
+"""Interface of quantizers over a vocabulary."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -10,10 +10,10 @@ class Quantized(NamedTuple):
     """Result of a quantization.
 
     Attributes:
-        quantized: What stands for the input, with the gradient passed to it, `(B, S, d)`.
-        indices: Tokens of every level, `(H, B, S)`; level 0 holds the descriptors.
-        codebook_loss: Distance of codes from fixed inputs; moves the codes.
-        commitment_loss: Distance of inputs from fixed codes; moves the encoder.
+        quantized: Quantized vectors, differentiable in the input, `(B, S, d)`.
+        indices: Tokens of each level, `(H, B, S)`; level 0 holds the descriptors.
+        codebook_loss: Squared distance between codes and detached inputs; trains the codes.
+        commitment_loss: Squared distance between inputs and detached codes; trains the encoder.
     """
 
     quantized: Tensor
@@ -23,12 +23,12 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module, ABC):
-    """Replaces concept vectors by codes of the vocabulary's words. A quantizer is one file.
+    """Base class of quantizers, which replace concept vectors by codes of vocabulary words; one file each.
 
-    No two words of one lemma are chosen among the S slots of an entity.
+    The S slots of an entity get words of different lemmas.
 
     Attributes:
-        lemmas: Lemma of each word, `(V,)`, which `TokenMapper.distinguish` sets; None where each word has its own.
+        lemmas: Lemma of each word, `(V,)`, set by `TokenMapper.distinguish`; if None, each word is its own lemma.
     """
 
     lemmas: Tensor | None
@@ -40,20 +40,29 @@ class Quantizer(nn.Module, ABC):
     @property
     @abstractmethod
     def num_codes(self) -> int:
-        """V."""
+        """Number of codes, V."""
 
     @abstractmethod
     def codes(self) -> Tensor:
-        """The codebook as the search sees it, `(V, d)`."""
+        """Return the codebook in the search space, `(V, d)`."""
 
     @abstractmethod
     def queries(self, inputs: Tensor) -> Tensor:
-        """Concept vectors `(..., d)` as the search sees them."""
+        """Map concept vectors `(..., d)` to the search space."""
 
     @abstractmethod
     def forward(self, inputs: Tensor, codes: Tensor | None = None) -> Quantized:
-        """Quantize concept vectors `(B, S, d)`; `codes` are those of `codes()`, where the caller has them."""
+        """Quantize concept vectors `(B, S, d)`; pass `codes` to reuse a result of `codes()`."""
 
     @abstractmethod
     def nearest(self, inputs: Tensor, top_k: int, codes: Tensor | None = None) -> Tensor:
-        """Tokens `(B, S, K)` nearest to concept vectors, best first, among these codes or the last ones."""
+        """Find the tokens nearest to concept vectors `(B, S, d)`.
+
+        Args:
+            inputs: Concept vectors `(B, S, d)`.
+            top_k: Number of tokens per slot, K.
+            codes: Codes to search; those of the last call if None.
+
+        Returns:
+            Tokens `(B, S, K)`, best first.
+        """

@@ -14,26 +14,26 @@ from face_lightning.mapping.gpu_search import FaissGpuSearch, has_faiss_gpu
 
 SearchBackend = Literal["auto", "bfloat16", "faiss", "torch"]
 
-UNKNOWN = -1
-_COLUMNS = 4096  # codes that the CPU searches together
+UNKNOWN = -1  # placeholder for a token that was not searched yet
+_COLUMNS = 4096  # codes per tile on the CPU
 
 
 class TokenSearch(Protocol):
-    """Maximum inner-product search over the codebook; equal scores are ordered by the lowest token."""
+    """Maximum inner-product search over the codebook; ties are broken by the lowest token."""
 
     def refresh(self, codes: Tensor) -> None:
-        """Take new codes `(V, d)`; those of before are forgotten."""
+        """Replace the codes by `codes` `(V, d)`."""
 
     def search(self, queries: Tensor, top_k: int) -> Tensor:
-        """Tokens `(N, K)` int64, best first, of queries `(N, d)`."""
+        """Return the top tokens `(N, K)` int64, best first, for queries `(N, d)`."""
 
 
 class TorchSearch:
     """Search by matrix products over tiles of queries and codes, on the device of the codes.
 
     Args:
-        tile_size: Scores held at once, in numbers; by default 2^21 (8 MiB) on the CPU, where a tile stays in the
-            cache, and 2^26 (256 MiB) elsewhere, where few large products are faster.
+        tile_size: Maximum number of scores held at once; by default 2^21 (8 MiB) on the CPU, so that a tile fits into
+            the cache, and 2^26 (256 MiB) elsewhere, where few large products are faster.
     """
 
     def __init__(self, tile_size: int | None = None) -> None:
@@ -49,13 +49,13 @@ class TorchSearch:
         queries, on_cpu = queries.detach().to(self._codes.dtype), queries.device.type == "cpu"
         tile_size = self._tile_size or (2**21 if on_cpu else 2**26)
         num_columns = min(_COLUMNS if on_cpu else 16 * _COLUMNS, len(self._codes), tile_size)
-        # One buffer for all tiles: where results lie between buffers, an allocator cannot use their room again.
+        # Reuse one buffer for all tiles: separate buffers, with results allocated between them, fragment the memory.
         rows = max(1, min(tile_size // num_columns, len(queries)))
         scores = queries.new_empty(rows * num_columns)
         return torch.cat([self._search_tile(tile, top_k, num_columns, scores) for tile in queries.split(rows)])
 
     def _search_tile(self, queries: Tensor, top_k: int, num_columns: int, buffer: Tensor) -> Tensor:
-        """The best among the codes so far against the best of the next ones; of equal ones the first win."""
+        """Search the codes tile by tile, merging each tile's best into the best so far; the first of equals wins."""
         best: tuple[Tensor, Tensor] | None = None
         for begin in range(0, len(self._codes), num_columns):
             codes = self._codes[begin : begin + num_columns]
@@ -73,19 +73,19 @@ class TorchSearch:
 
 
 def _best(scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Values and columns of the best scores of each row, best first, equal ones by the lowest column."""
+    """Values and columns of the best scores of each row, best first; ties are broken by the lowest column."""
     if top_k == 1:
-        values, columns = scores.max(1, keepdim=True)  # of equal ones it gives the first
+        values, columns = scores.max(1, keepdim=True)  # returns the first of equal scores
         return values, columns
     columns = rank_items(scores, top_k)
     return scores.gather(1, columns), columns
 
 
 class RoundedSearch:
-    """Search by products in bfloat16, and by exact ones among the candidates that they leave.
+    """Search in bfloat16, with exact re-ranking of the candidates.
 
     Args:
-        tile_size: Scores held at once, in numbers; 2^23 are 16 MiB. No tile has less than 128 queries.
+        tile_size: Maximum number of scores held at once; 2^23 are 16 MiB. A tile has at least 128 queries.
     """
 
     def __init__(self, tile_size: int = 2**23) -> None:
@@ -105,9 +105,9 @@ class RoundedSearch:
 
 
 class FaissSearch:
-    """Search by a FAISS inner-product index over exact vectors, on the CPU.
+    """Search by a flat FAISS inner-product index on the CPU.
 
-    The index is filled anew by `refresh`, in the memory that it has.
+    `refresh` refills the index in place.
 
     Raises:
         MissingDependencyError: If faiss is not installed.
@@ -131,15 +131,15 @@ class FaissSearch:
         """See `TokenSearch`."""
         assert self._index is not None, "refresh comes first"
         array = _array(queries.detach().float())
-        if top_k == 1:  # of equal scores FAISS keeps the lowest token
+        if top_k == 1:  # FAISS returns the lowest token of equal scores
             return torch.from_numpy(self._index.search(array, 1)[1]).to(queries.device)
         scores, tokens = self._index.search(array, min(top_k + 1, self._index.ntotal))
-        order = np.lexsort((tokens, -scores), axis=1)[:, :top_k]  # equal scores come in any order
+        order = np.lexsort((tokens, -scores), axis=1)[:, :top_k]  # FAISS returns equal scores in any order
         best = torch.from_numpy(np.take_along_axis(tokens, order, axis=1)).to(queries.device)
-        # A tie across the cut: any of the equal tokens may have been kept.
-        torn = np.flatnonzero((scores[:, top_k - 1 : top_k] == scores[:, top_k:]).any(axis=1))
-        if torn.size:
-            rows = torch.from_numpy(torn).to(queries.device)
+        # With a tie at rank K, FAISS may have kept any of the equal tokens.
+        tied = np.flatnonzero((scores[:, top_k - 1 : top_k] == scores[:, top_k:]).any(axis=1))
+        if tied.size:
+            rows = torch.from_numpy(tied).to(queries.device)
             best[rows] = self._ties.search(queries[rows].float(), top_k)
         return best
 
@@ -149,13 +149,13 @@ def _array(vectors: Tensor) -> np.ndarray:
 
 
 def build_search(backend: SearchBackend, device: torch.device | None = None) -> TokenSearch:
-    """The search of that name.
+    """Build a token search; all backends return the same tokens.
 
     Args:
-        backend: "torch", "bfloat16", "faiss", or "auto", the fastest in `python -m benchmarks.token_search`: on
-            processors that multiply bfloat16 in hardware "bfloat16", on other processors and on GPUs FAISS where it is
-            installed for them, and torch tiles everywhere else; the answers are the same.
-        device: Where codes and queries will be; the CPU if not given.
+        backend: "torch", "bfloat16", "faiss", or "auto", the fastest in `python -m benchmarks.token_search`:
+            "bfloat16" on processors that multiply bfloat16 in hardware; on other processors and on GPUs FAISS if it is
+            installed for them, else "torch".
+        device: Device of codes and queries; the CPU if None.
     """
     on_cpu = device is None or device.type == "cpu"
     if backend == "auto" and on_cpu:
@@ -169,16 +169,16 @@ def build_search(backend: SearchBackend, device: torch.device | None = None) -> 
 
 
 def search_distinct(search: TokenSearch, queries: Tensor, lemmas: Tensor | None = None) -> Tensor:
-    """Tokens of every slot, no lemma twice in an entity: slots choose in turn among what is left.
+    """Choose the tokens of all slots greedily, with different lemmas within an entity.
 
-    One search for the best token settles most slots. Only those whose best token another slot took before them
-    are searched for S tokens, which is enough for a greedy choice of S unless these share lemmas; then as many are
-    searched as are enough in any case.
+    Slots choose in order, each the best token whose lemma no earlier slot has. A top-1 search settles most slots.
+    Slots in conflict with an earlier one are searched again for S tokens, which suffices unless tokens share lemmas;
+    if it does not, for as many tokens as suffice in any case.
 
     Args:
         search: Search over tokens of at least S lemmas.
-        queries: Query of every slot, `(B, S, d)`.
-        lemmas: Lemma of each token, `(V,)`; each token has its own if None.
+        queries: Query of each slot, `(B, S, d)`.
+        lemmas: Lemma of each token, `(V,)`; if None, each token is its own lemma.
 
     Returns:
         Tokens `(B, S)`.
@@ -186,20 +186,20 @@ def search_distinct(search: TokenSearch, queries: Tensor, lemmas: Tensor | None 
     num_rows, num_slots, dim = queries.shape
     tokens = search.search(queries.reshape(-1, dim), 1).view(num_rows, num_slots)
     ordered = _lemmas_of(tokens, lemmas).sort(dim=1).values
-    clashing = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().squeeze(1)
-    if clashing.numel():
-        tokens[clashing] = _search_clashing(search, queries[clashing], tokens[clashing], lemmas)
+    conflicting = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero().squeeze(1)
+    if conflicting.numel():
+        tokens[conflicting] = _resolve_conflicts(search, queries[conflicting], tokens[conflicting], lemmas)
     return tokens
 
 
-def _search_clashing(search: TokenSearch, queries: Tensor, best: Tensor, lemmas: Tensor | None) -> Tensor:
-    """Distinct tokens `(B, S)` of entities whose best tokens `(B, S)` are not."""
+def _resolve_conflicts(search: TokenSearch, queries: Tensor, best: Tensor, lemmas: Tensor | None) -> Tensor:
+    """Choose tokens `(B, S)` of different lemmas for entities whose best tokens `(B, S)` share lemmas."""
     num_rows, num_slots, dim = queries.shape
     candidates = best.new_full((num_rows, num_slots, num_slots), UNKNOWN)
     candidates[:, :, 0] = best
     picked = pick_greedily(candidates, lemmas)
     while (open_slots := (picked == UNKNOWN) & (candidates[:, :, -1] == UNKNOWN)).any():
-        rows, slots = open_slots.nonzero(as_tuple=True)  # what these get may be the best of slots behind them
+        rows, slots = open_slots.nonzero(as_tuple=True)  # their new tokens may conflict with later slots
         candidates[rows, slots] = search.search(queries[rows, slots], num_slots)
         picked = pick_greedily(candidates, lemmas)
     rest = (picked == UNKNOWN).any(1).nonzero().squeeze(1)
@@ -211,26 +211,25 @@ def _search_clashing(search: TokenSearch, queries: Tensor, best: Tensor, lemmas:
 
 
 def num_sufficient(lemmas: Tensor, num_lemmas: int) -> int:
-    """Number of tokens that hold at least `num_lemmas` different lemmas, whichever tokens they are.
+    """Smallest number of tokens that is certain to contain `num_lemmas` different lemmas.
 
     Args:
-        lemmas: Lemma of each token, `(V,)`, of which there are at least `num_lemmas`.
-        num_lemmas: Lemmas wanted.
+        lemmas: Lemma of each token, `(V,)`, at least `num_lemmas` different ones.
+        num_lemmas: Number of lemmas.
     """
     sizes = torch.bincount(lemmas).sort(descending=True).values
     return int(sizes[: num_lemmas - 1].sum()) + 1
 
 
 def pick_greedily(candidates: Tensor, lemmas: Tensor | None = None) -> Tensor:
-    """For each slot in turn its first candidate whose lemma no slot before it has picked.
+    """Pick for each slot, in order, its first candidate whose lemma no earlier slot has picked.
 
     Args:
-        candidates: Tokens of each slot, best first, `(B, S, K)` with no token twice in a slot, and `UNKNOWN`
-            where nobody has asked yet.
-        lemmas: Lemma of each token, `(V,)`; each token has its own if None.
+        candidates: Distinct candidate tokens of each slot, best first, `(B, S, K)`; `UNKNOWN` if not searched yet.
+        lemmas: Lemma of each token, `(V,)`; if None, each token is its own lemma.
 
     Returns:
-        Tokens `(B, S)`; `UNKNOWN` where all that is known of a slot is taken.
+        Tokens `(B, S)`; `UNKNOWN` if all known candidates of a slot are taken.
     """
     groups = _lemmas_of(candidates, lemmas)
     picked, picked_groups = candidates[:, :, 0].clone(), groups[:, :, 0].clone()

@@ -1,4 +1,4 @@
-"""True token embeddings in the forward pass, with a gradient to the concept vectors behind the choice."""
+"""Straight-through token embeddings: exact in the forward pass, differentiable in the concept vectors."""
 
 from typing import Literal
 
@@ -21,26 +21,26 @@ def tokens_with_gradient(
     near: Tensor | None = None,
     temperature: float = 0.1,
 ) -> Tensor:
-    """Embeddings of the chosen tokens, the input of the encoder, differentiable in the concepts.
+    """Look up the embeddings of the chosen tokens, differentiably in the concepts.
 
-    `linear` passes the gradient through the linear map that fits token embeddings to codes best.
-    `soft` passes it through a softmax over the candidates nearest to each concept vector, so that it can
-    only say which of the near words would have been better.
-    `projected` is the paper's form: the encoder sees what the linear map makes of the chosen codes instead of
-    the words' own vectors, with the gradient of `linear`.
+    `linear` passes the gradient through the least-squares linear map from codes to token embeddings.
+    `soft` passes it through a softmax over the tokens nearest to each concept vector, so that the gradient only
+    compares nearby words.
+    `projected` is the paper's form: the encoder input is the linear map of the chosen codes instead of the token
+    embeddings, with the gradient of `linear`.
 
     Note:
-        The paper feeds `pinv(W_c) c_k` to the encoder, which is not the word's own vector once W_c loses
-        rank; the words that are read here are the words that are shown.
+        The paper feeds `pinv(W_c) c_k` to the encoder, which differs from the word's embedding once W_c loses rank.
+        By default the encoder here reads exactly the words that are shown.
 
     Args:
         concepts: Unit concept vectors, `(B, S, d)`.
         tokens: Chosen tokens, `(B, S)`.
-        codes: Codebook as the search sees it, `(V, d)`.
+        codes: Codebook in the search space, `(V, d)`.
         token_embeddings: Frozen input embeddings, `(V, T)`.
         method: "linear", "soft" or "projected".
-        near: Tokens that take part in `soft` besides the chosen ones, `(B, S, K)`, no token twice in a slot; the
-            8 of largest inner product where left out.
+        near: Tokens in the softmax of `soft` besides the chosen ones, `(B, S, K)`, distinct within a slot; the 8 of
+            largest inner product if None.
         temperature: Temperature of the softmax in `soft`.
 
     Returns:
@@ -63,5 +63,5 @@ def tokens_with_gradient(
         repeated = near[..., 1:] == tokens.unsqueeze(-1)
         logits = torch.cat([logits[..., :1], logits[..., 1:].masked_fill(repeated, -torch.inf)], dim=-1)
         soft = torch.einsum("bsk,bskt->bst", logits.softmax(-1), F.embedding(near, token_embeddings))
-    result: Tensor = hard + (soft - soft.detach())  # in this order: the bracket is exactly 0
+    result: Tensor = hard + (soft - soft.detach())  # the parentheses make the second term exactly 0
     return result

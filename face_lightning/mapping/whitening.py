@@ -1,4 +1,4 @@
-"""Whitening: of word vectors and token embeddings, and of a backbone's embeddings for the mapper."""
+"""Whitening of token embeddings, word vectors and the mapper's input."""
 
 from collections.abc import Iterable
 
@@ -10,17 +10,16 @@ from face_lightning.errors import ConfigurationError
 
 
 def whiten(token_embeddings: Tensor, dim: int, power: float = 1.0) -> Tensor:
-    """Turn token embeddings into well-spread unit vectors.
+    """Center vectors, whiten their leading principal directions, and scale rows to unit length.
 
-    The common mean is taken away, the `dim` leading principal directions are scaled to equal variance, and
-    rows are brought to unit length. Computed in float64 with a fixed sign, so that it is the same
-    everywhere: the largest component of each direction is positive.
+    Computed in float64, with the largest component of each direction made positive, so that the result does not
+    depend on the machine.
 
     Args:
         token_embeddings: `(V, T)`.
-        dim: Number of directions to keep.
-        power: Directions are divided by their standard deviation to this power; 0.5 is half a whitening, after which
-            directions of large variance still count more.
+        dim: Number of principal directions to keep.
+        power: Each direction is divided by its standard deviation to this power: 1 whitens fully; after 0.5, half
+            whitening, directions of large variance still weigh more.
 
     Returns:
         `(V, dim)` in float32.
@@ -39,27 +38,26 @@ def whiten(token_embeddings: Tensor, dim: int, power: float = 1.0) -> Tensor:
     variances, directions = variances.flip(0)[:dim], directions.flip(1)[:, :dim]
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     directions = directions * torch.sign(largest)
-    # Directions in which nothing varies hold rounding errors only: they stay zero.
+    # Directions without variance contain only rounding errors; set them to zero.
     varied = variances > variances[0] * 1e-12
     scales = torch.where(varied, variances.clamp_min(torch.finfo(torch.float64).tiny) ** (-power / 2), 0.0)
     return F.normalize(centered @ (directions * scales), dim=1).float()
 
 
 class InputWhitening(nn.Module):
-    """Centers embeddings and scales their principal directions to equal variance, as measured once.
+    """Whitens embeddings with the mean and covariance of a fitted data set (ZCA); the identity until fitted.
 
-    Embeddings of graph backbones lie near a common mean and vary along a few directions; what
-    distinguishes entities lies in the others, too faint for a mapper to read. `y = (x - mean) C^(-1/2)` with
-    `C = covariance + ridge * mean variance * identity` (ZCA: the rotation-free whitening). Until it is
-    fitted it is the identity.
+    `y = (x - mean) C^(-1/2)` with `C = covariance + ridge * mean variance * identity`. Embeddings of graph backbones
+    lie near a common mean and vary mostly along a few directions. Entities differ in the other directions, whose
+    variance is too small for the mapper to learn from without whitening.
 
     Reference:
         Kessy, Lewin & Strimmer, "Optimal Whitening and Decorrelation", The American Statistician 72(4), 2018.
 
     Args:
         dim: D.
-        ridge: Share of the mean variance that is added to every direction, so that those that hold rounding
-            errors only are not amplified.
+        ridge: Share of the mean variance that is added to every direction, so that directions with only rounding
+            errors are not amplified.
     """
 
     def __init__(self, dim: int, ridge: float = 0.02) -> None:
@@ -74,7 +72,7 @@ class InputWhitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, tiles: Iterable[Tensor]) -> None:
-        """Measure mean and covariance of embeddings that come in tiles `(N, D)`, in float64."""
+        """Compute mean and covariance of embeddings given in tiles `(N, D)`, in float64."""
         mean, moment = torch.zeros_like(self.mean).double(), torch.zeros_like(self.matrix).double()
         count = 0
         for tile in tiles:
@@ -83,13 +81,13 @@ class InputWhitening(nn.Module):
         mean = mean / count
         variances, directions = torch.linalg.eigh(moment / count - mean.outer(mean))
         damped = variances.clamp_min(0) + self.ridge * variances.mean()
-        scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # equal embeddings stay equal
+        scales = torch.where(damped > 0, damped.rsqrt(), 0.0)  # all variances are 0 if all embeddings are equal
         self.mean.copy_(mean)
         self.matrix.copy_(directions * scales @ directions.T)
         self.fitted.fill_(True)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Whitened embeddings `(B, D)`, in float32 under any autocast."""
+        """Whiten embeddings `(B, D)`, in float32 even under autocast."""
         with torch.autocast(embeddings.device.type, enabled=False):
             white: Tensor = (embeddings.float() - self.mean) @ self.matrix
         return white
