@@ -1,4 +1,4 @@
-"""Losses: of ranking, of contrasts, and of texts. All files are imported, so that YAML knows their classes by name."""
+"""Ranking, contrastive and text losses; importing all modules lets YAML name their classes."""
 
 from importlib import import_module
 from pkgutil import iter_modules

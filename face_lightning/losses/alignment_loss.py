@@ -1,4 +1,4 @@
-"""Alignment losses: descriptors of entities against the texts of the same entities."""
+"""Alignment losses between the descriptors and the texts of entities."""
 
 from abc import ABC, abstractmethod
 
@@ -10,29 +10,29 @@ from face_lightning.losses.contrastive import info_nce
 
 
 class AlignmentLoss(nn.Module, ABC):
-    """Brings the sentence vectors of descriptors near those of their entities' texts. An alignment loss is one file."""
+    """Base class of losses that align sentence vectors of descriptors with those of their texts; one file each."""
 
     @abstractmethod
     def forward(self, descriptor_vectors: Tensor, text_vectors: Tensor, positives: Tensor, same_text: Tensor) -> Tensor:
-        """Mean loss over this process's entities, a scalar; 0, with a gradient, where it has none.
+        """Return the mean loss over this process's entities, a scalar; without entities, a differentiable 0.
 
         Args:
             descriptor_vectors: Unit vectors of this process's descriptors, `(N, E)`.
             text_vectors: Unit vectors of the texts of all processes' entities, `(M, E)`.
             positives: Row of `text_vectors` that belongs to each descriptor, `(N,)`.
-            same_text: Pairs of the same text `(N, M)`, which are no negatives of each other.
+            same_text: Mask of pairs with identical texts `(N, M)`, which are not used as negatives.
         """
 
 
 class InfoNCEAlignment(AlignmentLoss):
-    """InfoNCE of descriptors against the texts of a batch; see `info_nce`.
+    """InfoNCE of descriptors with the texts of a batch; see `info_nce`.
 
     Reference:
         FACE (NeurIPS 2025), L_align.
 
     Args:
-        temperature: Temperature of the contrast, tau.
-        symmetric: Whether to contrast texts with descriptors as well.
+        temperature: Temperature tau.
+        symmetric: Whether to average with the InfoNCE of texts with descriptors.
 
     Raises:
         ConfigurationError: If the temperature is not positive.

@@ -1,4 +1,4 @@
-"""Bilateral softmax: a temperature for observed items as well as for sampled ones."""
+"""Bilateral softmax loss: separate temperatures for positive and negative items."""
 
 import math
 from typing import ClassVar
@@ -14,25 +14,25 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class BilateralSoftmax(RankingLoss):
-    """BSL: a softmax over sampled items whose observed items are combined by a softmax of their own.
+    """BSL: sampled softmax that also aggregates a user's positive items by a log-mean-exp.
 
-    `L = mean_u [ -(a / t) log mean_i exp(cos_ui / a) + log mean_j exp(cos_uj / t) ]` over the items i that the batch
-    has of user u, and K uniformly drawn items j. The mean over users is weighted by their pairs. A small `a` lets a
-    user's best observed item stand for all, which forgives observed pairs that are noise; with `a` to infinity all
-    count alike, and the loss is that of `SampledSoftmax` with cosines but for constants.
+    `L = mean_u [ -(a / t) log mean_i exp(cos_ui / a) + log mean_j exp(cos_uj / t) ]` over the items i of user u in the
+    batch and K uniformly drawn items j. The mean over users is weighted by their number of pairs. With a small `a`
+    a user's best positive item dominates, which makes the loss robust to noisy interactions; as `a` goes to infinity
+    all positive items weigh the same, and the loss equals `SampledSoftmax` with cosines up to constants.
 
     Reference:
         Wu et al., "BSL: Understanding and Improving Softmax Loss for Recommendation", ICDE 2024.
 
     Note:
-        Divided by t, so that its size is that of other softmax losses. The authors' code takes one temperature in both
-        exponentials and a power of the second mean instead of a second temperature. The negatives are drawn once for
-        all pairs of a batch.
+        The loss is divided by t, so that its scale is that of other softmax losses. The authors' code uses one
+        temperature in both exponentials and a power of the second mean instead of a second temperature. All pairs of
+        a batch share the negatives.
 
     Args:
         num_negatives: K.
-        temperature: Temperature of sampled items, t.
-        positive_temperature: Temperature of observed items, a. It has no effect on users with one pair in the batch.
+        temperature: Temperature of negative items, t.
+        positive_temperature: Temperature of positive items, a. Without effect on users with one pair in the batch.
 
     Raises:
         ConfigurationError: If a number is not positive.

@@ -1,4 +1,4 @@
-"""BPR: a user's item scores above one sampled item."""
+"""BPR loss: rank an observed item above one sampled negative."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Contrastive losses: tensors in, a scalar out. No module, no weight, no logging."""
+"""Contrastive losses as functions of tensors."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from face_lightning.hardware import fast_format
 
-_PADDING = 128
+_PADDING = 128  # rows of bfloat16 matrices are padded to a multiple of this
 
 
 def info_nce(
@@ -20,7 +20,7 @@ def info_nce(
     symmetric: bool = False,
     positives: Tensor | None = None,
 ) -> Tensor:
-    """Contrast of each row of `queries` with its own row of `keys` against all other rows.
+    """InfoNCE: cross-entropy of each query's positive key among all keys.
 
     `L = -mean_n log( exp(q_n . k_{p_n} / t) / sum_m exp(q_n . k_m / t) )`
 
@@ -28,13 +28,13 @@ def info_nce(
         van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018.
 
     Args:
-        queries: Unit vectors `(N, E)`; the loss of none is 0.
+        queries: Unit vectors `(N, E)`; the loss is 0 if N is 0.
         keys: Unit vectors `(M, E)`.
         temperature: t > 0.
-        mask: Pairs `(N, M)` that must not count as negatives (True = left out), such as two rows of the
-            same text. A query's own key is never left out.
-        symmetric: Whether to average with the contrast of keys against queries; `positives` is a permutation then.
-        positives: Row of `keys` that belongs to each query, `(N,)`; row n to query n where left out.
+        mask: Pairs `(N, M)` to exclude from the negatives (True = excluded), such as rows of identical texts.
+            Positives are never excluded.
+        symmetric: Whether to average with the loss of keys against queries; `positives` must then be a permutation.
+        positives: Row of `keys` that is the positive of each query, `(N,)`; row n for query n if None.
     """
     logits = queries @ keys.T / temperature
     rows = torch.arange(len(queries), device=logits.device)
@@ -58,22 +58,22 @@ def contrast_with_all(
     excluded: Tensor | None = None,
     bounded: bool = True,
 ) -> Tensor:
-    """Contrast of each query with its own key against every key there is, in tiles.
+    """InfoNCE of each query with all keys, computed in tiles.
 
     `L = -mean_n [ clamp(q_n . k_{p_n} / t, -limit, limit) - log sum_m exp(q_n . k_m / t) ]`
 
-    Bounded products are computed in bfloat16 where the device has it in hardware.
+    With `bounded`, products are computed in bfloat16 if the device has it in hardware.
 
     Args:
-        queries: `(N, D)`; the loss of none is 0.
+        queries: `(N, D)`; the loss is 0 if N is 0.
         keys: `(M, D)`.
-        positives: Row of `keys` that belongs to each query, `(N,)`.
+        positives: Row of `keys` that is the positive of each query, `(N,)`.
         temperature: t > 0.
-        share: Factor of the loss: this process's share of the queries of all processes.
-        limit: Size of a pair's agreement beyond which it neither earns nor costs more.
-        excluded: Keys that are no negatives of each query, `(N, X)`, padded with -1; never its own key.
-        bounded: Whether all products are within [-1, 1], as those of unit vectors are. The rounding of bfloat16 grows
-            with them, so others keep the queries' format.
+        share: Factor on the loss: this process's share of the queries of all processes.
+        limit: Absolute value at which the positive logit is clamped.
+        excluded: Keys to exclude from the negatives of each query, `(N, X)`, padded with -1; never its positive.
+        bounded: Whether all products lie in [-1, 1], as for unit vectors. The rounding error of bfloat16 grows with
+            the products, so unbounded ones are computed in the dtype of the queries.
     """
     agreement = ((queries * F.embedding(positives, keys)).sum(-1) / temperature).clamp(-limit, limit)
     number_format = fast_format(queries) if bounded else queries.dtype
@@ -91,18 +91,18 @@ def log_partition_function(
     kept_size: int = 2**25,
     excluded: Tensor | None = None,
 ) -> Tensor:
-    """`log sum_m exp(q . k_m / t)` for every query, `(N,)`, without ever holding more scores than stated.
+    """Compute `log sum_m exp(q . k_m / t)` for each query, `(N,)`, in tiles of bounded memory.
 
     Args:
         queries: `(N, D)`.
         keys: `(M, D)`.
         temperature: t > 0.
-        number_format: Format that products are computed in, whatever autocast says; sums stay in that of the
-            queries, which is the default.
-        tile_size: Scores held at once, in numbers; 2^22 in float32 are 16 MiB.
-        kept_size: Weights `(N, M)` held for the way back, in numbers; 2^25 in bfloat16 are 64 MiB. Where there are
-            more, the way back computes them again, tile by tile.
-        excluded: Keys that are left out of the sum of each query, `(N, X)` with X < M, padded with -1.
+        number_format: Dtype of the matrix products, regardless of autocast; sums use the dtype of the queries, which
+            is the default.
+        tile_size: Maximum number of scores held at once; 2^22 in float32 are 16 MiB.
+        kept_size: Maximum number of softmax weights `(N, M)` kept for the backward pass; 2^25 in bfloat16 are 64 MiB.
+            If there are more, the backward pass recomputes them tile by tile.
+        excluded: Keys to exclude from the sum of each query, `(N, X)` with X < M, padded with -1.
     """
     dtype = number_format or queries.dtype
     result: Tensor = _LogPartition.apply(  # type: ignore[no-untyped-call]
@@ -112,10 +112,11 @@ def log_partition_function(
 
 
 class _LogPartition(torch.autograd.Function):
-    """The gradient to a query is the expected key under its softmax, so one pass over tiles gives both.
+    """Tiled log-sum-exp with a custom gradient.
 
-    The gradient to the keys needs the gradient of the result, and with it a second pass over the tiles; their weights
-    are kept for it, unless they are too many.
+    The gradient of a query is the expected key under its softmax, so the forward pass computes it along with the
+    result. The gradient of the keys depends on the gradient of the result and takes a second pass over the tiles, for
+    which the softmax weights are kept unless they are too large.
     """
 
     @staticmethod
@@ -129,7 +130,7 @@ class _LogPartition(torch.autograd.Function):
         kept_size: int,
         excluded: Tensor | None,
     ) -> Tensor:
-        padded_queries, padded_keys = _rounded(queries / temperature, dtype), _rounded(keys, dtype)
+        padded_queries, padded_keys = _cast_and_pad(queries / temperature, dtype), _cast_and_pad(keys, dtype)
         rows = max(1, tile_size // len(keys))
         if rows > _PADDING:
             rows -= rows % _PADDING
@@ -140,7 +141,7 @@ class _LogPartition(torch.autograd.Function):
         with torch.autocast(queries.device.type, enabled=False):
             for begin in range(0, len(padded_queries), rows):
                 tile = slice(begin, begin + rows)
-                scores = _products(padded_queries[tile], padded_keys, len(keys), queries.dtype)
+                scores = _compute_scores(padded_queries[tile], padded_keys, len(keys), queries.dtype)
                 any_key = scores.new_zeros(len(scores), 1, dtype=torch.long)
                 if excluded is not None:
                     _exclude(scores, excluded[tile])
@@ -164,14 +165,14 @@ class _LogPartition(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return to_queries, *(None,) * 6
         to_keys = queries.new_zeros(padded_keys.shape)
-        scaled = _rounded(queries * scale, padded_keys.dtype)
+        scaled = _cast_and_pad(queries * scale, padded_keys.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             for number, begin in enumerate(range(0, len(scaled), ctx.rows)):
                 tile = slice(begin, begin + ctx.rows)
                 if kept:
                     weights = kept[number]
                 else:
-                    scores = _products(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
+                    scores = _compute_scores(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
                     if ctx.excluded is not None:
                         _exclude(scores, ctx.excluded[tile])
                     weights = scores.sub_(log_partition[tile, None]).exp_().to(padded_keys.dtype)
@@ -180,7 +181,7 @@ class _LogPartition(torch.autograd.Function):
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """Rows of `(N, D)` divided by their lengths; `F.normalize` with a gradient of three passes instead of nine."""
+    """Normalise rows of `(N, D)` to unit length: `F.normalize` with a backward pass that is three times cheaper."""
     result: Tensor = _UnitVectors.apply(vectors)  # type: ignore[no-untyped-call]
     return result
 
@@ -201,25 +202,25 @@ class _UnitVectors(torch.autograd.Function):
         return gradient
 
 
-def _rounded(vectors: Tensor, number_format: torch.dtype) -> Tensor:
-    """Vectors in another format, zeros behind them up to a multiple of 128 rows; themselves in their own.
+def _cast_and_pad(vectors: Tensor, number_format: torch.dtype) -> Tensor:
+    """Cast vectors and zero-pad them to a multiple of 128 rows; return them unchanged if they have the dtype already.
 
-    oneDNN prepares code for every shape of a bfloat16 product that it meets, and keeps it: as many shapes as
-    there are numbers of unique nodes in a batch would fill gigabytes.
+    oneDNN compiles and caches a kernel for each shape of a bfloat16 product. Without padding, the varying number of
+    unique nodes per batch would fill gigabytes with kernels.
     """
     if vectors.dtype == number_format:
         return vectors
     return F.pad(vectors.to(number_format), (0, 0, 0, -len(vectors) % _PADDING))
 
 
-def _products(queries: Tensor, keys: Tensor, num_keys: int, number_format: torch.dtype) -> Tensor:
-    """Scores of `queries` and `keys` that `_rounded` made; keys after the first `num_keys` are out of the running."""
+def _compute_scores(queries: Tensor, keys: Tensor, num_keys: int, number_format: torch.dtype) -> Tensor:
+    """Compute scores of padded queries and keys; the padding after the first `num_keys` keys scores -inf."""
     scores = (queries @ keys.T).to(number_format)
     scores[:, num_keys:] = -torch.inf
     return scores
 
 
 def _exclude(scores: Tensor, excluded: Tensor) -> None:
-    """Put the scores `(N, M)` of excluded keys `(<= N, X)`, padded with -1, out of the running, in place."""
+    """Set the scores `(N, M)` of excluded keys `(<= N, X)`, padded with -1, to -inf in place."""
     rows, places = (excluded >= 0).nonzero(as_tuple=True)
     scores[rows, excluded[rows, places]] = -torch.inf

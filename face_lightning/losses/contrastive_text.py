@@ -1,4 +1,4 @@
-"""RLMRec-Con: contrast of embeddings with the vectors of their texts."""
+"""RLMRec-Con: contrastive loss between embeddings and text vectors."""
 
 from typing import ClassVar
 
@@ -9,24 +9,24 @@ from face_lightning.losses.text_regularizer import TextRegularizer, contrast_row
 
 
 class ContrastiveText(TextRegularizer):
-    """Brings an embedding near its own text, mapped into the embeddings' space, and away from others.
+    """Contrasts embeddings with text vectors that an MLP maps to the embedding space.
 
-    `L = InfoNCE(e, MLP(s))` among the entities of a batch.
+    `L = InfoNCE(e, MLP(s))` over the entities of a batch.
 
     Reference:
         Ren et al., "Representation Learning with Large Language Models for Recommendation" (RLMRec-Con),
         WWW 2024.
 
     Note:
-        The authors contrast with the texts of all entities; here with those of the batch, a thousand or
-        more, because mapping every text in every step would cost more than all the rest. Entities of the same text
-        are no negatives of each other.
+        The authors use the texts of all entities as negatives; here those of the batch, a thousand or more, since
+        mapping all texts in each step would dominate its cost. Entities with identical texts are not negatives of
+        each other.
 
     Args:
         embedding_dim: D.
         text_dim: E.
         weight: Weight of the loss.
-        temperature: Temperature of the contrast.
+        temperature: Temperature of the InfoNCE loss.
 
     Raises:
         ConfigurationError: If the temperature is not positive.

@@ -1,4 +1,4 @@
-"""Cosine contrastive loss: observed items as near as can be, others no nearer than a margin."""
+"""Cosine contrastive loss: maximise the cosine of observed pairs, and bound that of negatives by a margin."""
 
 from typing import ClassVar
 
@@ -18,11 +18,11 @@ class CosineContrastive(RankingLoss):
         Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021.
 
     Note:
-        The negatives are drawn once for all pairs of a batch.
+        All pairs of a batch share the negatives.
 
     Args:
         num_negatives: K.
-        margin: m, a cosine.
+        margin: Cosine m up to which negatives cost nothing.
         negative_weight: w.
 
     Raises:

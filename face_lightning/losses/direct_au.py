@@ -1,4 +1,4 @@
-"""DirectAU: observed pairs near each other, users and items each spread over the sphere; no negatives."""
+"""DirectAU: alignment of observed pairs and uniformity of users and items, without negatives."""
 
 import math
 from typing import ClassVar
@@ -16,18 +16,18 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class DirectAU(RankingLoss):
-    """Alignment of observed pairs and uniformity of users and of items, of unit vectors x, y.
+    """Alignment and uniformity losses on the unit vectors x of users and y of items.
 
     `L = mean ||x_u - y_i||^2 + g/2 [ log mean exp(-2 ||x_u - x_v||^2) + log mean exp(-2 ||y_i - y_j||^2) ]`, where the
-    first mean is over observed pairs, the others over all pairs of different users, and of different items, of the
-    batch.
+    first mean is over observed pairs, and the others are over all pairs of different users and of different items in
+    the batch.
 
     Reference:
         Wang et al., "Towards Representation Alignment and Uniformity in Collaborative Filtering", KDD 2022.
 
     Note:
-        The authors compare the users of all pairs of a batch, those of several pairs with themselves too; here each
-        user and item counts once. Ranking goes by dot products, as in their code.
+        In the authors' code a user or item occurs in the uniformity term once for each of its pairs, and is compared
+        with its own copies; here each counts once. Ranking uses dot products, as in their code.
 
     Args:
         uniformity_weight: g.
@@ -47,14 +47,14 @@ class DirectAU(RankingLoss):
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
         """See `RankingLoss`; the graph is not used."""
         del graph
-        sides, spread = [], []
+        sides, uniformities = [], []
         for ids, table in zip((batch.user_ids, batch.positive_ids), embeddings, strict=True):
             unique_ids, rows = ids.unique(return_inverse=True)
             vectors = unit_vectors(F.embedding(unique_ids, table))
             sides.append(F.embedding(rows, vectors))
-            spread.append(_uniformity(vectors))
+            uniformities.append(_uniformity(vectors))
         alignment = (sides[0] - sides[1]).square().sum(1).mean()
-        return alignment + self.uniformity_weight * (spread[0] + spread[1]) / 2
+        return alignment + self.uniformity_weight * (uniformities[0] + uniformities[1]) / 2
 
 
 def _uniformity(vectors: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""RLMRec-Gen: texts of masked entities reconstructed from the graph."""
+"""RLMRec-Gen: reconstruction of the texts of masked entities from the graph."""
 
 from typing import ClassVar
 
@@ -13,25 +13,25 @@ from face_lightning.structures import Embeddings
 
 
 class GenerativeText(TextRegularizer):
-    """Masks some entities and reconstructs their text from what the graph knows of them.
+    """Masks random entities and reconstructs their text vectors from their propagated embeddings.
 
-    Tables of a random share of entities are replaced by a learnt mask before propagation;
-    `L = InfoNCE(MLP(e), s)` over the hidden ones.
+    The table rows of a random share of entities are replaced by a learned mask before propagation;
+    `L = InfoNCE(MLP(e), s)` over the masked entities.
 
     Reference:
         Ren et al., "Representation Learning with Large Language Models for Recommendation" (RLMRec-Gen),
         WWW 2024.
 
     Note:
-        A backbone that does not propagate (GMF) knows nothing of a masked entity: use it with
-        `ContrastiveText`.
+        With a backbone that does not propagate (GMF), the embedding of a masked entity carries no information; use
+        `ContrastiveText` instead.
 
     Args:
         embedding_dim: D.
         text_dim: E.
         weight: Weight of the loss.
-        temperature: Temperature of the contrast.
-        mask_ratio: Share of entities that a step hides, in (0, 1).
+        temperature: Temperature of the InfoNCE loss.
+        mask_ratio: Share of entities that are masked in a step, in (0, 1).
 
     Raises:
         ConfigurationError: If `mask_ratio` or the temperature is out of range.
@@ -56,10 +56,10 @@ class GenerativeText(TextRegularizer):
         self.mask = nn.Parameter(torch.empty(1, embedding_dim))
         nn.init.xavier_uniform_(self.mask)
         self.mlp = text_mlp(embedding_dim, text_dim)
-        self._hidden = torch.empty(0, dtype=torch.bool)
+        self._masked = torch.empty(0, dtype=torch.bool)
 
     def embed(self, backbone: nn.Module, graph: InteractionGraph) -> Embeddings:
-        """The backbone's embeddings with a new random share of entities hidden.
+        """Compute the backbone's embeddings with a new random share of entities masked.
 
         Raises:
             ConfigurationError: If the backbone has no embedding tables.
@@ -68,15 +68,15 @@ class GenerativeText(TextRegularizer):
         tables = dict(backbone.named_parameters()).get(name)
         if tables is None:
             raise ConfigurationError(
-                f"text: GenerativeText hides rows of the parameter {name!r}, which {type(backbone).__name__} lacks; "
+                f"text: GenerativeText masks rows of the parameter {name!r}, which {type(backbone).__name__} lacks; "
                 "use ContrastiveText"
             )
-        self._hidden = torch.rand(len(tables), device=tables.device) < self.mask_ratio
-        masked = torch.where(self._hidden.unsqueeze(1), self.mask, tables)
-        embeddings: Embeddings = functional_call(backbone, {name: masked}, (graph,))
+        self._masked = torch.rand(len(tables), device=tables.device) < self.mask_ratio
+        masked_tables = torch.where(self._masked.unsqueeze(1), self.mask, tables)
+        embeddings: Embeddings = functional_call(backbone, {name: masked_tables}, (graph,))
         return embeddings
 
     def forward(self, entity_ids: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
         """See `TextRegularizer`."""
-        hidden = self._hidden[entity_ids]
-        return contrast_rows(self.mlp(embeddings[hidden]), texts[hidden], self.temperature, texts[hidden])
+        masked = self._masked[entity_ids]
+        return contrast_rows(self.mlp(embeddings[masked]), texts[masked], self.temperature, texts[masked])

@@ -1,4 +1,4 @@
-"""What every ranking loss provides."""
+"""Base classes of ranking losses."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,7 +14,7 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class RankingLoss(nn.Module, ABC):
-    """Asks of the embeddings that a user's items score above all others. A ranking loss is one file.
+    """Base class of losses that rank a user's items above others; one file each.
 
     Attributes:
         name: Key of the loss in logs and among the stage's weights.
@@ -26,7 +26,7 @@ class RankingLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
-        """Mean loss of a batch, a scalar.
+        """Return the mean loss of a batch, a scalar.
 
         Args:
             batch: Observed pairs of the step and their sampled negatives.
@@ -36,9 +36,9 @@ class RankingLoss(nn.Module, ABC):
 
 
 class PairwiseLoss(RankingLoss):
-    """A ranking loss that depends on the scores of positive and negative items alone.
+    """Ranking loss that depends only on the scores of positive and negative items.
 
-    Scores are sums over the columns of embeddings, so that processes may share columns (`column_parallel`).
+    Scores are sums over embedding columns, so processes can each hold a part of the columns (`column_parallel`).
     """
 
     def forward(self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph) -> Tensor:
@@ -49,18 +49,21 @@ class PairwiseLoss(RankingLoss):
 
     @abstractmethod
     def compare(self, positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
-        """Mean loss of scores of observed and of sampled pairs, `(B,)` each."""
+        """Return the mean loss of the scores of positive and negative pairs, `(B,)` each."""
 
 
 def sample_unit_vectors(
     batch: TrainingBatch, embeddings: Embeddings, num_negatives: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit vectors of the users `(B, D)` and items `(B, D)` of a batch, and of K uniformly drawn items `(K, D)`.
+    """Draw negatives uniformly and normalise the embeddings of a batch.
 
     Args:
         batch: Observed pairs.
         embeddings: Final embeddings.
-        num_negatives: K; the items are drawn once for all pairs.
+        num_negatives: K; all pairs share the negatives.
+
+    Returns:
+        Unit vectors of the batch's users `(B, D)` and positive items `(B, D)`, and of the negatives `(K, D)`.
     """
     drawn = torch.randint(len(embeddings.items), (num_negatives,), device=batch.user_ids.device)
     users = unit_vectors(F.embedding(batch.user_ids, embeddings.users))

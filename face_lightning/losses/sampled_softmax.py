@@ -1,4 +1,4 @@
-"""Sampled softmax: a user's item against many others at once, weighted so that they stand for all items."""
+"""Sampled softmax: cross-entropy with sampled negatives and logQ correction."""
 
 import math
 from typing import ClassVar, Literal
@@ -16,11 +16,11 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class SampledSoftmax(RankingLoss):
-    """Cross-entropy of the observed item among all items, whose partition function is estimated from a sample.
+    """Cross-entropy of the observed item among all items, with a partition function estimated from a sample.
 
-    `L = -mean log( exp(s+) / (exp(s+) + sum_j exp(s_j) / (K q_j)) )` over K items j drawn with probability q,
-    without the observed one: division by `K q_j` (the logQ correction) makes the sum an estimate of that over all
-    items, however they are drawn.
+    `L = -mean log( exp(s+) / (exp(s+) + sum_j exp(s_j) / (K q_j)) )` over K items j drawn with probabilities q, without
+    the observed item. Division by `K q_j` (the logQ correction) makes the sum an estimate of the sum over all items
+    for any sampling distribution.
 
     Reference:
         Bengio & Senecal, "Adaptive Importance Sampling to Accelerate Training of a Neural Probabilistic Language
@@ -29,11 +29,11 @@ class SampledSoftmax(RankingLoss):
         Sampled Softmax Loss for Item Recommendation", TOIS 2024.
 
     Args:
-        negatives: "uniform" draws from all items, the same for all pairs of a batch; "batch" takes the items of the
-            batch's other pairs, which are drawn in proportion to popularity.
-        num_negatives: K of "uniform".
-        temperature: Scores are divided by it.
-        cosine: Whether scores are cosines instead of dot products. Ranking goes by dot products all the same.
+        negatives: "uniform" draws from all items, shared by all pairs of a batch; "batch" uses the items of the
+            batch's other pairs, which follow the popularity distribution.
+        num_negatives: K for "uniform".
+        temperature: Divisor of the scores.
+        cosine: Whether scores are cosines instead of dot products. Ranking uses dot products in either case.
 
     Raises:
         ConfigurationError: If `num_negatives` or `temperature` is not positive.

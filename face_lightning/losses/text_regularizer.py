@@ -1,4 +1,4 @@
-"""What every text regulariser provides: a loss between embeddings and the vectors of their texts."""
+"""Base class and helpers of text regularisers: losses between embeddings and text vectors."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -15,9 +15,9 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class TextRegularizer(nn.Module, ABC):
-    """Ties the embeddings that rank to vectors of the entities' texts. A text regulariser is one file.
+    """Base class of losses that tie embeddings to the text vectors of their entities; one file each.
 
-    Stage 1 takes one as `text`, stage 3 as `grounding`, where what an entity's words mean stands for its text.
+    Used in stage 1 as `text`, and in stage 3 as `grounding`, with the meaning vectors of the words as text vectors.
 
     Attributes:
         name: Key of the loss in logs.
@@ -38,28 +38,28 @@ class TextRegularizer(nn.Module, ABC):
         self.weight = weight
 
     def embed(self, backbone: nn.Module, graph: InteractionGraph) -> Embeddings:
-        """The backbone's embeddings, which ranking and this regulariser share."""
+        """Compute the backbone's embeddings for the ranking loss and this regulariser; may mask its input."""
         embeddings: Embeddings = backbone(graph)
         return embeddings
 
     @abstractmethod
     def forward(self, entity_ids: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
-        """Unweighted loss of entities that have a text.
+        """Return the unweighted loss of entities with text.
 
         Args:
-            entity_ids: Unique entities of one kind, `(N,)`; users, then items, share one index space.
+            entity_ids: Unique ids of either users or items, `(N,)`, in the common index space of entities.
             embeddings: Their embeddings `(N, D)`.
             texts: Their text vectors `(N, E)`, of unit length.
         """
 
     def loss(self, batch: TrainingBatch, embeddings: Embeddings, texts: Tensor, present: Tensor) -> Tensor:
-        """Sum over users and items of the loss of a batch's entities.
+        """Return the sum of the losses of a batch's users and items.
 
         Args:
-            batch: Its users, positive and negative items take part, each once over all processes.
-            embeddings: What `embed` returned in this step.
+            batch: Batch whose users, positive and negative items enter the loss, each once over all processes.
+            embeddings: Result of `embed` in this step.
             texts: Text vectors of all entities `(U + I, E)`.
-            present: Which of them have a text `(U + I,)`.
+            present: Mask of the entities with text `(U + I,)`.
         """
         num_users = len(embeddings.users)
         item_ids = torch.cat([batch.positive_ids, batch.negative_ids])
@@ -72,19 +72,19 @@ class TextRegularizer(nn.Module, ABC):
 
 
 def text_mlp(input_dim: int, output_dim: int) -> nn.Sequential:
-    """Two layers between the widths of texts and embeddings, as RLMRec has them."""
-    middle = (input_dim + output_dim) // 2
-    return nn.Sequential(nn.Linear(input_dim, middle), nn.LeakyReLU(), nn.Linear(middle, output_dim))
+    """Build the two-layer MLP of RLMRec between text and embedding space."""
+    hidden_dim = (input_dim + output_dim) // 2
+    return nn.Sequential(nn.Linear(input_dim, hidden_dim), nn.LeakyReLU(), nn.Linear(hidden_dim, output_dim))
 
 
 def contrast_rows(queries: Tensor, keys: Tensor, temperature: float, texts: Tensor) -> Tensor:
-    """InfoNCE of row n of `queries` with row n of `keys`; 0, with a gradient, where there are no rows.
+    """InfoNCE with row n of `keys` as positive of row n of `queries`; without rows, a differentiable 0.
 
     Args:
         queries: `(N, D)`.
         keys: `(N, D)`.
-        temperature: Temperature of the contrast.
-        texts: Text vectors `(N, E)`; rows of equal texts are no negatives of each other.
+        temperature: Temperature of the InfoNCE loss.
+        texts: Text vectors `(N, E)`; rows of equal texts are not negatives of each other.
     """
     if not len(queries):
         return queries.sum() + keys.sum()
@@ -96,18 +96,21 @@ def contrast_rows(queries: Tensor, keys: Tensor, temperature: float, texts: Tens
 
 
 def rows_of_equal_text(texts: Tensor) -> Tensor | None:
-    """Other rows of the same text vector as each row, `(N, X)`, padded with -1; None where all differ.
+    """Find for each row the other rows with an equal text vector.
 
     Args:
         texts: `(N, E)`.
+
+    Returns:
+        Rows `(N, X)`, padded with -1; None if all texts differ.
     """
-    # Equal rows have equal sums to the last bit, and sorting one number a row is cheap.
+    # Equal rows have bit-identical weighted sums, and sorting one number per row is cheap.
     weights = torch.arange(1, texts.shape[1] + 1, device=texts.device).double().sqrt()
     groups, counts = (texts * weights).sum(1).unique(return_inverse=True, return_counts=True)[1:]
-    most = int(counts.max())
-    if most == 1:
+    max_count = int(counts.max())
+    if max_count == 1:
         return None
-    first, places = counts.cumsum(0) - counts, torch.arange(most, device=texts.device)
+    first, places = counts.cumsum(0) - counts, torch.arange(max_count, device=texts.device)
     members = groups.argsort()[(first[groups].unsqueeze(1) + places).clamp_max(len(texts) - 1)]
     rows = torch.arange(len(texts), device=texts.device).unsqueeze(1)
     others = (places < counts[groups].unsqueeze(1)) & (members != rows)

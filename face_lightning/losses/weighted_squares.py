@@ -1,4 +1,4 @@
-"""Weighted squares: all pairs of users and items, observed or not, at the cost of the observed ones."""
+"""Weighted squares: the objective of implicit ALS over all user-item pairs, at the cost of the observed ones."""
 
 import math
 from typing import ClassVar
@@ -15,20 +15,20 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class WeightedSquares(RankingLoss):
-    """Squared error of observed pairs to their targets, and of all pairs to 0 with a small weight: implicit ALS.
+    """Implicit ALS: squared error of observed pairs to their targets, and of all pairs to 0 with a small weight.
 
     `L = (1/N) [ sum over observed (s - t_i)^2 + w sum over all s^2 + sum_u l_u ||e_u||^2 + sum_i l_i ||e_i||^2 ]`
 
-    The sum over all `U x I` pairs is exact: with the Gram matrices of both sides it is `tr(G_users G_items)`. The
-    first sum is estimated from the batch's pairs. `l_u` and `l_i` are those of `regularization_of_rows`,
-    and the targets `t_i` those of `targets_of_items`, 1 by default.
+    The sum over all `U x I` pairs is computed exactly from the Gram matrices of both sides as `tr(G_users G_items)`;
+    the first sum is estimated from the pairs of the batch. See `regularization_of_rows` for `l_u` and `l_i`, and
+    `targets_of_items` for the targets `t_i`, 1 by default.
 
     Reference:
-        Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; as a loss of any
+        Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; as a loss for any
         model: Krichene et al., "Efficient Training on Very Large Corpora via Gramian Estimation", ICLR 2019.
 
     Args:
-        unobserved_weight: w; that of `default_unobserved_weight` if null.
+        unobserved_weight: w; `default_unobserved_weight` if null.
         regularization: l; 0 leaves regularisation to the stage's `l2_weight`.
         frequency_power: p of `regularization_of_rows`.
         popularity_discount: d of `targets_of_items`.
@@ -71,7 +71,7 @@ class WeightedSquares(RankingLoss):
         return observed + others / graph.num_interactions
 
     def _weights(self, graph: InteractionGraph) -> tuple[float, Embeddings, Tensor]:
-        """Weight of unobserved pairs, regularisation of every row, and target of every item."""
+        """Return the weight of unobserved pairs, the regularisation of each row and the target of each item."""
         if self._cached is None or self._cached[0] is not graph:
             sizes = graph.num_interactions, graph.num_users, graph.num_items
             weight = default_unobserved_weight(*sizes) if self.unobserved_weight is None else self.unobserved_weight
@@ -82,9 +82,9 @@ class WeightedSquares(RankingLoss):
 
 
 def default_unobserved_weight(num_interactions: int, num_users: int, num_items: int) -> float:
-    """A fifth of the square root of the graph's density: sparse data want small weights, dense data larger ones.
+    """Return `0.2 * sqrt(density)`, since dense data need a larger weight than sparse data.
 
-    With it one path of regularisation is good on sparse and on dense data alike (`benchmarks.transfer`).
+    With this weight the same regularisation path works on sparse and dense data (`benchmarks.transfer`).
     """
     return 0.2 * math.sqrt(num_interactions / (num_users * num_items))
 
@@ -92,7 +92,7 @@ def default_unobserved_weight(num_interactions: int, num_users: int, num_items: 
 def regularization_of_rows(
     graph: InteractionGraph, unobserved_weight: float, regularization: float, frequency_power: float
 ) -> Embeddings:
-    """Weight of each user's and each item's squared norm, `(U,)` and `(I,)`.
+    """Compute the weight of the squared norm of each user `(U,)` and each item `(I,)`.
 
     `l_u = l (f_u / mean f)^p` with `f_u = n_u + w I`, where `n_u` is the number of the user's interactions and the
     mean is over all users; likewise for items.
@@ -101,8 +101,8 @@ def regularization_of_rows(
         Rendle et al., "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022.
 
     Note:
-        Rendle et al. leave out the mean, which only rescales `l`, so that a change of `p` or `w` changes the best
-        `l` by orders of magnitude.
+        Rendle et al. do not divide by the mean. It only rescales `l`, but without it a change of `p` or `w` changes
+        the best `l` by orders of magnitude.
 
     Args:
         graph: Graph of all training interactions.
@@ -119,25 +119,28 @@ def regularization_of_rows(
 
 
 def targets_of_items(frequencies: Tensor, popularity_discount: float) -> Tensor:
-    """Target score of each item's observed pairs, `(I,)`: `n^-d` over its mean, lower for popular items.
+    """Compute the target score of each item's observed pairs, `n^-d` divided by its mean: lower for popular items.
 
-    It discounts scores by popularity, and errors on popular items too: in terms of the score over its target the
-    squared error of an item has the weight `n^-2d`.
+    This discounts popular items in the scores and also in the loss: the squared relative error of an item has the
+    weight `n^-2d`.
 
     Reference:
-        Weights of items that fall with a power of their popularity: Steck, "Item Popularity and Recommendation
-        Accuracy", RecSys 2011.
+        Item weights that decrease with a power of popularity: Steck, "Item Popularity and Recommendation Accuracy",
+        RecSys 2011.
 
     Args:
-        frequencies: Number of training interactions of each item, n; `(I,)`. An item without any counts as one.
-        popularity_discount: d; 0 leaves all targets at 1.
+        frequencies: Number of training interactions of each item, n; `(I,)`. 0 is treated as 1.
+        popularity_discount: d; 0 sets all targets to 1.
+
+    Returns:
+        Targets `(I,)` with mean 1.
     """
     discounted = frequencies.clamp_min(1).float() ** -popularity_discount
     return discounted / discounted.mean()
 
 
 def regularization_term(embeddings: Embeddings, regularization: Embeddings) -> Tensor:
-    """Sum of all rows' squared norms, weighted; a scalar."""
+    """Weighted sum of the squared norms of all rows, a scalar."""
     return torch.stack(
         [
             weights.to(table.dtype) @ table.square().sum(1)
