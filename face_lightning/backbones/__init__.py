@@ -1,4 +1,4 @@
-"""Collaborative-filtering backbones. A new one is one file here; all files are imported, so that YAML knows them."""
+"""Collaborative-filtering backbones, one file each; importing all modules lets YAML name their classes."""
 
 from importlib import import_module
 from pkgutil import iter_modules

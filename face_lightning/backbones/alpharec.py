@@ -1,4 +1,4 @@
-"""AlphaRec: items are their texts, users are the texts of their items; nothing is learnt by id."""
+"""AlphaRec: embeddings computed from item texts, without trainable ID embeddings."""
 
 from typing import ClassVar
 
@@ -15,24 +15,24 @@ from face_lightning.structures import Embeddings
 
 
 class AlphaRec(Backbone):
-    """Maps frozen text vectors by one MLP for users and items, propagates them, and scores by cosine.
+    """Maps frozen text vectors of users and items by a shared MLP, propagates them, and scores by cosine.
 
-    `E_0 = [MLP(t_u); MLP(t_i)]` with `t_i` the vector of the item's text and `t_u` the mean of those of the user's
-    training items; `E = sum_l A^l E_0` as in LightGCN, with rows of unit length.
+    `E_0 = [MLP(t_u); MLP(t_i)]`, where `t_i` is the vector of the item's text and `t_u` the mean text vector of the
+    user's training items; `E = sum_l A^l E_0` as in LightGCN, with rows scaled to unit length.
 
     Reference:
         Sheng et al., "Language Representations Can be What Recommenders Need: Findings and Potentials", ICLR 2025.
 
     Note:
         The authors train with a softmax over sampled items (`SampledSoftmax`, temperature 0.15) and item titles encoded
-        by large language models; here the text and its encoder are those of the stage. An item without text has a
-        vector of zeros, and is left out of users' means.
+        by large language models; here texts and encoder are those of the stage. An item without text has a zero vector
+        and is excluded from the users' means.
 
     Args:
         num_users: U.
         num_items: I.
         embedding_dim: D.
-        text_dim: E, that of the stage's text encoder.
+        text_dim: Width of the stage's text encoder, E.
         hidden_dim: Width of the MLP's hidden layer; 0 for a linear map.
         num_layers: Propagation steps, L >= 0.
 
@@ -63,7 +63,7 @@ class AlphaRec(Backbone):
             self.mlp = nn.Sequential(*layers)
         self._cached: tuple[InteractionGraph, int, Tensor] | None = None
         self.item_texts: Tensor
-        self.register_buffer("item_texts", torch.zeros(num_items, text_dim))  # in checkpoints: later stages need it
+        self.register_buffer("item_texts", torch.zeros(num_items, text_dim))  # persistent: later stages need it
 
     def set_texts(self, item_texts: Tensor) -> None:
         """See `Backbone`."""
@@ -75,8 +75,8 @@ class AlphaRec(Backbone):
         self._cached = None
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Unit vectors of users `(U, D)` and items `(I, D)`."""
-        version = self.item_texts._version  # of the buffer's content, which checkpoints replace in place
+        """Return unit vectors of users `(U, D)` and items `(I, D)`."""
+        version = self.item_texts._version  # changes when a checkpoint is loaded into the buffer in place
         if self._cached is None or self._cached[0] is not graph or self._cached[1] != version:
             self._cached = graph, version, self.user_texts(graph)
         nodes = self.mlp(torch.cat([self._cached[2].to(self.item_texts), self.item_texts]))
@@ -86,9 +86,9 @@ class AlphaRec(Backbone):
 
     @torch.no_grad()
     def user_texts(self, graph: InteractionGraph) -> Tensor:
-        """Mean text vector of the training items of each user that have a text, `(U, E)`; zeros if none has."""
+        """Mean text vector of each user's training items with text, `(U, E)`; zeros if there are none."""
         has_text = self.item_texts.any(1, keepdim=True).to(self.item_texts)
-        # Propagation divides by the roots of both degrees; the root of the user's cancels in the mean.
+        # Propagation divides by the square roots of both degrees. Undo that of the item's; the user's cancels below.
         rows = torch.cat([self.item_texts, has_text], 1) * graph.item_degrees().sqrt().unsqueeze(1)
         sums = graph.propagate_to(
             torch.arange(self.num_users, device=rows.device), F.pad(rows, (0, 0, self.num_users, 0))

@@ -1,4 +1,4 @@
-"""What every collaborative-filtering backbone provides."""
+"""Base class of collaborative-filtering backbones."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,16 +14,17 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class Backbone(nn.Module, ABC):
-    """Gives every user and item an embedding; a pair's score is their dot product.
+    """Base class of models that embed users and items; the score of a pair is the dot product of its embeddings.
 
-    A backbone is one file. It never computes the ranking loss and never sees a configuration, a file,
-    a Trainer or a language model.
+    A backbone is one file. It does not compute the ranking loss, and has no access to configuration, files, Trainer
+    or language models.
 
     Attributes:
-        columns_are_independent: Whether each column of the final embeddings depends on the same column of the table
-            `tables.weight` alone, and no loss of the backbone compares whole rows: processes may share columns then.
+        columns_are_independent: Whether each column of the final embeddings depends only on the same column of the
+            table `tables.weight`, and no loss of the backbone compares whole rows. Column-parallel training requires
+            this.
         search_space: Arguments that `face tune` searches, with their ranges.
-        text_dim: Width of the text vectors that `set_texts` takes, E; None if the backbone reads no texts.
+        text_dim: Width of the text vectors that `set_texts` expects, E; None if the backbone reads no texts.
 
     Args:
         num_users: U.
@@ -54,35 +55,34 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Final embeddings of all users `(U, D)` and items `(I, D)`.
+        """Compute the final embeddings of all users `(U, D)` and items `(I, D)`.
 
-        In training mode a backbone may perturb what it returns (edge dropout); in evaluation mode the
-        result is deterministic.
+        The result may be random in training mode (edge dropout), and must be deterministic in evaluation mode.
         """
 
     def initial_embeddings(self) -> Embeddings | None:
-        """The trainable tables behind the final embeddings, on which L2 regularisation acts."""
+        """Return the trainable embedding tables, to which L2 regularisation applies; None if there are none."""
         return None
 
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
-        """Further losses by name, already weighted; none by default.
+        """Compute additional losses by name, already weighted; none by default.
 
         Args:
             batch: The interactions of the step.
-            embeddings: What `forward` returned in this step.
-            graph: The graph it was called with.
+            embeddings: Result of `forward` in this step.
+            graph: The graph that `forward` was called with.
         """
         del batch, embeddings, graph
         return {}
 
     def prepare(self, graph: InteractionGraph) -> None:
-        """Compute once what depends on the graph alone, before training or evaluation."""
+        """Precompute what depends only on the graph; called once before training or evaluation."""
         del graph
 
     def set_texts(self, item_texts: Tensor) -> None:
-        """Take the frozen vectors of the items' texts, once before training; checkpoints have to hold them.
+        """Set the frozen text vectors of the items; called once before training. Checkpoints must include them.
 
         Args:
             item_texts: Unit vectors `(I, E)`; rows of items without text are NaN.
@@ -91,7 +91,7 @@ class Backbone(nn.Module, ABC):
 
 
 class EmbeddingTables(nn.Module):
-    """One trainable table over users, then items, `(U + I, D)`, Xavier-uniform for each side.
+    """One trainable table of users, then items, `(U + I, D)`; each part has Xavier uniform initialisation.
 
     Args:
         num_users: U.
@@ -107,5 +107,5 @@ class EmbeddingTables(nn.Module):
         nn.init.xavier_uniform_(self.weight.data[num_users:])
 
     def forward(self) -> Embeddings:
-        """Tables of users `(U, D)` and items `(I, D)`, as views."""
+        """Return the tables of users `(U, D)` and items `(I, D)` as views."""
         return Embeddings(*self.weight.split([self.num_users, len(self.weight) - self.num_users]))

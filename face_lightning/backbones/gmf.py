@@ -14,8 +14,8 @@ class GMF(Backbone):
         He et al., "Neural Collaborative Filtering", WWW 2017.
 
     Note:
-        The generalised form has a learned vector over dimensions; with dot-product ranking it folds into
-        the tables, and the FACE paper uses this plain form under the same name.
+        The original GMF weighs dimensions by a learned vector, which with dot-product scores can be absorbed into the
+        tables. The FACE paper uses this plain form under the same name.
 
     Args:
         num_users: U.
@@ -30,11 +30,11 @@ class GMF(Backbone):
         self.tables = EmbeddingTables(num_users, num_items, embedding_dim)
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """The tables themselves; the graph is not used."""
+        """Return the tables; the graph is not used."""
         del graph
         return self.initial_embeddings()
 
     def initial_embeddings(self) -> Embeddings:
-        """Tables of users `(U, D)` and items `(I, D)`."""
+        """Return the tables of users `(U, D)` and items `(I, D)`."""
         tables: Embeddings = self.tables()
         return tables

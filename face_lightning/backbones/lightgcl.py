@@ -1,4 +1,4 @@
-"""LightGCL: contrast of propagation with what the graph's leading singular vectors make of it."""
+"""LightGCL: LightGCN with a contrastive loss against propagation over a low-rank SVD of the graph."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -21,9 +21,9 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class LightGCL(LightGCN):
-    """Contrasts each node with its view through the truncated SVD of the normalised adjacency.
+    """Contrasts each node's embedding with a second view, propagated over the truncated SVD of the adjacency matrix.
 
-    `G_{l+1} = U S V^T E_l` beside `E_{l+1} = A E_l`, both summed over layers;
+    `G_{l+1} = U S V^T E_l` and `E_{l+1} = A E_l` with the normalised adjacency A, both summed over layers;
     `L = w (InfoNCE(G_users, E_users) + InfoNCE(G_items, E_items))`.
 
     Reference:
@@ -31,25 +31,24 @@ class LightGCL(LightGCN):
         ICLR 2023.
 
     Note:
-        The authors approximate the SVD by random projections; it is exact here (Lanczos, from a seeded
-        start), which costs a second on a graph of a million interactions. Their paper contrasts by cosine;
-        their code, whose form is the default, by dot products whose agreement earns nothing beyond 5.
-        Without that limit vectors grow for as long as training lasts; with it they end up better than
-        those of cosine (`benchmarks/results/search.log`).
+        The authors approximate the SVD by random projections; here it is exact (Lanczos with a seeded start vector),
+        which takes a second on a graph of a million interactions. Their paper contrasts by cosine. Their code, and
+        the default here, uses dot products with the positive logit clamped at 5: without the clamp, the norms grow
+        throughout training; with it, results are better than with cosine (`benchmarks/results/search.log`).
 
     Args:
         num_users: U.
         num_items: I.
         embedding_dim: D.
         num_layers: Propagation steps, L >= 1.
-        rank: Number of singular vectors; min(U, I) - 1 where that is less.
-        contrast_weight: Weight w of the contrast.
-        temperature: Temperature of the contrast.
+        rank: Number of singular vectors, at most min(U, I) - 1.
+        contrast_weight: Weight w of the contrastive loss.
+        temperature: Temperature of the contrastive loss.
         similarity: "dot" or "cosine".
-        limit: Agreement of a node with its view, over the temperature, beyond which it earns nothing.
-        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
-            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
-        keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
+        limit: Absolute value at which the positive logit, after the temperature, is clamped.
+        max_contrasted: Maximum number of users, and of items, per step in the contrastive loss, chosen evenly from
+            those of the batch; null for all. Bounds the loss's cost with large batches.
+        keep_edges: Probability of keeping an interaction in a training step; 1 disables edge dropout.
         combine: Whether layers are summed or averaged.
 
     Raises:
@@ -91,10 +90,10 @@ class LightGCL(LightGCN):
         self.right: Tensor
         self.register_buffer("left", torch.zeros(num_users, self.rank), persistent=False)
         self.register_buffer("right", torch.zeros(num_items, self.rank), persistent=False)
-        self._condensed: tuple[Tensor, Tensor] | None = None
+        self._low_rank: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, graph: InteractionGraph) -> None:
-        """Find the leading singular vectors; those of the users carry the singular values."""
+        """Compute the leading singular vectors; those of the users are multiplied by the singular values."""
         users, items = graph.edge_index.cpu().numpy()
         weights = graph.edge_weight.cpu().double().numpy()
         adjacency = sp.csr_array((weights, (users, items)), shape=(self.num_users, self.num_items))
@@ -104,38 +103,38 @@ class LightGCL(LightGCN):
         self.right = torch.from_numpy(right.T.copy()).to(graph.edge_weight)
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
+        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`."""
         if not self.training:
             return super().forward(graph)
         edge_weight = self.edge_weight(graph)
         layers: list[Tensor] = [self.tables.weight]
         for _ in range(self.num_layers):
             layers.append(graph.propagate(layers[-1], edge_weight))
-        self._condensed = self._condense(layers[:-1])
+        self._low_rank = self._project_layers(layers[:-1])
         return self.split(self.combined(reduce(torch.add, layers)))
 
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
-        """`contrast` of the batch's users and items, seen through the singular vectors, with all nodes."""
+        """Compute `contrast` between the low-rank view of the batch's users and items and the embeddings of all."""
         del graph
-        condensed, self._condensed = self._condensed, None
-        assert condensed is not None, "forward comes first, in training mode"
+        low_rank, self._low_rank = self._low_rank, None
+        assert low_rank is not None, "forward comes first, in training mode"
         ids = batch.user_ids, torch.cat([batch.positive_ids, batch.negative_ids])
-        sides = zip(ids, (self.left, self.right), self.initial_embeddings(), condensed, embeddings, strict=True)
+        sides = zip(ids, (self.left, self.right), self.initial_embeddings(), low_rank, embeddings, strict=True)
         terms = []
-        for nodes, vectors, table, summary, keys in sides:
+        for nodes, vectors, table, factor, keys in sides:
             rows, share = own_rows(gather_unique(nodes, self.max_contrasted))
-            queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ summary)
+            queries = self.combined(F.embedding(rows, table) + F.embedding(rows, vectors) @ factor)
             cosine = self.similarity == "cosine"
             if cosine:
                 queries, keys = unit_vectors(queries), unit_vectors(keys)
             terms.append(contrast_with_all(queries, keys, rows, self.temperature, share, self.limit, bounded=cosine))
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
-    def _condense(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Sums over layers of `V^T E_items` and `(U S)^T E_users`, `(rank, D)`: what G of any node is made of."""
-        with torch.autocast(layers[0].device.type, enabled=False):  # in float32, as all propagation
+    def _project_layers(self, layers: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Sum `V^T E_items` and `(U S)^T E_users` over layers, `(rank, D)` each: the factors of the low-rank view."""
+        with torch.autocast(layers[0].device.type, enabled=False):  # float32, as in all propagation
             sides = [self.split(layer) for layer in layers]
             from_items = torch.stack([self.right.T @ items for _, items in sides]).sum(0)
             from_users = torch.stack([self.left.T @ users for users, _ in sides]).sum(0)

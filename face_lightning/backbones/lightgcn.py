@@ -13,24 +13,24 @@ from face_lightning.structures import Embeddings
 
 
 class LightGCN(Backbone):
-    """Propagates tables over the graph and adds up all layers.
+    """Propagates embedding tables over the graph and sums (or averages) all layers.
 
-    `E_{l+1} = D^{-1/2} A D^{-1/2} E_l`, `E = sum_l E_l` (or their mean).
+    `E_{l+1} = D^{-1/2} A D^{-1/2} E_l`, `E = sum_l E_l`.
 
     Reference:
         He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
         SIGIR 2020.
 
     Note:
-        The FACE and RLMRec code sums the layers where the LightGCN paper averages them; the sum is the
-        default here because the published figures depend on it.
+        The LightGCN paper averages the layers; the code of FACE and RLMRec sums them. The sum is the default, since
+        the published results depend on it.
 
     Args:
         num_users: U.
         num_items: I.
         embedding_dim: D.
         num_layers: Propagation steps, L >= 1.
-        keep_edges: Probability of keeping an interaction in a training step; 1 turns edge dropout off.
+        keep_edges: Probability of keeping an interaction in a training step; 1 disables edge dropout.
         combine: Whether layers are summed or averaged.
 
     Raises:
@@ -58,23 +58,23 @@ class LightGCN(Backbone):
         self.tables = EmbeddingTables(num_users, num_items, embedding_dim)
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Propagated embeddings of users `(U, D)` and items `(I, D)`."""
+        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`."""
         total = graph.propagate_sum(self.tables.weight, self.num_layers, self.edge_weight(graph))
         return self.split(self.combined(total))
 
     def edge_weight(self, graph: InteractionGraph) -> Tensor | None:
-        """Weight of each interaction in this pass `(N,)`; None where no edge is dropped."""
+        """Draw the edge weights of this pass `(N,)`; None if no edges are dropped."""
         return graph.dropped_weights(self.keep_edges) if self.training and self.keep_edges < 1 else None
 
     def combined(self, total: Tensor) -> Tensor:
-        """The sum of all layers as `combine` wants it."""
+        """Scale the sum of all layers according to `combine`."""
         return total / (self.num_layers + 1) if self.combine == "mean" else total
 
     def split(self, nodes: Tensor) -> Embeddings:
-        """Users `(U, D)` and items `(I, D)` of all nodes `(U + I, D)`."""
+        """Split all nodes `(U + I, D)` into users `(U, D)` and items `(I, D)`."""
         return Embeddings(*torch.split(nodes, [self.num_users, self.num_items]))
 
     def initial_embeddings(self) -> Embeddings:
-        """Tables before propagation, `(U, D)` and `(I, D)`."""
+        """Return the tables before propagation, `(U, D)` and `(I, D)`."""
         tables: Embeddings = self.tables()
         return tables

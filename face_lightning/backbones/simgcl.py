@@ -1,4 +1,4 @@
-"""SimGCL: LightGCN with a contrast between two randomly perturbed views of the graph's nodes."""
+"""SimGCL: LightGCN with a contrastive loss between two randomly perturbed views of the nodes."""
 
 from typing import Any, ClassVar, Literal
 
@@ -17,9 +17,9 @@ _LOWEST_BITS = 0x0101010101010101  # of eight bytes
 
 
 class SimGCL(LightGCN):
-    """Adds noise of fixed length to every propagated layer, twice, and contrasts the two results.
+    """Contrasts two views of the nodes, each with random noise of fixed length added to every propagated layer.
 
-    `E'_{l+1} = A E'_l + eps * sign(A E'_l) * d`, d a random direction in the positive orthant;
+    `E'_{l+1} = A E'_l + eps * sign(A E'_l) * d` with d a random unit vector in the positive orthant;
     `L = w (InfoNCE(users) + InfoNCE(items))` over the users and items of a batch.
 
     Reference:
@@ -27,25 +27,25 @@ class SimGCL(LightGCN):
         Recommendation", SIGIR 2022.
 
     Note:
-        Noise is a constant to the gradient and propagation is linear, so a view is the clean embedding
-        plus a constant: one backward pass through the graph serves the ranking loss and both views.
+        The noise carries no gradient and propagation is linear, so the gradient of a view is that of the clean
+        embedding: one backward pass through the graph serves the ranking loss and both views.
 
     Args:
         num_users: U.
         num_items: I.
         embedding_dim: D.
         num_layers: Propagation steps, L >= 1.
-        contrast_weight: Weight w of the contrast.
-        temperature: Temperature of the contrast.
-        noise_scale: Length eps of the noise that a node gets in each layer.
-        negatives: What a node is contrasted with: "all" nodes of its kind, as in the RLMRec and FACE
-            code, or those of the "batch", as in the SimGCL paper.
-        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
-            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
+        contrast_weight: Weight w of the contrastive loss.
+        temperature: Temperature of the contrastive loss.
+        noise_scale: Length eps of the noise added to a node in each layer.
+        negatives: Negatives of a user (or item): "all" users (or items), as in the RLMRec and FACE code, or those of
+            the "batch", as in the SimGCL paper.
+        max_contrasted: Maximum number of users, and of items, per step in the contrastive loss, chosen evenly from
+            those of the batch; null for all. Bounds the loss's cost with large batches.
         combine: Whether layers are summed or averaged.
     """
 
-    columns_are_independent: ClassVar[bool] = False  # the contrast compares whole rows
+    columns_are_independent: ClassVar[bool] = False  # the contrastive loss compares whole rows
     search_space: ClassVar[SearchSpace] = {
         "num_layers": OneOf((1, 2, 3)),
         "contrast_weight": Between(0.01, 0.5),
@@ -75,7 +75,7 @@ class SimGCL(LightGCN):
         self._first_layer: Tensor | None = None
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Propagated embeddings of users `(U, D)` and items `(I, D)`; both views start from the first layer."""
+        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`; keep layer 1 for both views."""
         if not self.training:
             return super().forward(graph)
         self._first_layer = graph.propagate(self.tables.weight.detach())
@@ -85,14 +85,14 @@ class SimGCL(LightGCN):
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
-        """`contrast` of the batch's users and of its items between two perturbed views."""
+        """Compute `contrast` between two perturbed views of the batch's users and of its items."""
         layer, self._first_layer = self._first_layer, None
         assert layer is not None, "forward comes first, in training mode"
         unique = [gather_unique(ids, self.max_contrasted) for ids in (batch.user_ids, batch.positive_ids)]
         own = [own_rows(ids)[0] for ids in unique]
         with torch.no_grad():
-            first = self._noisy(graph, layer.clone(), torch.cat([own[0], own[1] + self.num_users]))
-            second = self.split(self._noisy(graph, layer))
+            first = self._perturbed_view(graph, layer.clone(), torch.cat([own[0], own[1] + self.num_users]))
+            second = self.split(self._perturbed_view(graph, layer))
         terms = []
         sides = zip(unique, own, first.split([len(rows) for rows in own]), second, embeddings, strict=True)
         for ids, rows, queries, keys, table in sides:
@@ -101,22 +101,25 @@ class SimGCL(LightGCN):
         return {"contrast": self.contrast_weight * torch.stack(terms).sum()}
 
     def contrast(self, ids: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
-        """InfoNCE between two views of one kind of nodes.
+        """Compute InfoNCE between two views of the users, or of the items.
 
         Args:
-            ids: Nodes that are contrasted, each once over all processes, `(N,)`.
-            queries: First view of those that this process works on.
-            keys: Second view of all nodes of the kind, `(M, D)`.
+            ids: Unique ids that all processes contrast together, `(N,)`.
+            queries: First view of this process's share of them.
+            keys: Second view of all users, or all items, `(M, D)`.
         """
         own, share = own_rows(ids)
         if self.negatives == "batch":
             keys, own = F.embedding(ids, keys), own_rows(torch.arange(len(ids), device=ids.device))[0]
         return contrast_with_all(unit_vectors(queries), unit_vectors(keys), own, self.temperature, share)
 
-    def _noisy(self, graph: InteractionGraph, layer: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The embeddings with noise in the first `layer`, in place, and in those that follow; of some nodes or all.
+    def _perturbed_view(self, graph: InteractionGraph, layer: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Compute one perturbed view of the nodes.
 
-        Of the last layer only the requested nodes are computed.
+        Args:
+            graph: Graph to propagate on.
+            layer: Clean first layer `(U + I, D)`; perturbed in place.
+            rows: Nodes to return; all if None. The last layer is computed only for these nodes.
         """
         total = self.tables.weight if rows is None else F.embedding(rows, self.tables.weight)
         total = total + _rows_of(perturb_(layer, self.noise_scale), rows)
@@ -130,12 +133,12 @@ class SimGCL(LightGCN):
 
 
 def perturb(nodes: Tensor, scale: float) -> Tensor:
-    """`nodes` `(N, D)` moved by `scale` in a random direction of the orthant that each lies in."""
+    """Shift each of the `nodes` `(N, D)` by length `scale` in a random direction within its orthant."""
     return perturb_(nodes.clone(), scale)
 
 
 def perturb_(nodes: Tensor, scale: float) -> Tensor:
-    """`perturb` in place."""
+    """In-place version of `perturb`."""
     direction = _uniform_bytes(nodes)
     length = scale / direction.norm(dim=1, keepdim=True)
     return nodes.addcmul_(direction.copysign_(nodes.detach()), length)
@@ -146,7 +149,7 @@ def _rows_of(layer: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def with_gradient_of(values: Tensor, source: Tensor) -> Tensor:
-    """`values` as they are, with the gradient handed to `source` of the same shape."""
+    """Return `values`, with their gradient passed to `source` of the same shape."""
     result: Tensor = _Substitution.apply(values, source)  # type: ignore[no-untyped-call]
     return result
 
@@ -164,7 +167,7 @@ class _Substitution(torch.autograd.Function):
 
 
 def _uniform_bytes(like: Tensor) -> Tensor:
-    """Uniform odd numbers below 256, as many as in `like`: eight for each random integer drawn, and none is 0."""
+    """Draw uniform odd numbers below 256, never 0, in the shape of `like`: eight per random 64-bit integer."""
     draws = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device).random_(-(2**63), None)
     draws.bitwise_or_(_LOWEST_BITS)
     return draws.view(torch.uint8)[: like.numel()].view(like.shape).to(like.dtype)

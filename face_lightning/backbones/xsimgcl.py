@@ -1,4 +1,4 @@
-"""XSimGCL: contrast of a middle layer with the last one within a single perturbed propagation."""
+"""XSimGCL: contrastive loss between the result and one layer of a single perturbed propagation."""
 
 from functools import reduce
 from typing import Literal
@@ -15,7 +15,7 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class XSimGCL(SimGCL):
-    """Perturbs the one propagation that serves ranking, and contrasts its result with one of its layers.
+    """Perturbs the propagation used for ranking, and contrasts its result with one of its layers.
 
     Reference:
         Yu et al., "XSimGCL: Towards Extremely Simple Graph Contrastive Learning for Recommendation",
@@ -26,17 +26,17 @@ class XSimGCL(SimGCL):
         num_items: I.
         embedding_dim: D.
         num_layers: Propagation steps, L >= 1.
-        contrast_layer: Which layer, from 1, the result is contrasted with.
-        contrast_weight: Weight of the contrast.
-        temperature: Temperature of the contrast.
-        noise_scale: Length of the noise that a node gets in each layer.
-        negatives: What a node is contrasted with: "all" nodes of its kind or those of the "batch".
-        max_contrasted: Nodes of a kind that are contrasted in a step at most, chosen evenly from the batch's; all
-            of them if null. Large batches then share a propagation at the contrast's cost of small ones.
-        combine: Whether layers are summed or averaged; the tables themselves are left out, as in the paper.
+        contrast_layer: Layer, counted from 1, that the result is contrasted with.
+        contrast_weight: Weight of the contrastive loss.
+        temperature: Temperature of the contrastive loss.
+        noise_scale: Length of the noise added to a node in each layer.
+        negatives: Negatives of a user (or item): "all" users (or items) or those of the "batch".
+        max_contrasted: Maximum number of users, and of items, per step in the contrastive loss, chosen evenly from
+            those of the batch; null for all. Bounds the loss's cost with large batches.
+        combine: Whether layers are summed or averaged, without the tables themselves, as in the paper.
 
     Raises:
-        ConfigurationError: If there is no such `contrast_layer`.
+        ConfigurationError: If `contrast_layer` is not in 1..L.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class XSimGCL(SimGCL):
         self._view: Embeddings | None = None
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Propagated embeddings of users `(U, D)` and items `(I, D)`, perturbed in training."""
+        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`, perturbed in training."""
         layer: Tensor = self.tables.weight
         layers = []
         for _ in range(self.num_layers):
@@ -90,7 +90,7 @@ class XSimGCL(SimGCL):
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
-        """`contrast` of the batch's users and of its items between the result and the chosen layer."""
+        """Compute `contrast` between the result and layer `contrast_layer` for the batch's users and items."""
         del graph
         view, self._view = self._view, None
         assert view is not None, "forward comes first, in training mode"
