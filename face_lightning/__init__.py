@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import `Recommender` on first access: it needs torch, the package alone does not."""
+    """Import `Recommender` on first access, so that importing the package does not import torch."""
     if name == "Recommender":
         from face_lightning.recommending.recommender import Recommender
 

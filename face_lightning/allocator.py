@@ -1,34 +1,34 @@
-"""Control of glibc's allocator: training keeps freed memory, and a server that has loaded a new run returns it."""
+"""Settings of glibc's allocator: training keeps freed memory, and a server returns it after loading a new run."""
 
 import ctypes
 import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**30
+_MMAP_THRESHOLD = 2**30
 
 
 def keep_freed_memory() -> None:
-    """Let freed buffers up to 1 GiB be reused, in large pages, instead of returning them to the system.
+    """Reuse freed buffers of up to 1 GiB, in huge pages, instead of returning them to the system.
 
-    By default glibc maps every large buffer anew, and the system clears its pages at first touch, which
-    takes more time than the arithmetic of a small model's step. With another C library
-    nothing happens. Call this before torch allocates its first buffer.
+    By default glibc maps every large buffer anew, and the system zeroes its pages at first touch, which takes longer
+    than the arithmetic of a training step of a small model. With another C library this has no effect. Call it before
+    torch allocates its first buffer.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for pages of 2 MiB
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then requests huge pages of 2 MiB
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def return_freed_memory() -> None:
-    """Return freed memory to the system, also where buffers in use lie above it.
+    """Return all freed memory to the system, including gaps below buffers in use.
 
-    By default glibc returns only what lies at the end of a heap, and every thread has its own heaps: tables that are
-    loaded and freed again and again leave gaps. With another C library nothing happens.
+    By default glibc returns only the end of a heap, and threads have heaps of their own, so that tables which are
+    loaded and freed repeatedly leave gaps. With another C library this has no effect.
     """
     if sys.platform != "linux":
         return

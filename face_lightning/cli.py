@@ -1,4 +1,4 @@
-"""The command line: finds the command, which alone imports what is heavy, and prints mistakes in one line."""
+"""Entry point of the command line: imports the module of a command only, and prints user errors in one line."""
 
 import atexit
 import contextlib
@@ -25,11 +25,11 @@ COMMANDS = {
     "judge": "ask independent judges about the words of a run",
     "tune": "search a stage's hyper-parameters on validation",
     "recommend": "recommend items to known users, or to new ones by their history",
-    "similar": "find items or users that are alike",
+    "similar": "find similar items or users",
     "serve": "serve a run by HTTP",
-    "app": "explore a run in a browser: words, neighbours, recommendations that follow edited words, a map",
-    "report": "write a finished run as one HTML file, compared with others",
-    "export": "write a run's vectors, ids, words and index in formats of other tools",
+    "app": "explore a run in a browser: words, neighbors, recommendations steered by words, a map",
+    "report": "write an HTML report of a finished run, compared with others",
+    "export": "export a run's vectors, ids, words and index to formats of other tools",
     "data": "fetch a data set, import your own, or show one",
     "ablate": "run a set of variants over seeds and compare them user by user",
     "summarize": "write texts of users and items by templates or a language model",
@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments after `face`; those of the process where left out.
+        argv: Arguments after `face`; `sys.argv[1:]` if None.
 
     Returns:
-        Exit code: 0, 2 for a mistake of the user, which is printed in one line, or 130 for Ctrl-C.
+        Exit code: 0 on success, 2 for a user error, which is printed in one line, or 130 for Ctrl-C.
     """
     keep_freed_memory()
-    atexit.register(gc.freeze)  # the interpreter's last collection would visit all of torch, for half a second
+    atexit.register(gc.freeze)  # or the garbage collection at exit visits all objects of torch, for half a second
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _silence() -> None:
-    """Hide what Lightning logs about itself, and warnings that the user cannot act on."""
+    """Hide informational logs of Lightning, and warnings that the user cannot act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
@@ -99,7 +99,7 @@ def _silence() -> None:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Do not look for garbage, which takes a sixth of the time of an import such as torch's and finds none."""
+    """Disable garbage collection, which takes a sixth of the time of imports such as torch's and frees nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -116,7 +116,7 @@ def _dispatch(arguments: list[str], quiet: bool) -> int:
         with _no_garbage_collection():
             module = importlib.import_module(f"face_lightning.commands.{_MODULES.get(command, command)}")
         if quiet:
-            _silence()  # after the import, in which Lightning sets itself up
+            _silence()  # after the import, as importing Lightning sets up its logging
         from face_lightning.trust import downloads_of
 
         with downloads_of(options) as options:

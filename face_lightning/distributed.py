@@ -1,4 +1,4 @@
-"""Collectives over rows. In a single process every function returns its input."""
+"""Collective operations on rows. In a single process every function returns its input."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Number of processes in the group; 1 if training is not distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Index of this process among them."""
+    """Index of this process in the group."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def own_rows(rows: Tensor) -> tuple[Tensor, float]:
-    """The rows that this process works on, of `rows` that all processes know, and its share.
+    """Select the rows of this process from `rows`, which are the same on all processes.
 
     Returns:
-        Every world_size-th row `(N, ...)`, and N in units of the mean over processes: a mean over the own
-        rows times the share, averaged over processes, is the mean over all rows.
+        Every world_size-th row `(N, ...)`, and the share of this process: N divided by its mean over processes. The
+        mean over the selected rows times the share, averaged over processes, is the mean over all rows.
     """
     if world_size() == 1:
         return rows, 1.0
@@ -31,10 +31,10 @@ def own_rows(rows: Tensor) -> tuple[Tensor, float]:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows of all processes, those of rank 0 first; gradients flow back to the process that holds a row.
+    """Concatenate the rows of all processes by rank; gradients flow back to the process that holds a row.
 
     Args:
-        rows: `(N, ...)`; N may differ between processes, other dimensions not.
+        rows: `(N, ...)`; only N may differ between processes.
     """
     if world_size() == 1:
         return rows
@@ -43,20 +43,21 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 def gather_unique(ids: Tensor, most: int | None = None) -> Tensor:
-    """All ids that any process holds, each once, ascending, `(N,)`; the same on all processes.
+    """Unique ids of all processes, ascending, `(N,)`; the same on all processes.
 
     Args:
         ids: Ids of this process.
-        most: If there are more, as many are chosen at even distances, from a start that depends on the ids.
+        most: Maximum number of ids; if there are more, evenly spaced ones are selected, starting at an offset that
+            depends on the ids.
     """
     unique: Tensor = ids.unique()
     if world_size() > 1:
         unique = gather_rows(unique).unique()
     if most is None or len(unique) <= most:
         return unique
-    places = torch.arange(most, device=ids.device) * len(unique) // most + unique.sum()
-    chosen: Tensor = unique[(places % len(unique)).sort().values]
-    return chosen
+    positions = torch.arange(most, device=ids.device) * len(unique) // most + unique.sum()
+    selected: Tensor = unique[(positions % len(unique)).sort().values]
+    return selected
 
 
 def average(values: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def average(values: Tensor) -> Tensor:
 
 
 def largest(number: int, device: torch.device | None = None) -> int:
-    """The largest `number` of all processes; a collective operation."""
+    """Maximum of `number` over processes."""
     if world_size() == 1:
         return number
     numbers = torch.tensor([number], device=device)
@@ -78,7 +79,7 @@ def largest(number: int, device: torch.device | None = None) -> int:
 
 
 class _GatherRows(torch.autograd.Function):
-    """An all-gather of unequal lengths by way of padding, whose gradient is summed over processes."""
+    """All-gather of tensors with different lengths, by padding; the gradient is summed over processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Means over an epoch across processes, which survive an interruption of the epoch."""
+"""Means of values over an epoch and all processes, which can be checkpointed in mid-epoch."""
 
 from collections.abc import Mapping
 
@@ -7,25 +7,25 @@ from torch import Tensor
 
 from face_lightning.distributed import average
 
-_AND = " "
+_SEPARATOR = " "
 
 
 class EpochMeans:
-    """Weighted means by name, summed in float64 on the values' device; `compute` is a collective operation.
+    """Weighted means by name, accumulated in float64 on the values' device; `compute` is a collective operation.
 
-    Lightning keeps the sums of its own logging out of checkpoints, so that after a resume in mid-epoch the
-    means would be those of the rest of the epoch.
+    Lightning does not checkpoint the sums of its own logging, so after a resume in mid-epoch its means would only cover
+    the rest of the epoch.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, ...], Tensor] = {}  # of names that come together: their sums, then the weights'
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # by names updated together: sums of values, then of weights
 
     def reset(self) -> None:
-        """Start an epoch."""
+        """Discard all sums, at the start of an epoch."""
         self._sums = {}
 
     def update(self, values: Mapping[str, Tensor], weight: float) -> None:
-        """Add values of a step, all of one shape, each of them `weight` times."""
+        """Add the values of a step, all of the same shape, with a weight."""
         names = tuple(values)
         parts = torch.stack([*values.values()]).double()
         summand = torch.cat([parts, torch.ones_like(parts[:1])]) * weight
@@ -35,15 +35,15 @@ class EpochMeans:
         """Mean of each name over the epoch and all processes, in float32."""
         totals: dict[str, list[Tensor]] = {}
         for joined, sums in self.state_dict().items():
-            for name, value in zip(joined.split(_AND), sums, strict=False):  # the last is the weights'
+            for name, value in zip(joined.split(_SEPARATOR), sums, strict=False):  # the last sum is of the weights
                 totals.setdefault(name, []).append(torch.stack([value, sums[-1]]))
         pairs = {name: torch.stack(parts).sum(0) for name, parts in totals.items()}
         return {name: (pair[0] / pair[1].clamp_min(1e-9)).float() for name, pair in pairs.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Sums of values, then of weights, under their names joined: means over processes; a collective operation."""
-        return {_AND.join(names): average(self._sums[names]) for names in sorted(self._sums)}
+        """Sums of values, then of weights, by joined names, averaged over processes; a collective operation."""
+        return {_SEPARATOR.join(names): average(self._sums[names]) for names in sorted(self._sums)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore sums, the same on all processes."""
-        self._sums = {tuple(joined.split(_AND)): sums.clone() for joined, sums in state.items()}
+        """Restore sums; `state` must be the same on all processes."""
+        self._sums = {tuple(joined.split(_SEPARATOR)): sums.clone() for joined, sums in state.items()}

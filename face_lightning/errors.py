@@ -4,27 +4,27 @@ import math
 
 
 class FaceError(Exception):
-    """Base class; the message says what was expected, what came and how to correct it."""
+    """Base class of errors; the message names the argument, what was expected, what was given, and the cure."""
 
 
 class DataError(FaceError):
-    """Interactions, texts or vectors that are missing, damaged or do not fit together."""
+    """Interactions, texts or vectors are missing, damaged, or inconsistent with each other."""
 
 
 class ConfigurationError(FaceError):
-    """Arguments that are wrong by themselves or contradict each other."""
+    """Arguments are invalid, or contradict each other."""
 
 
 class CheckpointError(FaceError):
-    """A checkpoint that is missing, damaged, or belongs to another stage or size."""
+    """A checkpoint is missing, damaged, or belongs to another stage or size."""
 
 
 class TrainingError(FaceError):
-    """A training that has diverged."""
+    """Training has diverged."""
 
 
 class MissingDependencyError(FaceError):
-    """An optional package that the configuration demands is not installed."""
+    """An optional package that the configuration needs is not installed."""
 
 
 def check_range(
@@ -33,8 +33,8 @@ def check_range(
     """Raise unless a number is in its range.
 
     Args:
-        name: Argument, as the user writes it.
-        value: Value; NaN is in no range.
+        name: Name of the argument, as the user writes it.
+        value: Value of the argument; NaN is out of every range.
         least: Lower bound, inclusive.
         above: Lower bound, exclusive.
         most: Upper bound, inclusive.

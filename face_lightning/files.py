@@ -1,4 +1,4 @@
-"""Files and folders: checks before reading, and writing that leaves the old state or the whole new one, no part."""
+"""Files and folders: checks before reading, and atomic writes."""
 
 import contextlib
 import json
@@ -15,15 +15,15 @@ from face_lightning.errors import DataError
 
 
 def check_regular(argument: str, path: Path, cure: str = "correct the path") -> None:
-    """Refuse a folder, a device or a pipe, which may never end, in place of a file; a missing one is left to open().
+    """Raise if a path is a folder, or a device or pipe, which may never end. A missing file is left to `open`.
 
     Args:
-        argument: Argument that names the file.
-        path: The file.
-        cure: What to do instead.
+        argument: Name of the argument that holds the path.
+        path: Path to check.
+        cure: What the user should do instead.
 
     Raises:
-        DataError: If it is no regular file.
+        DataError: If the path exists and is not a regular file.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{argument}: expected a file, got {path}; {cure}")
@@ -31,16 +31,16 @@ def check_regular(argument: str, path: Path, cure: str = "correct the path") -> 
 
 @contextmanager
 def temporary_path(path: Path) -> Iterator[Path]:
-    """Yield an unused path in the same folder as `path`; a file or folder that is there afterwards is removed.
+    """Yield an unused path in the folder of `path`, and remove the file or folder created there at the end.
 
-    The name `.{name}.{random}.tmp` differs between processes, and between machines with a common disk.
+    The name `.{name}.{random}.tmp` is unique across processes, and across machines that share a disk.
     """
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         yield temporary
     finally:
-        with contextlib.suppress(OSError):  # an error here would hide the one that led here
+        with contextlib.suppress(OSError):  # an error here would hide the original one
             if temporary.is_dir():
                 shutil.rmtree(temporary)
             else:
@@ -49,29 +49,29 @@ def temporary_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, whose file replaces `path` at the end of the block.
+    """Write a file atomically: yield a temporary path, whose file replaces `path` at the end of the block.
 
-    If the block raises, `path` stays as it was and the unfinished file is removed.
+    If the block raises, `path` does not change and the temporary file is removed.
 
     Raises:
         OSError: If the file cannot be renamed.
     """
     with temporary_path(path) as temporary:
         yield temporary
-        umask = os.umask(0)  # it can only be read by setting it
+        umask = os.umask(0)  # the umask can only be read by setting it
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # safetensors writes files that only their owner may read
+        temporary.chmod(0o666 & ~umask)  # safetensors creates files that only their owner can read
         temporary.replace(path)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new, empty folder to write to, which replaces the folder at `path` at the end of the block.
+    """Write a folder atomically: yield a new, empty folder, which replaces `path` at the end of the block.
 
-    Parents are created. If the block raises, `path` stays as it was and the unfinished folder is removed.
+    Parents are created. If the block raises, `path` does not change and the temporary folder is removed.
 
     Raises:
-        OSError: If a folder cannot be created or renamed; `path` is then as it was.
+        OSError: If a folder cannot be created or renamed; `path` then does not change.
     """
     with temporary_path(path) as temporary, temporary_path(path) as old:
         temporary.mkdir(parents=True)
@@ -79,7 +79,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if not path.exists():
             temporary.rename(path)
             return
-        path.rename(old)  # a folder that is not empty cannot be replaced in one step
+        path.rename(old)  # a non-empty folder cannot be replaced in one step
         try:
             temporary.rename(path)
         except BaseException:
@@ -88,7 +88,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:  # noqa: ANN401
-    """`value` as JSON that every parser reads: NaN and infinity, which JSON does not have, become null."""
+    """Serialise `value` to standard JSON: NaN and infinity, which JSON does not have, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""The user-item graph and its symmetric propagation."""
+"""User-item graph and its symmetric propagation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EDGE_TYPE = ("user", "interacts", "item")
 class InteractionGraph:
     """Bipartite graph of training interactions.
 
-    The interactions live in a torch-geometric `HeteroData` (`data`): `edge_index` `(2, N)` of the edge
-    type user-interacts-item and `edge_weight` `(N,)` = 1 / sqrt(deg(u) deg(i)). What propagation needs,
-    the symmetric adjacency over `U + I` nodes in CSR form, is built from it when first asked for and
-    kept on the graph's device. Dense vectors only: sparse tensors as buffers break DDP.
+    The interactions are stored in a torch-geometric `HeteroData` (`data`): `edge_index` `(2, N)` of the edge type
+    user-interacts-item and `edge_weight` `(N,)` = 1 / sqrt(deg(u) deg(i)). The symmetric adjacency over `U + I` nodes
+    in CSR form, which propagation uses, is built on first use and cached on the graph's device. All are dense tensors,
+    as sparse tensors as buffers break DDP.
 
     Args:
-        data: Graph as `build_graph` makes it.
+        data: Graph from `build_graph`.
     """
 
     def __init__(self, data: HeteroData) -> None:
@@ -64,7 +64,7 @@ class InteractionGraph:
         return self.edge_index.device
 
     def to(self, device: torch.device | str) -> InteractionGraph:
-        """This graph on `device`; the graph itself if it is there already."""
+        """Copy the graph to `device`; returns the graph itself if it is already there."""
         if self.device == torch.device(device):
             return self
         return InteractionGraph(self.data.clone().to(device))
@@ -74,7 +74,7 @@ class InteractionGraph:
         return torch.bincount(self.edge_index[1], minlength=self.num_items)
 
     def _adjacency(self) -> tuple[Tensor, Tensor, Tensor]:
-        """CSR of the symmetric adjacency: row pointers, columns, and the interaction behind each entry."""
+        """Symmetric adjacency in CSR form: row pointers, columns, and the index of the interaction of each entry."""
         if self._csr is None:
             users, items = self.edge_index
             num_nodes = self.num_users + self.num_items
@@ -89,7 +89,7 @@ class InteractionGraph:
         return self._csr
 
     def _matrix(self, edge_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """CSR of the symmetric adjacency with these weights of interactions, by default the normalised ones."""
+        """Symmetric adjacency in CSR form: row pointers, columns, and weights, by default the normalised ones."""
         crow, columns, edge = self._adjacency()
         if edge_weight is not None:
             return crow, columns, edge_weight[edge]
@@ -98,12 +98,11 @@ class InteractionGraph:
         return crow, columns, self._values
 
     def propagate(self, nodes: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """One step of symmetric propagation, `A @ nodes`, in float32 whatever autocast says.
+        """One step of symmetric propagation, `A @ nodes`, in float32 even under autocast.
 
         Args:
             nodes: Features of users, then items, `(U + I, D)`.
-            edge_weight: Weight of each interaction `(N,)`; the normalised weights if not given. No
-                gradient flows to it.
+            edge_weight: Weight of each interaction `(N,)`, without gradient; the normalised weights if None.
 
         Returns:
             Propagated features `(U + I, D)`.
@@ -116,10 +115,10 @@ class InteractionGraph:
 
     @torch.no_grad()
     def propagate_to(self, rows: Tensor, nodes: Tensor) -> Tensor:
-        """Some rows of `propagate(nodes)`, at the cost of their interactions alone; no gradient flows.
+        """Compute selected rows of `propagate(nodes)`, at the cost of their interactions alone, without gradient.
 
         Args:
-            rows: Which nodes are wanted, users before items, `(N,)`.
+            rows: Indices of the nodes, users before items, `(N,)`.
             nodes: Features of users, then items, `(U + I, D)`.
 
         Returns:
@@ -136,16 +135,16 @@ class InteractionGraph:
     def propagate_sum(
         self, nodes: Tensor, num_steps: int, edge_weight: Tensor | None = None, first: Tensor | None = None
     ) -> Tensor:
-        """Sum of the features and of all their propagations, `(1 + A + A^2 + ... + A^L) @ nodes`.
+        """Sum of the features and all their propagations, `(1 + A + A^2 + ... + A^L) @ nodes`.
 
-        It is computed by Horner's rule in both directions, `y <- nodes + A y`, so that a step of it needs
-        one buffer and none is kept for the way back.
+        Forward and backward are computed by Horner's rule, `y <- nodes + A y`, which needs one buffer per step and
+        saves none for the backward pass.
 
         Args:
             nodes: Features of users, then items, `(U + I, D)`.
             num_steps: L >= 0.
             edge_weight: See `propagate`.
-            first: `propagate(nodes, edge_weight)` where the caller has it, `(U + I, D)`: a product less.
+            first: `propagate(nodes, edge_weight)`, `(U + I, D)`, if it is already known; saves one product.
 
         Returns:
             `(U + I, D)`.
@@ -157,9 +156,9 @@ class InteractionGraph:
         return total
 
     def dropped_weights(self, keep: float) -> Tensor:
-        """Normalised weights of a random sub-graph: each interaction is kept with probability `keep`.
+        """Edge dropout: normalised weights where each interaction is kept with probability `keep`, and 0 otherwise.
 
-        Both directions of an interaction are kept or dropped together, and kept weights grow by
+        Both directions of an interaction are kept or dropped together, and kept weights are scaled by
         1 / `keep`, so that propagation is unbiased. No index tensor is rebuilt.
 
         Args:
@@ -170,7 +169,7 @@ class InteractionGraph:
 
 
 def build_graph(train: sp.csr_array) -> InteractionGraph:
-    """Graph of the training interactions.
+    """Build the graph of the training interactions.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form with sorted column indices.
@@ -191,8 +190,8 @@ def build_graph(train: sp.csr_array) -> InteractionGraph:
 class _SymmetricProduct(torch.autograd.Function):
     """Product of a symmetric CSR matrix with dense features.
 
-    The matrix equals its transpose, so the backward pass is the same product: autograd through sparse
-    tensors, which rebuilds and sorts a transposed copy, is never needed.
+    The backward pass is the same product, as the matrix equals its transpose. Autograd through sparse tensors would
+    build and sort a transposed copy.
     """
 
     @staticmethod
@@ -207,7 +206,7 @@ class _SymmetricProduct(torch.autograd.Function):
 
 
 class _SymmetricSum(torch.autograd.Function):
-    """Sum of a symmetric CSR matrix's powers, from the 0th on, times dense features; its own transpose as well."""
+    """Sum of the powers of a symmetric CSR matrix, from the 0th on, times dense features; also equals its transpose."""
 
     @staticmethod
     def forward(
@@ -242,10 +241,10 @@ def _power_sum(
 
 
 def _csr_product(crow: Tensor, columns: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
-    """Sparse times dense; on the CPU by the kernel of weighted embedding bags, three times as fast as MKL's."""
+    """Product of a CSR matrix and a dense one; on the CPU by `embedding_bag`, three times as fast as MKL's kernel."""
     if nodes.device.type == "cpu" and nodes.dtype == torch.float32:
         return F.embedding_bag(columns, nodes, crow, mode="sum", per_sample_weights=values, include_last_offset=True)
     size = (len(crow) - 1, len(nodes))
-    with torch.autocast(device_type=nodes.device.type, enabled=False):  # on the way back as well
+    with torch.autocast(device_type=nodes.device.type, enabled=False):  # also in the backward pass
         matrix = torch.sparse_csr_tensor(crow, columns, values, size=size, check_invariants=False)
         return matrix @ nodes

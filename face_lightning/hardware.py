@@ -1,4 +1,4 @@
-"""What a device computes efficiently."""
+"""Number formats and kernels that are fast on a device."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device multiplies bfloat16 in hardware; elsewhere it is emulated and slow."""
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is emulated and slow."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
@@ -22,17 +22,17 @@ def _supports(instructions: str) -> bool:
 
 
 def fast_format(vectors: Tensor) -> torch.dtype:
-    """Number format in which products of float32 `vectors` are fastest where they need not be exact."""
-    rounded = vectors.dtype == torch.float32 and has_bfloat16(vectors.device)
-    return torch.bfloat16 if rounded else vectors.dtype
+    """Fastest number format for products of `vectors` that need not be exact: bfloat16 where supported."""
+    reduced = vectors.dtype == torch.float32 and has_bfloat16(vectors.device)
+    return torch.bfloat16 if reduced else vectors.dtype
 
 
 def fast_products(vectors: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Context in which modules multiply float32 `vectors` in that format; weights and sums stay in float32."""
+    """Autocast context that multiplies float32 `vectors` in their `fast_format`; weights and sums stay in float32."""
     fast = fast_format(vectors)
     return contextlib.nullcontext() if fast == vectors.dtype else torch.autocast(vectors.device.type, fast)
 
 
 def short_attention(vectors: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Context for attention over short sequences, whose backward pass is twice as slow in the CPU's fused kernel."""
+    """Context for attention over short sequences; on the CPU it avoids the fused kernel, whose backward is slow."""
     return sdpa_kernel(SDPBackend.MATH) if vectors.device.type == "cpu" else contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""Hyper-parameters as checkpoints keep them."""
+"""Hyper-parameters in the form in which checkpoints store them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def plain_values(value: Any) -> Any:  # noqa: ANN401
-    """`value` with numbers, strings, lists and dictionaries alone; other objects become None.
+    """Reduce `value` to numbers, strings, lists and dictionaries; other objects become None.
 
-    Of an absolute path the last part alone is kept: the rest means nothing on another machine, and reveals this one.
+    Absolute paths are reduced to their last part: the rest is meaningless on another machine, and private.
     """
     if isinstance(value, Mapping):
         return {str(key): plain_values(item) for key, item in value.items()}

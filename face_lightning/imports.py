@@ -7,12 +7,12 @@ from face_lightning.errors import MissingDependencyError
 
 
 def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import `module`, which the optional dependency group `extra` brings.
+    """Import a module that an optional dependency group installs.
 
     Args:
         module: Dotted name of the module.
         extra: Name of the extra in pyproject.toml that installs it.
-        purpose: What the module is wanted for, as it reads after "is needed for".
+        purpose: What the module is needed for; completes "is needed for" in the error message.
 
     Raises:
         MissingDependencyError: If the module cannot be imported.

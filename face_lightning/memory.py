@@ -1,4 +1,4 @@
-"""Sizes that cannot fit are refused before anything is allocated."""
+"""Check that data fit into memory, before anything is allocated."""
 
 import os
 
@@ -8,21 +8,21 @@ _GIB = 2**30
 
 
 def total_memory() -> int:
-    """Bytes of memory of this machine."""
+    """Physical memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_memory(argument: str, num_bytes: int, arithmetic: str, cure: str) -> None:
-    """Raise where something takes more than this machine's memory.
+    """Raise if an allocation exceeds the memory of this machine.
 
     Args:
-        argument: Argument that decides its size, as the user writes it.
-        num_bytes: What it takes.
-        arithmetic: How that is computed.
-        cure: What to do instead.
+        argument: Name of the argument that determines the size, as the user writes it.
+        num_bytes: Size of the allocation.
+        arithmetic: Formula of the size, for the error message.
+        cure: What the user should do instead.
 
     Raises:
-        ConfigurationError: If it does not fit.
+        ConfigurationError: If `num_bytes` exceeds the memory.
     """
     total = total_memory()
     if num_bytes > total:

@@ -1,4 +1,4 @@
-"""Full-ranking metrics: exact sums over top-k hits, the same bits for any batch size and world size."""
+"""Full-ranking metrics: exact sums over top-k hits, bit-identical for any batch size and world size."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,13 +11,13 @@ _RESOLUTION = 2.0**33  # fixed-point steps per unit; 2^30 users, more than 10^9,
 
 
 class RankingMetric(Metric):
-    """Mean over users of a value in [0, 1] computed from the hits among the K best ranked items.
+    """Mean over users of a value in [0, 1] that is computed from the hits among the top K items.
 
     Values are added as 64-bit fixed-point numbers: integer addition is associative, so the result does
-    not depend on how users are spread over batches and processes.
+    not depend on how users are distributed over batches and processes.
 
     Args:
-        top_k: Number of ranked items that count, K >= 1.
+        top_k: Number of ranked items to evaluate, K >= 1.
     """
 
     is_differentiable = False
@@ -33,20 +33,20 @@ class RankingMetric(Metric):
         self.add_state("num_users", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, hits: Tensor, num_relevant: Tensor) -> None:
-        """Add users.
+        """Add a batch of users.
 
         Args:
             hits: Whether the item at each rank is relevant, best first, `(B, K')` bool with K' >= top_k.
-            num_relevant: Number of relevant items of each user, `(B,)`; users with none are left out.
+            num_relevant: Number of relevant items of each user, `(B,)`; users without any are ignored.
         """
-        counted = num_relevant > 0
-        values = self.per_user(hits[counted, : self.top_k], num_relevant[counted])
-        # Not in place: a validation before the fit leaves inference tensors, which must not be changed.
+        evaluated = num_relevant > 0
+        values = self.per_user(hits[evaluated, : self.top_k], num_relevant[evaluated])
+        # Not in place, as a validation before the fit leaves inference tensors, which cannot be modified.
         self.total = self.total + (values * _RESOLUTION).round().long().sum()
-        self.num_users = self.num_users + counted.sum()
+        self.num_users = self.num_users + evaluated.sum()
 
     def compute(self) -> Tensor:
-        """Mean over users, a float64 scalar; 0 where no user had a relevant item."""
+        """Mean over users, a float64 scalar; 0 if no user has a relevant item."""
         return self.total.double() / _RESOLUTION / self.num_users.clamp_min(1)
 
     @abstractmethod
@@ -55,7 +55,7 @@ class RankingMetric(Metric):
 
 
 class Recall(RankingMetric):
-    """Share of a user's relevant items that are ranked among the first K."""
+    """Share of a user's relevant items that are ranked in the top K."""
 
     def per_user(self, hits: Tensor, num_relevant: Tensor) -> Tensor:
         """Recall of each user; see the base class."""
@@ -81,22 +81,22 @@ class NDCG(RankingMetric):
 
 
 def ranking_metrics(top_k: list[int], prefix: str) -> MetricCollection:
-    """Recall and NDCG at every K, under names such as `val/recall@20`.
+    """Recall and NDCG at every K, with names such as `val/recall@20`.
 
     Args:
         top_k: Values of K.
-        prefix: What stands before the name, with its separator.
+        prefix: Prefix of the names, such as `val/`.
     """
     metrics: dict[str, Metric | MetricCollection] = {}
     for k in top_k:
         metrics[f"recall@{k}"] = Recall(k)
         metrics[f"ndcg@{k}"] = NDCG(k)
-    # Merging equal metrics would join Recall@5 and Recall@10 for ever once both are 0 on a first batch.
+    # Compute groups would merge Recall@5 and Recall@10 for good if both are 0 on the first batch.
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
 
 def per_user_values(metrics: MetricCollection, hits: Tensor, num_relevant: Tensor) -> dict[str, Tensor]:
-    """Every user's value of each metric by name, `(B,)` float64 on the CPU; see `RankingMetric.update`."""
+    """Values of each metric by name for every user, `(B,)` float64 on the CPU; see `RankingMetric.update`."""
     values = {}
     for key, metric in metrics.items(keep_base=False):
         assert isinstance(metric, RankingMetric)

@@ -1,4 +1,4 @@
-"""Mistakes of the user as one line: what was expected, what came, and the cure. Nothing else translates errors."""
+"""Translates exceptions that the user can correct into one line: what was expected, what was given, and the cure."""
 
 import errno
 import re
@@ -8,8 +8,8 @@ from jsonargparse import ArgumentError
 from face_lightning.errors import FaceError
 from face_lightning.redaction import redact
 
-_PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # as gloo words it
-# What jsonargparse reports, and the line for it.
+_PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # messages of gloo
+# Patterns of jsonargparse's messages, and the line that replaces each.
 _REPORTS = (
     (
         r"Importing '([^']+)' is not allowed",
@@ -27,7 +27,7 @@ _REPORTS = (
     ),
     (r"Expected a path but (\S+) either not", "{where}: expected a file, but there is no {0}; correct the path"),
     (r"Path is not a file: '?([^']+)", "{where}: expected a file, but {0} is a folder; correct the path"),
-    # What a file holds is not quoted: it may be no configuration, but a private file that a configuration names.
+    # The content is not quoted, as the file may be a private one that a configuration names by mistake.
     (r"Unexpected config:", "config: expected options by name, got text of another kind; correct the file"),
     (r"Unable to load config ['\"]([^'\"]+)", "{where}: expected a file, but there is no {0}; correct the path"),
     (r"File does not exist: '?([^']+)", "{where}: expected a file, but there is no {0}; correct the path"),
@@ -40,28 +40,29 @@ _REPORTS = (
 
 
 def describe_mistake(error: BaseException) -> str | None:
-    """One line about an error that the user can correct, without secrets; None for a bug.
+    """Describe an error that the user can correct in one line, without secrets; None for a bug.
 
     Args:
-        error: Any exception of a command; those that caused it are considered as well.
+        error: Exception raised by a command; its causes are considered, too.
     """
     cause: BaseException | None = error
-    while cause is not None:  # jsonargparse wraps what a constructor raises
-        line = _of_cause(cause)
+    while cause is not None:  # jsonargparse wraps exceptions of constructors
+        line = _describe_cause(cause)
         if line is not None:
             return line
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ArgumentError):
         return redact(condense_report(str(error)))
-    line = _of_system(error) if isinstance(error, OSError) else _of_library(error)
+    line = _describe_os_error(error) if isinstance(error, OSError) else _describe_library_error(error)
     return None if line is None else redact(line)
 
 
-def _of_cause(error: BaseException) -> str | None:
+def _describe_cause(error: BaseException) -> str | None:
+    """Describe an error that is a mistake of the user wherever it occurs in a chain of causes."""
     if isinstance(error, FaceError):
         return str(error)
     if isinstance(error, UnicodeDecodeError):
-        return f"config: expected text in UTF-8, but byte {error.start} is none; save the file as UTF-8"
+        return f"config: expected text in UTF-8, but byte {error.start} is invalid; save the file as UTF-8"
     if isinstance(error, RecursionError):
         return "config: expected values that are nested less deeply, got hundreds of levels; correct the file"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("face_lightning"):
@@ -69,14 +70,14 @@ def _of_cause(error: BaseException) -> str | None:
     return None
 
 
-def _of_system(error: OSError) -> str | None:
+def _describe_os_error(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"disk: {error.strerror}; make room, then resume with --ckpt_path last or repeat the command"
     return None if error.filename is None else f"{error}; correct that, or see the whole error with --debug"
 
 
-def _of_library(error: BaseException) -> str | None:
-    """Errors of Lightning and torch that are mistakes of the user."""
+def _describe_library_error(error: BaseException) -> str | None:
+    """Describe errors of Lightning, torch and jsonargparse that are mistakes of the user."""
     message = str(error)
     kinds = {kind.__name__ for kind in type(error).__mro__}  # by name, without importing torch and Lightning
     if "OutOfMemoryError" in kinds or "DefaultCPUAllocator: can't allocate memory" in message:
@@ -95,28 +96,28 @@ def _of_library(error: BaseException) -> str | None:
             "processes: expected all of them to run to the end, but one has died, see the output above or its own; "
             "correct that, then resume with --ckpt_path last"
         )
-    if isinstance(error, ValueError) and message.startswith("Does not validate against"):  # jsonargparse, building
-        origin = _origin(error)
-        if isinstance(origin, TypeError | ValueError | OSError):  # others are faults of the class
-            got = " ".join(str(origin).split())
+    if isinstance(error, ValueError) and message.startswith("Does not validate against"):  # jsonargparse
+        root_cause = _root_cause(error)
+        if isinstance(root_cause, TypeError | ValueError | OSError):  # any other is a bug of the class
+            got = " ".join(str(root_cause).split())
             return f"config: expected arguments that the named classes take, got: {got:.200}; correct them"
     if isinstance(error, ValueError) and message.startswith("Invalid "):  # torch's optimizers
         return f"model.init_args.optimizer: {message}; correct the value"
     return None
 
 
-def _origin(error: BaseException) -> BaseException:
-    """The error that others were raised from."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The first error in the chain of causes."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
 
 
 def condense_report(report: str) -> str:
-    """The argument, what was expected, what came and the cure, of a report of jsonargparse over many lines."""
+    """Condense a message of jsonargparse to one line: the argument, what was expected, what was given, the cure."""
     report = " ".join(report.split())
     where = ".".join(key for key in re.findall(r'[Pp]arser key "([^"]+)"', report)) or "arguments"
-    if "Problem with given class_path" in report:  # the rest says that None would be accepted as well
+    if "Problem with given class_path" in report:  # the rest only adds that None would be accepted, too
         report = report.partition(" - Expected a <class 'NoneType'>")[0]
     for pattern, line in _REPORTS:
         found = re.search(pattern, report)

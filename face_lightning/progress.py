@@ -1,4 +1,4 @@
-"""Where a Trainer stands within its epochs."""
+"""Progress of a Trainer within its epochs."""
 
 import lightning as L
 
@@ -9,7 +9,7 @@ def batches_left(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 def ends_epoch(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether no batch follows this one: either the epoch or `max_steps` is reached."""
+    """Whether no batch follows this one in the epoch, because it is the last one or `max_steps` is reached."""
     return not batches_left(trainer, batch_idx) or trainer.global_step == trainer.max_steps
 
 
@@ -19,6 +19,6 @@ def validates(trainer: L.Trainer) -> bool:
 
 
 def is_whole_epoch(trainer: L.Trainer) -> bool:
-    """Whether the epoch that ends saw all its batches, and was not cut short by `max_steps` or `max_time`."""
+    """Whether the ending epoch has seen all its batches, and was not cut short by `max_steps` or `max_time`."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.is_last_batch or progress.current.ready >= trainer.num_training_batches

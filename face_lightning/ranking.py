@@ -14,15 +14,15 @@ class TileRanker(Protocol):
     """Ranks all items for a tile of users."""
 
     def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
-        """Best items of each user `(B, K)`, best first, seen items last, ties by ascending item index."""
+        """Top-k items of each user `(B, K)`, best first, seen items last, ties by ascending item index."""
 
 
 class Ranker:
-    """Ranks all items by dot product for tiles of users, exactly: see `InnerProductSearch`.
+    """Ranks all items by exact inner product for tiles of users: see `InnerProductSearch`.
 
     Args:
         embeddings: Users `(U, D)` and items `(I, D)`.
-        num_candidates: Items that are scored exactly at first.
+        num_candidates: Number of items that are scored exactly at first.
     """
 
     def __init__(self, embeddings: Embeddings, num_candidates: int = 32) -> None:
@@ -31,10 +31,10 @@ class Ranker:
         self._search = InnerProductSearch(embeddings.items, num_candidates)
 
     def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
-        """Best items of each user, seen items last, ties by ascending item index.
+        """Top-k items of each user, seen items last, ties by ascending item index.
 
         Args:
-            batch: Users to rank for, and what they have seen.
+            batch: Users to rank for, and their seen items.
             top_k: Number of items, K; K > I is cut to I.
 
         Returns:
@@ -45,11 +45,11 @@ class Ranker:
 
 
 def find_hits(ranked: Tensor, batch: EvaluationBatch, num_items: int) -> tuple[Tensor, Tensor]:
-    """Which ranked items are relevant, and how many items are relevant at all.
+    """Find which ranked items are relevant, and count the relevant items of each user.
 
     Args:
         ranked: Item indices, best first, `(B, K)`.
-        batch: Users whose relevant items are sorted by row, then item.
+        batch: Users with their relevant items, sorted by row, then item.
         num_items: I.
 
     Returns:
@@ -60,6 +60,6 @@ def find_hits(ranked: Tensor, batch: EvaluationBatch, num_items: int) -> tuple[T
     if relevant.numel() == 0:
         return torch.zeros_like(ranked, dtype=torch.bool), num_relevant
     rows = torch.arange(len(ranked), device=ranked.device).unsqueeze(1)
-    wanted = rows * num_items + ranked
-    position = torch.searchsorted(relevant, wanted).clamp_max(relevant.numel() - 1)
-    return relevant[position] == wanted, num_relevant
+    pairs = rows * num_items + ranked
+    positions = torch.searchsorted(relevant, pairs).clamp_max(relevant.numel() - 1)
+    return relevant[positions] == pairs, num_relevant

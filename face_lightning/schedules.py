@@ -1,4 +1,4 @@
-"""Learning rates over the length of a training."""
+"""Learning rate schedules."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
 
 
 def schedule(optimizer: Optimizer, scheduler: LRScheduler | None, warmup_steps: int) -> list[dict[str, Any]]:
-    """Lightning's entries for a scheduler stepped once an epoch, and for a linear warm-up over steps.
+    """Lightning's configuration of a scheduler that is stepped per epoch, and of a linear warm-up over steps.
 
     Args:
         optimizer: Optimizer whose learning rates change.
-        scheduler: Schedule over epochs; none if None.
-        warmup_steps: Steps over which learning rates rise to where the schedule has them; 0 for none.
+        scheduler: Schedule over epochs; None for a constant learning rate.
+        warmup_steps: Number of steps over which the learning rates rise linearly to the schedule's; 0 for no warm-up.
     """
     entries: list[dict[str, Any]] = []
     if scheduler is not None:
@@ -24,10 +24,10 @@ def schedule(optimizer: Optimizer, scheduler: LRScheduler | None, warmup_steps: 
 
 
 def cosine_restart_warning(scheduler: object, epochs: int) -> str | None:
-    """Warning where a cosine stepped once an epoch raises the learning rate again before the end; None elsewhere."""
+    """Warning that a cosine schedule ends before the training and raises the learning rate again; None if not."""
     if not isinstance(scheduler, CosineAnnealingLR) or scheduler.T_max >= epochs:
         return None
     return (
-        f"scheduler: its cosine ends after T_max {scheduler.T_max} epochs, and the learning rate rises again "
+        f"scheduler: the cosine ends after T_max {scheduler.T_max} epochs, and the learning rate rises again "
         f"for the rest of trainer.max_epochs {epochs}; set --model.init_args.scheduler.init_args.T_max {epochs}"
     )

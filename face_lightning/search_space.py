@@ -1,11 +1,11 @@
-"""Ranges of hyper-parameters that are worth a search; classes name those of their own arguments."""
+"""Search spaces of hyper-parameters; each class defines that of its own arguments."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Between(NamedTuple):
-    """A number between two others, both included; drawn on a logarithmic scale unless `log` is false."""
+    """A number in a closed interval, sampled on a logarithmic scale unless `log` is false."""
 
     low: float
     high: float
@@ -13,7 +13,7 @@ class Between(NamedTuple):
 
 
 class OneOf(NamedTuple):
-    """One of some values."""
+    """A categorical value."""
 
     values: tuple[int | float | str | bool, ...]
 

@@ -1,4 +1,4 @@
-"""Comparing runs: paired tests over users, and Holm's correction for comparing many."""
+"""Significance tests between runs: paired t tests over users, and Holm's correction for multiple comparisons."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from face_lightning.errors import DataError
 
 
 class Comparison(NamedTuple):
-    """How a run differs from another one.
+    """Result of a paired t test between two runs.
 
     Attributes:
-        difference: Mean over users of this run minus the other.
+        difference: Mean difference over users, this run minus the other.
         statistic: Student's t, paired over users.
-        probability: Two-sided p; 1 where no user differs.
+        probability: Two-sided p-value; 1 if no user differs.
     """
 
     difference: float
@@ -24,14 +24,14 @@ class Comparison(NamedTuple):
 
 
 def compare_paired(values: np.ndarray, others: np.ndarray) -> Comparison:
-    """Student's t test of two runs' metrics of the same users.
+    """Paired Student's t test between the metrics of two runs on the same users.
 
     Args:
         values: Metric of every user, `(N,)`.
-        others: The same users' metric in the other run, `(N,)`.
+        others: Metric of the same users in the other run, `(N,)`.
 
     Raises:
-        DataError: If their numbers differ, or a value is not finite.
+        DataError: If the numbers of users differ, or a value is not finite.
     """
     if np.shape(values) != np.shape(others):
         raise DataError(
@@ -52,20 +52,20 @@ def compare_paired(values: np.ndarray, others: np.ndarray) -> Comparison:
 
 
 def correct_holm(probabilities: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: probabilities that may be read as if one comparison had been made.
+    """Correct p-values for multiple comparisons by Holm's step-down method.
 
     Reference:
         Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
         Statistics, 1979.
 
     Args:
-        probabilities: p of each comparison, in any order.
+        probabilities: p-value of each comparison, in any order.
 
     Returns:
-        Corrected p, in the same order.
+        Corrected p-values, in the same order.
 
     Raises:
-        DataError: If a p is not between 0 and 1, such as NaN.
+        DataError: If a p-value is NaN, or not between 0 and 1.
     """
     for value in probabilities:
         if not 0 <= value <= 1:

@@ -1,4 +1,4 @@
-"""Values that travel between the data module, the backbones and the stages.
+"""Data structures that the data module, the backbones and the stages exchange.
 
 Letters in shapes: B batch, U users, I items, D embedding_dim, S num_descriptors, V vocabulary,
 T token_dim, H levels, K top_k, E width of the text encoder's sentence vectors.
@@ -20,9 +20,9 @@ class Embeddings(NamedTuple):
     items: Tensor
 
     def gather(self, entity_ids: Tensor) -> Tensor:
-        """Embeddings `(M, D)` of entities, without joining the two tables, and without a wait for the device."""
+        """Embeddings `(M, D)` of entities, without concatenating the tables or synchronizing with the device."""
         num_users = len(self.users)
-        # Each entity reads a row of both tables: how many are users is known on the device alone.
+        # Each entity reads a row of both tables, as splitting users from items would need a synchronization.
         users = F.embedding(entity_ids.clamp_max(num_users - 1), self.users)
         items = F.embedding((entity_ids - num_users).clamp_min(0), self.items)
         return torch.where((entity_ids < num_users).unsqueeze(1), users, items)
@@ -31,10 +31,10 @@ class Embeddings(NamedTuple):
 class TrainingBatch(NamedTuple):
     """Interactions with sampled negatives, three vectors `(B,)`, and entities to map `(M,)`.
 
-    `entity_ids` are unique and lie in `[0, U + I)`; the vector is empty where nothing is mapped.
+    `entity_ids` are unique and lie in `[0, U + I)`; the vector is empty if no entities are mapped.
 
-    `pair_share` and `entity_share` tell how many rows this process has, in units of the mean over all
-    processes: a mean over the own rows times the share, averaged over processes, is the mean over all rows.
+    `pair_share` and `entity_share` are the numbers of rows of this process, divided by their means over processes. A
+    mean over the rows of a process times the share, averaged over processes, is the mean over all rows.
     """
 
     user_ids: Tensor
@@ -46,25 +46,25 @@ class TrainingBatch(NamedTuple):
 
     @property
     def mean_rows(self) -> float:
-        """Interactions, or entities where the batch has no interaction, per process on average."""
+        """Mean number of interactions per process, or of entities if the batch has no interactions."""
         if len(self.user_ids):
             return len(self.user_ids) / self.pair_share
         return len(self.entity_ids) / self.entity_share
 
     def gather(self, embeddings: Embeddings) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of the batch's users, positive and negative items, `(B, D)` each."""
+        """Embeddings of the batch's users, positive items and negative items, `(B, D)` each."""
         items = F.embedding(torch.cat([self.positive_ids, self.negative_ids]), embeddings.items)
         positive, negative = items.split(len(self.positive_ids))
         return F.embedding(self.user_ids, embeddings.users), positive, negative
 
 
 class RowBatch(NamedTuple):
-    """Users, or items, with all their interactions: rows of the interaction matrix, or columns of it.
+    """Users, or items, with all their interactions: rows of the interaction matrix, or of its transpose.
 
     Attributes:
-        of_users: Whether the rows are users, and the columns items.
+        of_users: Whether the rows are users and the columns items, or the reverse.
         row_ids: `(B,)`.
-        column_ids: `(B, N)`; what lies behind a row's interactions is padding.
+        column_ids: Interactions of each row, `(B, N)`, padded after `lengths`.
         lengths: Number of interactions of each row, `(B,)`.
     """
 
@@ -75,9 +75,9 @@ class RowBatch(NamedTuple):
 
 
 class EvaluationBatch(NamedTuple):
-    """Users to rank items for, with what they have seen and what should be found.
+    """Users to rank items for, with their seen items, which are masked, and their relevant items.
 
-    `user_ids` is `(B,)`. Seen and relevant items come as coordinates: `seen_rows` and `seen_items`
+    `user_ids` is `(B,)`. Seen and relevant items are given as coordinates: `seen_rows` and `seen_items`
     are `(N,)`, `relevant_rows` and `relevant_items` `(M,)`; rows index into `user_ids`.
     """
 

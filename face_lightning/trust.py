@@ -1,11 +1,11 @@
-"""What configurations and checkpoints may name and download: one policy for all commands and for the API.
+"""Trust policy: the classes that configurations and checkpoints may name, and the models that may be downloaded.
 
-Names of classes: the policy is set where `face_lightning.commands` or `face_lightning.stages` is imported, and applies
-to all that jsonargparse parses in the process, because Lightning's `load_from_checkpoint` builds what a checkpoint's
-hyper-parameters name.
+Classes: the policy is set when `face_lightning.commands` or `face_lightning.stages` is imported, and applies to
+everything that jsonargparse parses in the process, because Lightning's `load_from_checkpoint` instantiates the classes
+that a checkpoint's hyper-parameters name.
 
 Downloads: a model of the hub is downloaded only if its id is typed on the command line, or if downloads are allowed. An
-id in a configuration, a checkpoint or a run folder finds a model that is on this machine, and opens no address.
+id in a configuration, a checkpoint or a run folder is only looked up on this machine, without network access.
 """
 
 import re
@@ -18,7 +18,7 @@ from face_lightning.bounded_yaml import bound_yaml
 
 FLAG = "--allow-code"
 DOWNLOAD_FLAG = "--allow-download"
-# Constructors of these neither run nor load code, reach no network, and write only to folders that are checked.
+# Constructors of these neither run nor load code, do not access the network, and write only to checked folders.
 TRUSTED = (
     *("face_lightning.backbones", "face_lightning.data.readers", "face_lightning.losses", "face_lightning.mapping"),
     *("face_lightning.stages", "face_lightning.parallel", "face_lightning.text", "face_lightning.words"),
@@ -31,7 +31,7 @@ TRUSTED = (
 
 
 def trust_no_code() -> None:
-    """Let configurations and checkpoints name nothing but `TRUSTED`, and read no configuration from a network."""
+    """Allow configurations and checkpoints to name only `TRUSTED` classes, and forbid configurations from a URL."""
     bound_yaml()
     set_parsing_settings(
         import_path_denylist=["*"],
@@ -43,7 +43,7 @@ def trust_no_code() -> None:
 
 
 def trust_packages(*names: str) -> None:
-    """Let configurations and checkpoints name classes of these packages or modules as well.
+    """Allow configurations and checkpoints to also name classes of these packages or modules.
 
     Args:
         names: Import paths, such as `mylab` or `mylab.decorrelated.Decorrelated`.
@@ -53,47 +53,48 @@ def trust_packages(*names: str) -> None:
 
 @contextmanager
 def policy_of(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Apply the policy that a command line asks for, and restore the one before it afterwards.
+    """Apply the policy for classes that a command line asks for, and restore the previous one afterwards.
 
     Args:
-        arguments: What was typed. Configurations cannot contain `--allow-code`: it is removed before they are read.
+        arguments: Arguments of the command line. `--allow-code` only works here: it is removed before parsing, so a
+            configuration file cannot set it.
 
     Yields:
         The arguments without `--allow-code`.
     """
     settings = _common.parsing_settings  # private: jsonargparse has no public way to lift its denylist
     trust_no_code()
-    before = settings["import_path_verdicts"]
+    previous = settings["import_path_verdicts"]
     if FLAG in arguments:
         settings["import_path_verdicts"] = {}
     try:
         yield [argument for argument in arguments if argument != FLAG]
     finally:
-        settings["import_path_verdicts"] = before
+        settings["import_path_verdicts"] = previous
 
 
 class _Downloads:
-    """What may be downloaded: everything, or the ids that occur in `typed`."""
+    """Models that may be downloaded: everything, or the ids that occur in `typed`."""
 
     everything = False
     typed: tuple[str, ...] = ()
 
 
 def may_download(model: str) -> bool:
-    """Whether a model of the hub may be downloaded.
+    """Whether a model may be downloaded from the hub.
 
     Args:
-        model: Id on the hub.
+        model: Id of the model on the hub.
     """
-    whole = re.compile(rf"(?<![\w./-]){re.escape(model)}(?![\w./-])")
-    return _Downloads.everything or any(whole.search(text) for text in _Downloads.typed)
+    whole_id = re.compile(rf"(?<![\w./-]){re.escape(model)}(?![\w./-])")
+    return _Downloads.everything or any(whole_id.search(text) for text in _Downloads.typed)
 
 
 def trust_downloads(*models: str) -> None:
-    """Let these models be downloaded from the hub, whoever names them.
+    """Allow these models to be downloaded from the hub, wherever their ids come from.
 
     Args:
-        models: Ids on the hub, such as `intfloat/e5-small-v2`; without one, all models.
+        models: Ids on the hub, such as `intfloat/e5-small-v2`; all models if none is given.
     """
     _Downloads.everything = _Downloads.everything or not models
     _Downloads.typed += models
@@ -101,18 +102,19 @@ def trust_downloads(*models: str) -> None:
 
 @contextmanager
 def downloads_of(arguments: Sequence[str]) -> Iterator[list[str]]:
-    """Allow the downloads that a command line asks for, and restore what was allowed before it afterwards.
+    """Allow the downloads that a command line asks for, and restore the previous policy afterwards.
 
     Args:
-        arguments: What was typed: `--allow-download` allows all of them, else those are allowed that are named.
+        arguments: Arguments of the command line. `--allow-download` allows all downloads; otherwise only models whose
+            ids are among the arguments may be downloaded.
 
     Yields:
         The arguments without `--allow-download`.
     """
-    before = _Downloads.everything, _Downloads.typed
+    previous = _Downloads.everything, _Downloads.typed
     trust_downloads(*arguments)
-    _Downloads.everything = before[0] or DOWNLOAD_FLAG in arguments
+    _Downloads.everything = previous[0] or DOWNLOAD_FLAG in arguments
     try:
         yield [argument for argument in arguments if argument != DOWNLOAD_FLAG]
     finally:
-        _Downloads.everything, _Downloads.typed = before
+        _Downloads.everything, _Downloads.typed = previous

@@ -1,4 +1,4 @@
-"""Settings for all tests: few threads, no hub, and property tests that try the same examples every time."""
+"""Settings for all tests: few threads, no hub, and deterministic property tests."""
 
 import json
 import os
@@ -22,7 +22,7 @@ Behaviour = Callable[[int, dict[str, Any]], tuple[int, bytes, dict[str, str]]]
 
 
 class FakeServer:
-    """A real server on a free port whose replies a test chooses: `behaviour(number of the request, body)`."""
+    """HTTP server on a free port, whose replies a test defines: `behaviour(number of the request, body)`."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.bodies: list[dict[str, Any]] = []

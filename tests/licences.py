@@ -22,7 +22,7 @@ READ = {  # packages that say nothing a machine can read; what their own files s
 
 
 class Row(NamedTuple):
-    """A package and what it may be used under."""
+    """A package and its licence."""
 
     name: str
     version: str
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def licence_of(metadata: Mapping[str, Sequence[str]]) -> str:
-    """The licence that a package's metadata names."""
+    """The licence in a package's metadata."""
     if metadata.get("License-Expression"):
         return metadata["License-Expression"][0]
     named = [line.rpartition(" :: ")[2] for line in metadata.get("Classifier", []) if line.startswith("License ::")]
@@ -46,7 +46,7 @@ def licence_of(metadata: Mapping[str, Sequence[str]]) -> str:
 
 
 def report(root: str = "face-lightning", extras: Sequence[str] = ("cpu", "demo", "app", "plot", "serve")) -> list[Row]:
-    """All packages that an installation with these extras brings."""
+    """All packages that are installed with these extras."""
     rows: dict[str, Row] = {}
     todo = [(root, tuple(extras))]
     seen = set(todo)

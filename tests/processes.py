@@ -1,4 +1,4 @@
-"""Functions and commands run in processes of their own, which are forked from one that has imported everything.
+"""Run functions and commands in separate processes, forked from one that has imported everything.
 
 Importing torch, Lightning and the language models takes seconds of each new interpreter, more than most tests compute.
 """
@@ -22,13 +22,13 @@ _CONTEXT.set_forkserver_preload(["face_lightning.commands.stage", "sentence_tran
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a process of its own returns from `function`."""
+    """Run `function` in a separate process; returns its result."""
     with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
         return pool.submit(function, *arguments).result(timeout=540)
 
 
 def together(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What each of `world_size` processes that talk through gloo returns from `function`, by rank."""
+    """Run `function` in `world_size` processes, connected by gloo; returns their results by rank."""
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(world_size, mp_context=_CONTEXT) as pool:
         meeting = Path(folder) / "meeting"
         calls = [pool.submit(_take_part, meeting, rank, world_size, function, arguments) for rank in range(world_size)]
@@ -46,7 +46,7 @@ def _take_part(meeting: Path, rank: int, world_size: int, function: Callable[...
 
 
 class Command:
-    """`face` with arguments in a forked process, with what tests need of the interface of `subprocess.Popen`."""
+    """The command `face` in a forked process, with the part of the interface of `subprocess.Popen` that tests need."""
 
     def __init__(self, *arguments: str | Path) -> None:
         self._folder = tempfile.TemporaryDirectory()

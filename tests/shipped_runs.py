@@ -1,4 +1,4 @@
-"""What every shipped run resolves to: python -m tests.shipped_runs writes tests/shipped_runs.json anew.
+"""Resolved options of every shipped run: python -m tests.shipped_runs rewrites tests/shipped_runs.json.
 
 The file holds the resolved options that are usual for each stage, and for each run a line with those that
 differ. Write it anew only for a change that is meant, and look at its difference.
@@ -32,7 +32,7 @@ Options = dict[str, Any]
 
 
 def print_config(path: Path) -> str:
-    """What `face fit --config path --print_config` prints."""
+    """Output of `face fit --config path --print_config`."""
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out):
@@ -75,14 +75,14 @@ def flatten(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def agrees(wanted: Any, found: Any) -> bool:
-    """Whether values are equal; a class may have got further arguments."""
+    """Whether values are equal, except for additional arguments of a class."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(key in found and found[key] == value for key, value in wanted.items())
     return bool(wanted == found)
 
 
 def usual(runs: Sequence[Options]) -> Options:
-    """Options with the value that most runs give them; none that most runs lack."""
+    """The most common value of each option, without options that most runs lack."""
     values: dict[str, Counter[str]] = {}
     for run in runs:
         for key, value in run.items():
@@ -93,7 +93,7 @@ def usual(runs: Sequence[Options]) -> Options:
 
 
 def compact(runs: Mapping[str, Options]) -> str:
-    """JSON of all runs: what is usual for their stage, and in a line for each run what differs from that."""
+    """JSON of all runs: the most common options of each stage, and one line per run with its differences."""
     stages = {
         stage: dict(sorted(usual([run for run in runs.values() if run[STAGE] == stage]).items()))
         for stage in sorted({run[STAGE] for run in runs.values()})
@@ -109,7 +109,7 @@ def compact(runs: Mapping[str, Options]) -> str:
 
 
 def expected() -> dict[str, Options]:
-    """Options that each run has to resolve to."""
+    """Options that each run must resolve to."""
     golden = json.loads(GOLDEN.read_text())
     found = {}
     for name, run in golden["runs"].items():

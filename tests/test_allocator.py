@@ -1,4 +1,4 @@
-"""What becomes of freed memory, where the C library is glibc."""
+"""Reuse and return of freed memory, where the C library is glibc."""
 
 import platform
 import subprocess

@@ -56,7 +56,7 @@ def part_of(path: Path) -> str:
 
 
 def walk(node: ast.AST, top_level_only: bool) -> Iterator[ast.AST]:
-    """All nodes, or those that run when the module is imported: bodies of functions do not."""
+    """All nodes, or only those that are executed on import, which excludes the bodies of functions."""
     yield node
     if not (top_level_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)):
         for child in ast.iter_child_nodes(node):

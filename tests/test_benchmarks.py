@@ -1,4 +1,4 @@
-"""The usual form that benchmarks compare with gives the same losses and metrics as the package."""
+"""The reference implementation of benchmarks gives the same losses and metrics as the package."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def matrices(seed: int = 0) -> list[sp.csr_array]:
 
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products in float32 on every machine."""
+    """Compute products in float32 on every machine."""
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 

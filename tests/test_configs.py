@@ -1,4 +1,4 @@
-"""Every shipped configuration: resolved as a command would, its values as they were, its lines written once."""
+"""Every shipped configuration resolves to its recorded values, and shares no long block of lines with another."""
 
 import re
 from pathlib import Path
@@ -13,18 +13,18 @@ MOST_REPEATED = 0.25
 
 
 def name(path: Path) -> str:
-    """A file of configs/ in a test's name."""
+    """Path relative to configs/, as the id of a test."""
     return path.relative_to(CONFIGS).as_posix()
 
 
 def significant_lines(text: str) -> list[str]:
-    """Lines without comments and blanks; indentation stays."""
+    """Lines without comments and blank lines, indentation included."""
     lines = (re.sub(r"(^|\s)#.*", "", line).rstrip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
 def repeated_share(texts: list[str]) -> float:
-    """Share of lines that lie in a run of three or more successive ones that stands in another text as well."""
+    """Share of lines in blocks of three or more successive lines that also occur in another text."""
     files = [significant_lines(text) for text in texts]
     homes: dict[tuple[str, ...], set[int]] = {}
     for number, lines in enumerate(files):
@@ -53,7 +53,7 @@ def test_few_lines_repeat() -> None:
 
 
 def test_the_tree_is_uniform() -> None:
-    """A run lies at configs/DATA/BACKBONE/STAGE.yaml, says where it goes, and goes where its path says."""
+    """Configurations lie at configs/DATA/BACKBONE/STAGE.yaml, and set the run folder of the same path."""
     assert {"stage1", "control", "con", "stage2", "stage3"} == {path.stem for path in RUNS}
     for path in RUNS:
         assert path.parents[2] == CONFIGS

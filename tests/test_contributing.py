@@ -1,4 +1,4 @@
-"""CONTRIBUTING's examples: files of a user's own package, which the real command trains from outside this one."""
+"""Examples of CONTRIBUTING.md: files of a user's own package, trained by the real command from outside this one."""
 
 import contextlib
 import io
@@ -42,7 +42,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The tiny world with runs of stages 1 and 2, and the examples in a package of the user's."""
+    """The tiny data set with runs of stages 1 and 2, and the examples in a package of the user."""
     world = write_world(tmp_path_factory.mktemp("world"))
     (world.root / "mylab").mkdir()
     for file, (_, _, code) in EXAMPLES.items():
@@ -63,7 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def run_commands(folder: Path, commands: dict[str, list[str]]) -> str:
-    """Run commands in a folder with packages of the user's; what the first one that fails has written."""
+    """Run commands in a folder with packages of the user; returns the output of the first that fails."""
     sys.path.insert(0, str(folder))
     os.chdir(folder)
     for name, command in commands.items():
@@ -88,7 +88,7 @@ def test_every_python_block_is_an_example() -> None:
 
 
 def more_options(world: World, option: str) -> list[str]:
-    """Arguments that the class of an example needs, and the data or model that its place in the configuration needs."""
+    """Command-line arguments that the class of an example needs."""
     init_args, model = f"--{option}.init_args", str(world.root / "encoder" / "model")
     if option.endswith(".text"):
         return ["--model.init_args.encoder.init_args.model", model]
@@ -110,7 +110,7 @@ def test_the_command_trains_a_class_of_the_users_own(world: World, file: str) ->
 
 
 def test_the_encoder_keeps_the_contract(world: World, tmp_path: Path) -> None:
-    """Descriptors given as embeddings encode as the sentence that they make."""
+    """Descriptors given as embeddings are encoded like the sentence of the same words."""
     space: dict[str, Any] = {}
     exec(EXAMPLES["mylab/bag_of_tokens.py"][2], space)
     encoder = space["BagOfTokens"](str(world.root / "encoder" / "model"), str(tmp_path))
@@ -139,7 +139,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *contract]))
 
 
 def test_a_reader_and_a_backbone_in_the_package_are_known_by_their_names_alone(world: World, tmp_path: Path) -> None:
-    """The command takes the reader, and the contract tests walk over the backbone."""
+    """The command accepts the reader, and the contract tests include the backbone."""
     shutil.copytree(ROOT / "face_lightning", tmp_path / "face_lightning", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "backbones", tmp_path / "tests" / "backbones")
     (tmp_path / "face_lightning" / "data" / "readers" / "sessions.py").write_text(EXAMPLES["mylab/sessions.py"][2])

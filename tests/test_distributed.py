@@ -1,4 +1,4 @@
-"""Rows held by many processes: gathered with their gradients, and losses that are those of one process."""
+"""Rows of several processes are gathered with their gradients, and losses equal those of one process."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -81,7 +81,7 @@ def everything() -> tuple[list[dict[str, Any]], dict[str, tuple[float, list[Tens
 
 @pytest.fixture(scope="module")
 def both() -> list[Any]:
-    """What two processes find, by rank."""
+    """Results of two processes, by rank."""
     return together(2, everything)
 
 

@@ -1,4 +1,4 @@
-"""Images and the compose file by the rules of hadolint that matter here, and their install steps in a fresh folder."""
+"""Docker images and the compose file: hadolint rules that matter here, and the install steps in a fresh folder."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def instructions(text: str) -> list[tuple[str, str]]:
 
 
 def lint(text: str) -> set[str]:
-    """Numbers of hadolint's rules that a Dockerfile breaks."""
+    """Numbers of hadolint's rules that a Dockerfile violates."""
     found = instructions(text)
     last_stage = max(index for index, (word, _) in enumerate(found) if word == "FROM")
     rules = {
@@ -121,7 +121,7 @@ def test_compose_file_gives_no_rights_and_no_open_port() -> None:
 
 
 def test_sbatch_example_starts_resumes_and_requeues(tmp_path: Path) -> None:
-    """The script with stand-ins for srun and scontrol that write down how they were called."""
+    """Run the script with fake srun and scontrol, which record their arguments."""
     for name, code in (("srun", "exit ${SRUN_CODE:-0}"), ("scontrol", "exit 0")):
         stand_in = tmp_path / name
         stand_in.write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls\n{code}\n')
@@ -151,7 +151,7 @@ def test_sbatch_example_starts_resumes_and_requeues(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11) or sys.platform != "linux", reason="wheels are locked for these")
 def test_install_steps_of_the_cpu_image_work_in_a_fresh_environment(tmp_path: Path) -> None:
-    """Every RUN of the first stage, with this machine's folders in place of the image's."""
+    """Every RUN of the first stage, with local folders in place of those of the image."""
     text = (DOCKER / "Dockerfile").read_text()
     build = instructions(text[: text.index("\nFROM", 1 + text.index("\nFROM"))])
     steps = [rest for word, rest in build if word == "RUN"]

@@ -1,4 +1,4 @@
-"""Means over an epoch: weighted, per name, and the same after a break."""
+"""Means over an epoch: weighted, per name, and unchanged by a resume."""
 
 import pytest
 import torch

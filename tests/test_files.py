@@ -1,4 +1,4 @@
-"""A file or folder is whole or as it was, and nothing unfinished stays."""
+"""Atomic writes: a file or folder is complete or unchanged, and no temporary one is left."""
 
 import math
 from pathlib import Path

@@ -40,7 +40,7 @@ def test_many_users_are_sampled_evenly(monkeypatch: object) -> None:
     starts, rows = histories(200, 30)
     items, users = torch.randn(30, 4), torch.randn(200, 4)
     few = FoldIn(items, users[::4], np.concatenate([[0], np.diff(starts)[::4].cumsum()]), _every_fourth(starts, rows))
-    monkeypatch.setattr("face_lightning.fold_in._MOST", 50)  # type: ignore[attr-defined]
+    monkeypatch.setattr("face_lightning.fold_in._MAX_ENTITIES", 50)  # type: ignore[attr-defined]
     sampled = FoldIn(items, users, starts, rows)
     query = np.array([1, 2, 3]), np.array([3])
     torch.testing.assert_close(sampled.embed(*query), few.embed(*query))

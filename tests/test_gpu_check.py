@@ -1,4 +1,4 @@
-"""The command that checks a GPU: its parts run in tiny sizes on the CPU, and what it says of them by stand-ins."""
+"""The command that checks a GPU: its parts run in tiny sizes on the CPU, and its report on fake results."""
 
 import json
 import sys

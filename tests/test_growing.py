@@ -1,4 +1,4 @@
-"""The split of the benchmark of growing data leaks nothing."""
+"""The split of the benchmark on growing data has no leakage."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Blocks that hold the largest scores, found by integers; the search itself is tested by the ranker and the tokens."""
+"""Search for the blocks with the largest scores; the whole search is tested with the ranker and the token search."""
 
 import torch
 from hypothesis import given

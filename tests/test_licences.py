@@ -1,4 +1,4 @@
-"""The licence report: what is installed with this package may be used under Apache-2.0."""
+"""The licence report: the licences of all dependencies are compatible with Apache-2.0."""
 
 from tests.licences import PERMITTED, licence_of, report
 

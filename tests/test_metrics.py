@@ -1,4 +1,4 @@
-"""Ranking metrics against fractions by hand, a naive loop, and their own sums in any order."""
+"""Ranking metrics against hand-computed fractions and a naive loop, and their independence of the order of users."""
 
 import math
 

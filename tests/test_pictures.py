@@ -1,4 +1,4 @@
-"""Pictures: drawn from the records, whole, and small enough for a page."""
+"""Figures: drawn from the records, complete, and small enough for a page."""
 
 import json
 from pathlib import Path

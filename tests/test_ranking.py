@@ -98,7 +98,7 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inner_product, "_BLOCK", 2)
         patch.setattr(single_query, "_GROUP", 2)
-        patch.setattr(single_query, "_ROUNDED", 0)
+        patch.setattr(single_query, "_MIN_ROUNDED", 0)
         patch.setattr(inner_product, "has_bfloat16", lambda device: rough)
         ranker = Ranker(embeddings, num_candidates=3)
         assert torch.equal(ranker.rank(tile, top_k), expected)
@@ -107,7 +107,7 @@ def test_the_ranker_equals_a_full_sort_of_exact_scores(
 
 @pytest.mark.parametrize("rough", [False, True])
 def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_query, "_ROUNDED", 0)
+    monkeypatch.setattr(single_query, "_MIN_ROUNDED", 0)
     monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
     torch.manual_seed(0)
     embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))

@@ -1,4 +1,4 @@
-"""Raw files of public columns go through the import that the script names, and lose nobody's original id."""
+"""Raw files with public columns pass through the import that the script prints, and keep all original ids."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ GAMES = [
 
 @pytest.fixture
 def given(tmp_path, monkeypatch):
-    """A folder of RLMRec's form, which tells nothing of the last item."""
+    """A folder in RLMRec's format, without information about the last item."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "given"
     folder.mkdir()
@@ -36,7 +36,7 @@ def given(tmp_path, monkeypatch):
 
 
 def make(monkeypatch, capsys, *arguments):
-    """Run the script, and do what it says."""
+    """Run the script, and the command that it prints."""
     monkeypatch.setattr(sys, "argv", ["raw_form", *map(str, arguments)])
     raw_form.main()
     face, *command = shlex.split(capsys.readouterr().out)

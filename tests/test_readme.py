@@ -1,4 +1,4 @@
-"""README's blocks are run: shell blocks line by line with stages cut short, Python blocks as they stand."""
+"""The code blocks of README.md run: shell blocks line by line with shortened stages, Python blocks unchanged."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a clone after `make demo`: configurations and data, runs of its own."""
+    """A folder like a clone after `make demo`: configurations, data and finished runs."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "configs").symlink_to(ROOT / "configs")
     (folder / "data").mkdir()
@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_own_files(folder: Path) -> None:
-    """The files that a user brings, in the form that README shows; made of some viewers and films of MovieLens."""
+    """Files of a user in the format that README.md shows, made of some users and movies of MovieLens."""
     tables = read_tables(folder / "data" / "ml-100k")
     few = tables.ratings[(tables.ratings[:, 0] <= 200) & (tables.ratings[:, 1] <= 300)]
     rows = (f"v{viewer},{film},{rating}\n" for viewer, film, rating, _ in few.tolist())
@@ -58,7 +58,7 @@ def write_own_files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def commands(project: Path) -> list[str]:
-    """The first words of README's commands, all run one after the other."""
+    """Run all commands of README.md in order; returns their first words."""
     ran = []
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)

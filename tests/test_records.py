@@ -1,4 +1,4 @@
-"""Records of measurements: what is kept of a run, once, and without the folders of a machine."""
+"""Records of measurements: the recorded fields of a run, without duplicates and without local paths."""
 
 import json
 import sys

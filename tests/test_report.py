@@ -1,4 +1,4 @@
-"""Tables of results: made from records as they say, and the committed ones are those of the committed records."""
+"""Tables of results: generated from records, and the committed tables equal those of the committed records."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The words that benchmarks.retrieval compares those of a run with."""
+"""The reference words that benchmarks.retrieval compares with those of a run."""
 
 from types import SimpleNamespace
 

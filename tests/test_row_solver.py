@@ -1,4 +1,4 @@
-"""Rows of least squares against the normal equations in float64."""
+"""Rows of least squares, compared to the normal equations in float64."""
 
 import numpy as np
 import pytest

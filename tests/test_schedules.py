@@ -1,4 +1,4 @@
-"""Learning rates rise step by step, and fall epoch by epoch."""
+"""Learning rates rise with each step of the warm-up, and decay with each epoch."""
 
 import math
 

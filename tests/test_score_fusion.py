@@ -1,4 +1,4 @@
-"""Sums of scores against the truncated SVD of the whole matrix in float64."""
+"""Fused scores, compared to the truncated SVD of the full matrix in float64."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Seeds as functions of counters: fixed for ever, apart from each other, and within torch's range."""
+"""Seeds derived from counters: stable across versions, distinct, and within torch's range."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""Paired comparisons by their formula, and Holm's correction by hand."""
+"""Paired t tests, compared to the formula, and Holm's correction, computed by hand."""
 
 import math
 

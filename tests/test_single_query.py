@@ -1,4 +1,4 @@
-"""One query gets what a stable sort of exact scores gives, by rough scores of every kind."""
+"""Search for a single query equals a stable sort of exact scores, for rough scores of every kind."""
 
 import sys
 
@@ -60,7 +60,7 @@ def test_ranking_is_that_of_a_stable_sort(
 
 @pytest.mark.parametrize("case", ["rounded keys", "float32 keys", "scan"])
 def test_one_query_gets_what_it_gets_among_others(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_query, "_ROUNDED", 0 if case == "rounded keys" else 2**20)
+    monkeypatch.setattr(single_query, "_MIN_ROUNDED", 0 if case == "rounded keys" else 2**20)
     keys = torch.randn(700, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
     keys[300:310] = keys[20:30]
     search = scanning(keys, monkeypatch) if case == "scan" else InnerProductSearch(keys)

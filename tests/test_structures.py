@@ -1,4 +1,4 @@
-"""Rows of embeddings, and batches."""
+"""Gathering of embeddings and batches."""
 
 import torch
 

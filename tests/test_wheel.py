@@ -1,4 +1,4 @@
-"""The wheel carries the configurations, and commands find them from an empty folder."""
+"""The wheel contains the configurations, and commands find them from an empty folder."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of a copy of the source, which a build would otherwise write into, unpacked."""
+    """The unpacked wheel, built from a copy of the source, which a build would otherwise modify."""
     source, built, folder = (tmp_path_factory.mktemp(name) for name in ("source", "built", "unpacked"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "configs", "face_lightning"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
@@ -27,7 +27,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def face(unpacked: Path, folder: Path, *arguments: str) -> str:
-    """What the unpacked package's command prints when it runs in a folder."""
+    """Output of the unpacked package's command, run in a folder."""
     done = subprocess.run(
         [sys.executable, "-m", "face_lightning.cli", *arguments],
         cwd=folder,

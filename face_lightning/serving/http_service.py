@@ -1,4 +1,4 @@
-"""The HTTP application: recommendations, similar entities and words of a run."""
+"""HTTP application: recommendations, similar entities and words of a run."""
 
 import os
 import threading
@@ -44,13 +44,13 @@ class Settings:
 
     Attributes:
         run: Folder of a finished run, or a symbolic link to one.
-        device: Where to rank.
-        max_bytes: Largest body of a request.
-        timeout: Seconds to receive a request, and to answer it.
-        watch_seconds: Seconds between checks for a new run; 0 for none.
+        device: Device to rank on.
+        max_bytes: Maximum size of a request body.
+        timeout: Timeout in seconds, both to receive a request and to answer it.
+        watch_seconds: Seconds between checks for a new run; 0 to never check.
         index: "exact", or the kind of FAISS index that ranks all items.
-        recall: Recall@20 that the index is tuned to.
-        shared: Folder in which workers keep what they share; empty for none.
+        recall: Target recall@20 of the index.
+        shared: Folder of the cache that worker processes share; empty for none.
     """
 
     run: str
@@ -70,16 +70,16 @@ class Settings:
     @classmethod
     def from_environment(cls) -> "Settings":
         """Settings passed by `to_environment`."""
-        found = {name: os.environ[_PREFIX + name.upper()] for name in cls.__dataclass_fields__}
+        values = {name: os.environ[_PREFIX + name.upper()] for name in cls.__dataclass_fields__}
         return cls(
-            run=found["run"],
-            device=found["device"],
-            max_bytes=int(found["max_bytes"]),
-            timeout=float(found["timeout"]),
-            watch_seconds=float(found["watch_seconds"]),
-            index=cast("Index", found["index"]),
-            recall=float(found["recall"]),
-            shared=found["shared"],
+            run=values["run"],
+            device=values["device"],
+            max_bytes=int(values["max_bytes"]),
+            timeout=float(values["timeout"]),
+            watch_seconds=float(values["watch_seconds"]),
+            index=cast("Index", values["index"]),
+            recall=float(values["recall"]),
+            shared=values["shared"],
         )
 
 
@@ -87,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Load the run and build the application.
 
     Args:
-        settings: If None, those of the environment variables.
+        settings: Settings of the server; read from environment variables if None.
 
     Raises:
         FaceError: If the run cannot be loaded.
@@ -115,16 +115,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_operations(app, live, registry, settings.index)
 
     @app.exception_handler(FaceError)
-    async def mistake(request: Request, error: FaceError) -> JSONResponse:
+    async def face_error(request: Request, error: FaceError) -> JSONResponse:
         del request
-        return _refusal(400, str(error))
+        return _error_response(400, str(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        """Name the fields at fault. FastAPI would echo the request, which may be large or contain NaN."""
+    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        """Name the invalid fields. FastAPI would echo the request, which may be large or contain NaN."""
         del request
         reasons = [f"{'.'.join(map(str, one['loc'][1:])) or 'body'}: {one['msg']}" for one in error.errors()[:5]]
-        return _refusal(422, "; ".join(reasons))
+        return _error_response(422, "; ".join(reasons))
 
     paths = frozenset(str(getattr(route, "path", "")) for route in app.routes)
     app.add_middleware(
@@ -139,16 +139,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
-    """Routes for clients. Each answer comes from one Recommender, also while another is loaded."""
+    """Add the routes for clients. A request is answered by one Recommender, even if it is replaced meanwhile."""
 
     @app.post("/recommend")
     def recommend(request: RecommendRequest) -> Rankings:
-        """Best items of known users."""
+        """Recommend items to known users."""
         return _rankings(live.current.recommend(**dict(request)))
 
     @app.post("/recommend/history")
     def recommend_history(request: HistoryRequest) -> Rankings:
-        """Best items of new users, given their histories."""
+        """Recommend items to new users, given their histories."""
         return _rankings(live.current.recommend_history(**dict(request)))
 
     @app.post("/similar/items")
@@ -173,11 +173,11 @@ def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
 
 
 def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegistry, index: Index) -> None:
-    """Routes for operators."""
+    """Add the routes for operators."""
 
     @app.get("/health")
     def health() -> Health:
-        """The run that is served; "stale" if a newer one could not be loaded."""
+        """Describe the run that is served; the status is "stale" if a newer run could not be loaded."""
         recommender = live.current
         users, items = map(len, recommender.embeddings())
         return Health(
@@ -202,8 +202,8 @@ def _add_operations(app: FastAPI, live: LiveRecommender, registry: CollectorRegi
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-def _refusal(status: int, reason: str) -> JSONResponse:
-    text = reason.encode("utf-8", "backslashreplace").decode()  # lone surrogates, which JSON can escape, are no UTF-8
+def _error_response(status: int, reason: str) -> JSONResponse:
+    text = reason.encode("utf-8", "backslashreplace").decode()  # UTF-8 cannot encode the lone surrogates of a request
     return JSONResponse({"detail": f"{text:.1000}"}, status_code=status)
 
 

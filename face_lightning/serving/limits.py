@@ -14,23 +14,23 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_OPEN = ("/health",)  # no token: orchestrators probe it
+_PUBLIC_PATHS = ("/health",)  # without a token, as orchestrators probe it
 
 
 class _TooLargeError(Exception):
-    """The body exceeds the limit."""
+    """The request body exceeds the limit."""
 
 
 class Limits:
-    """ASGI middleware that answers 401, 413, 408 and 503, and records counts and latencies.
+    """ASGI middleware that enforces limits by status 401, 408, 413 and 503, and records counts and latencies.
 
     Args:
-        app: The application behind it.
-        registry: Holds the metrics.
-        paths: Paths with a label of their own; all others share one, which bounds the memory of the metrics.
-        token: Required bearer token; None for none.
-        max_bytes: Largest body of a request.
-        timeout: Seconds to receive a request, and to answer it.
+        app: The wrapped application.
+        registry: Prometheus registry of the metrics.
+        paths: Paths with their own label in metrics; all others share one, which bounds the memory of the metrics.
+        token: Required bearer token; None to require none.
+        max_bytes: Maximum size of a request body.
+        timeout: Timeout in seconds, both to receive a request and to answer it.
     """
 
     def __init__(
@@ -48,33 +48,33 @@ class Limits:
         self._seconds = Histogram("face_request_seconds", "Seconds by path.", ["path"], registry=registry)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Refuse a request, or pass it on to the application."""
+        """Reject a request, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path = scope["path"] if scope["path"] in self._paths else "other"
         started, status = time.perf_counter(), 0
 
-        async def noted(message: Message) -> None:
+        async def send_recorded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            refusal = await self._answer(scope, receive, noted)
-            if refusal is not None and not status:
-                await _respond(noted, *refusal)
+            rejection = await self._answer(scope, receive, send_recorded)
+            if rejection is not None and not status:
+                await _respond(send_recorded, *rejection)
         finally:
             self._requests.labels(path, status or 500).inc()
             self._seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> tuple[int, str] | None:
-        """Status and reason of a refusal; None if the application has answered."""
+        """Pass a request on; returns the status and reason of a rejection, None if the application has answered."""
         headers = dict(scope["headers"])
-        given = headers.get(b"authorization", b"")
-        guarded = self._token is not None and scope["path"] not in _OPEN
-        if guarded and not hmac.compare_digest(given, self._token or b""):
+        authorization = headers.get(b"authorization", b"")
+        needs_token = self._token is not None and scope["path"] not in _PUBLIC_PATHS
+        if needs_token and not hmac.compare_digest(authorization, self._token or b""):
             return 401, "authorization: expected the server's bearer token"
         try:
             body = await asyncio.wait_for(self._read(headers, receive), self._timeout)
@@ -83,7 +83,7 @@ class Limits:
         except TimeoutError:
             return 408, f"body: expected all of it within {self._timeout:g} s"
         if body is None:
-            return None  # the client has gone
+            return None  # the client has disconnected
         sent = False
 
         async def replay() -> Message:
@@ -100,8 +100,9 @@ class Limits:
         return None
 
     async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self._max_bytes:
+        """Read the request body; None if the client disconnects."""
+        content_length = headers.get(b"content-length", b"0")
+        if content_length.isdigit() and int(content_length) > self._max_bytes:
             raise _TooLargeError
         body = bytearray()
         while True:
@@ -118,7 +119,7 @@ class Limits:
 async def _respond(send: Send, status: int, reason: str) -> None:
     content = json.dumps({"detail": reason}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    headers += [(b"connection", b"close")]  # what is left of the body is not read
+    headers += [(b"connection", b"close")]  # the rest of the request body is not read
     headers += [(b"www-authenticate", b"Bearer")] if status == 401 else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -1,4 +1,4 @@
-"""The Recommender behind a server, which is replaced when a new run appears."""
+"""The Recommender of a server, reloaded when its run changes."""
 
 import logging
 import threading
@@ -16,17 +16,17 @@ Version = tuple[str, int, int]
 
 
 class LiveRecommender:
-    """Holds the Recommender of a run folder, or of the target of a symbolic link, and reloads it when it changes.
+    """Recommender of a run folder, or of the target of a symbolic link, that can be reloaded while it serves.
 
-    A new Recommender is complete before it becomes `current`; requests finish with the one they started with. If a
-    run cannot be loaded, the old one stays and `error` says why.
+    A new Recommender is loaded and warmed up before it becomes `current`; requests finish with the one they started
+    with. If the new run cannot be loaded, the old one stays in use and `error` gives the reason.
 
     Args:
         run_dir: Folder of a finished run, or a symbolic link to one.
-        device: Where to rank.
-        index: Kind of FAISS index that ranks all items; None ranks exactly.
-        recall: Recall@20 that the index is tuned to; `recall` is what it reached.
-        shared: Folder in which worker processes keep what they share; None for a single one.
+        device: Device to rank on.
+        index: Kind of FAISS index that ranks all items; None to rank exactly.
+        recall: Target recall@20 of the index; the attribute `recall` is the one reached.
+        shared: Folder of the cache that worker processes share; None for a single process.
 
     Raises:
         FaceError: If the run cannot be loaded.
@@ -41,24 +41,24 @@ class LiveRecommender:
         shared: Path | None = None,
     ) -> None:
         self._run_dir, self._device = run_dir, device
-        self._index, self._least_recall, self._shared = index, recall, shared
+        self._index, self._target_recall, self._shared = index, recall, shared
         self._lock = threading.Lock()
         self.error: str | None = None
         self.num_reloads = 0
-        self.version = self._find()
+        self.version = self._find_version()
         self.current, self.recall = self._load()
 
     def reload(self, force: bool = False) -> bool:
-        """Load the run again if it has changed.
+        """Reload the run if it has changed.
 
         Args:
-            force: Load it even if it has not.
+            force: Whether to reload it even if it has not changed.
 
         Returns:
             Whether the Recommender was replaced.
         """
         with self._lock:
-            version = self._find()
+            version = self._find_version()
             if version is None or (version == self.version and not force):
                 return False
             try:
@@ -66,28 +66,28 @@ class LiveRecommender:
             except (FaceError, OSError) as error:
                 self.error = str(error)
                 return False
-            if self._find() != version:  # changed while it was read: left to the next check
+            if self._find_version() != version:  # changed while it was read; the next check will load it
                 return False
             self.current, self.recall, self.version, self.error = recommender, recall, version, None
             self.num_reloads += 1
-            return_freed_memory()  # of the run before, and of what was computed on the way
+            return_freed_memory()  # of the previous run, and of intermediate results
             return True
 
     def _load(self) -> tuple[Recommender, float]:
-        """The Recommender of the run, ready to answer, and its recall@20."""
+        """Load the run and warm it up; returns the Recommender and its recall@20."""
         recommender = Recommender.load(self._run_dir.resolve(), self._device)
         if self._shared is not None:
             recommender.share(self._shared)
         recall = 1.0
         if self._index is not None:
-            recall = recommender.use_index(self._index, self._least_recall)
-            if recall < self._least_recall:
-                _LOGGER.warning("recall: expected %g, but %s reached %.4f", self._least_recall, self._index, recall)
+            recall = recommender.use_index(self._index, self._target_recall)
+            if recall < self._target_recall:
+                _LOGGER.warning("recall: expected %g, but %s reached %.4f", self._target_recall, self._index, recall)
         recommender.warm_up()
         return recommender, recall
 
-    def _find(self) -> Version | None:
-        """Identity of the file of embeddings, which every finished run writes anew."""
+    def _find_version(self) -> Version | None:
+        """Path, inode and modification time of the embeddings file, which every finished run rewrites."""
         try:
             path = self._run_dir.resolve() / EMBEDDINGS
             status = path.stat()

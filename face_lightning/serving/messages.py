@@ -13,13 +13,13 @@ Unknown = Annotated[Literal["error", "skip"], Field(description="treatment of un
 
 
 class Request(BaseModel):
-    """A request; unknown fields are refused."""
+    """Base class of requests; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class RecommendRequest(Request):
-    """Items for known users."""
+    """Recommendations for known users."""
 
     users: Queries
     k: Count = 20
@@ -32,7 +32,7 @@ class RecommendRequest(Request):
 
 
 class HistoryRequest(Request):
-    """Items for new users, given their histories."""
+    """Recommendations for new users, given their histories."""
 
     histories: Histories
     k: Count = 20
@@ -58,14 +58,14 @@ class DescribeRequest(Request):
 
 
 class DescribeHistoryRequest(Request):
-    """Words of new users."""
+    """Words of new users, given their histories."""
 
     histories: Histories
     unknown: Unknown = "error"
 
 
 class Ranking(BaseModel):
-    """Results of one query, best first."""
+    """Top-k results of one query, best first."""
 
     id: str
     ids: list[str]
@@ -73,7 +73,7 @@ class Ranking(BaseModel):
 
 
 class Rankings(BaseModel):
-    """A ranking for each query, in their order."""
+    """Rankings of all queries, in the order of the request."""
 
     results: list[Ranking]
 
@@ -88,7 +88,7 @@ class Words(BaseModel):
 
 
 class WordLists(BaseModel):
-    """Words of each entity, in their order."""
+    """Words of all entities, in the order of the request."""
 
     results: list[Words]
 
@@ -101,7 +101,7 @@ class Health(BaseModel):
     users: int
     items: int
     index: str
-    recall: Annotated[float, Field(description="share of the exact 20 best items, on a sample of users")]
+    recall: Annotated[float, Field(description="recall of the exact top 20 on a sample of users")]
     reloads: int
     error: str | None
 

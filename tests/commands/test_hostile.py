@@ -266,7 +266,7 @@ FILES: list[tuple[str, bytes | Callable[[dict[str, Any]], Any], str]] = [
         ),
         r".*; .*",
     ),
-    ("aliases", ALIASES, r"config: expected at most 100,000 values, but aliases stand for \S+ or more; write out"),
+    ("aliases", ALIASES, r"config: expected at most 100,000 values, but aliases expand to \S+ or more; write the"),
     ("nested", b"a: " + b"[" * 3000 + b"]" * 3000, r"config: expected .*; correct the file"),
     ("list", b"- 1\n- 2\n", r".*; .*"),
     ("text", b"just words", r".*; .*"),

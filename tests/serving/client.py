@@ -1,4 +1,4 @@
-"""Requests over a real socket, without a library that would mend them."""
+"""HTTP client over a plain socket, which can send malformed requests."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Client:
-    """Asks a server at a port of this machine."""
+    """Client of a server on a local port."""
 
     port: int
     app: Any
@@ -17,7 +17,7 @@ class Client:
     def ask(
         self, method: str, path: str, body: bytes | Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status, and the answer's JSON or text."""
+        """Send a request; returns the status, and the body as JSON or text."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -30,7 +30,7 @@ class Client:
         return response.status, json.loads(content) if is_json else content.decode()
 
     def send(self, content: bytes) -> bytes:
-        """What comes back to bytes as they are, until the server closes the connection."""
+        """Send raw bytes; returns all bytes received until the server closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             connection.sendall(content)
             parts = []

@@ -1,4 +1,4 @@
-"""A server in a thread of this process, on a port of its own."""
+"""A server in a thread of the test process, on a free port."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ Start = Callable[..., Client]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts servers of a run, which stop with the test."""
+    """Start servers of a run, which stop at the end of the test."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def begin(run: Path, **settings: float | str) -> Client:

@@ -1,4 +1,4 @@
-"""Requests that a server has to refuse: path, body, and status of the answer."""
+"""Requests that a server must reject: path, body, and expected status."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Workers that serve one run share files, which go when the run does."""
+"""Workers of a run share cached files, which are removed when the run changes."""
 
 from pathlib import Path
 

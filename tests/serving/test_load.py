@@ -1,4 +1,4 @@
-"""Load with hostile requests and new runs in between, for FACE_LOAD_SECONDS (30)."""
+"""Load test with hostile requests and reloads in between, for FACE_LOAD_SECONDS (30)."""
 
 import http.client
 import json
@@ -43,7 +43,7 @@ def write_run(folder: Path, seed: int) -> Path:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[int, psutil.Process, Path]]:
-    """Port, process, and the link that is served, of two workers."""
+    """Port and process of a server with two workers, and the symbolic link to the run that it serves."""
     link = tmp_path / "current"
     link.symlink_to(write_run(tmp_path / "one", 1))
     write_run(tmp_path / "two", 2)
@@ -74,7 +74,7 @@ def memory(process: psutil.Process) -> float:
 
 
 class Load:
-    """Clients that keep their connections and ask again and again, and what became of their requests."""
+    """Clients that send requests over persistent connections, and the results of their requests."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -86,7 +86,7 @@ class Load:
         self._lock = threading.Lock()
 
     def ask(self, seed: int) -> None:
-        """Valid requests over one connection."""
+        """Send valid requests over one connection."""
         generator = random.Random(seed)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         while not self.done.is_set():
@@ -109,7 +109,7 @@ class Load:
         connection.close()
 
     def attack(self) -> None:
-        """Hostile requests, one after the other, and a client that does not finish its request."""
+        """Send hostile requests, and one that is never completed."""
         client = Client(self.port, None)
         while not self.done.is_set():
             for path, body, expected in HOSTILE:

@@ -1,4 +1,4 @@
-"""A run that is trained again in its folder while it is served."""
+"""A run that is retrained in its folder while it is served."""
 
 import threading
 from pathlib import Path
