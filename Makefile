@@ -1,4 +1,4 @@
-# Every target makes the virtual environment itself. PYTHON names the interpreter to make it from.
+# Every target creates the virtual environment if it is missing, from the interpreter PYTHON.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ READY := $(VENV)/.installed
 demo: $(READY)
 	$(BIN)/face demo
 
-# On all processors; the tests of one file run in one process and share their fixtures.
+# On all processors. The tests of a file run in one process, because they share fixtures.
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
@@ -21,31 +21,31 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Whether all that runs on a GPU is right, and how fast; on a machine without a GPU tiny sizes on the CPU. Where there is
-# no network: python benchmarks/gpu_check.py --wheels FOLDER, with the Python that has torch.
+# Correctness and speed of everything that runs on a GPU; without a GPU, tiny sizes on the CPU. Without a network, run
+# python benchmarks/gpu_check.py --wheels FOLDER with the Python that has torch.
 gpu-check: $(READY)
 	$(BIN)/python benchmarks/gpu_check.py
 
-# The chain and its control on MovieLens-100K over three seeds; writes records, and the tables made from them.
+# The stages and the control on MovieLens-100K with three seeds; appends records and updates the tables.
 bench: $(READY)
 	$(BIN)/python -m benchmarks.stages
 	$(BIN)/python -m benchmarks.report
 
-# The tables of benchmarks/README.md and README.md from benchmarks/results/*.jsonl.
+# Write the tables of benchmarks/README.md and README.md from benchmarks/results/*.jsonl.
 results: $(READY)
 	$(BIN)/python -m benchmarks.report
 
-# benchmarks/pictures/*; those of commands need the run of `make demo`, those of pages a Chromium on the PATH.
+# Draw benchmarks/pictures/*. Pictures of commands need the run of `make demo`, those of pages a Chromium on the PATH.
 pictures: $(READY)
 	$(BIN)/python -m benchmarks.pictures
 
-# Known vulnerabilities of the tested versions (asks PyPI), and the licences of all that is installed.
+# Known vulnerabilities of the tested versions (queries PyPI), and the licences of all installed packages.
 audit: $(READY)
 	$(BIN)/python -m pip install --quiet 'pip-audit>=2.7'
 	$(BIN)/python -m tests.licences
 	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
-# docker/requirements-*.txt: run with Python 3.11 on linux/amd64.
+# Write docker/requirements-*.txt; run with Python 3.11 on linux/amd64.
 LOCK := -m pip install --quiet --dry-run --ignore-installed
 locks: $(READY)
 	$(BIN)/python $(LOCK) --extra-index-url https://download.pytorch.org/whl/cpu --report build-cpu.json \
