@@ -1,19 +1,19 @@
-"""Centerd unit vectors: differences show where all vectors point nearly the same way."""
+"""Centering of sentence vectors, which separates vectors that all point in nearly the same direction."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def center(vectors: Tensor) -> Tensor:
-    """Unit vectors `(N, E)` of differences from the mean; rows of missing texts are NaN, and stay so."""
+    """Subtract the mean from vectors `(N, E)` and normalise; rows of NaN, missing texts, are ignored and kept."""
     present = vectors.isfinite().all(dim=1)
     return F.normalize(vectors - vectors[present].mean(0), dim=1) if bool(present.any()) else vectors
 
 
 def is_anisotropic(vectors: Tensor, limit: float = 0.7) -> bool:
-    """Whether unit vectors `(N, E)` point nearly the same way: their mean pairwise similarity exceeds the limit.
+    """Whether the mean pairwise similarity of unit vectors `(N, E)` exceeds the limit.
 
-    Missing texts, whose rows are NaN, do not count; fewer than two vectors are not anisotropic.
+    Rows of NaN, missing texts, are ignored; the result is False for fewer than two vectors.
 
     Reference:
         Ethayarajh, "How Contextual are Contextualized Word Representations?", EMNLP 2019.

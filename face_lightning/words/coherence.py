@@ -1,4 +1,4 @@
-"""Words of texts: TF-IDF, and how often words occur in the same texts."""
+"""Statistics of words in texts: TF-IDF, and coherence from co-occurrence."""
 
 import math
 import re
@@ -14,7 +14,7 @@ class TextStatistics:
 
     Args:
         texts: The texts.
-        vocabulary: Words that count, in lower case.
+        vocabulary: Words to count, in lower case.
     """
 
     def __init__(self, texts: Sequence[str], vocabulary: Sequence[str]) -> None:
@@ -26,7 +26,7 @@ class TextStatistics:
                 self._places.setdefault(word, set()).add(place)
 
     def tf_idf_words(self, place: int, num_words: int) -> list[str]:
-        """The words of highest TF-IDF in the text at `place`, best first; fewer where the text has fewer."""
+        """Return the words of highest TF-IDF in the text at index `place`, best first, at most `num_words`."""
         total = len(self._counts)
         weights = {
             word: count * math.log((1 + total) / (1 + len(self._places[word])))
@@ -35,10 +35,10 @@ class TextStatistics:
         return sorted(weights, key=lambda word: (-weights[word], word))[:num_words]
 
     def coherence(self, words: Sequence[str]) -> float | None:
-        """Mean normalized pointwise mutual information of pairs of words over texts, from -1 to 1.
+        """Mean normalised pointwise mutual information of pairs of words over texts, from -1 to 1.
 
-        `npmi(v, w) = log(p(v, w) / p(v) p(w)) / -log p(v, w)`, and -1 for words that never meet. Words that occur in
-        no text do not count; None where fewer than two are left.
+        `npmi(v, w) = log(p(v, w) / p(v) p(w)) / -log p(v, w)`, and -1 for words that never occur together. Words that
+        occur in no text are ignored; None if fewer than two words remain.
 
         Reference:
             Lau, Newman & Baldwin, "Machine Reading Tea Leaves", EACL 2014.

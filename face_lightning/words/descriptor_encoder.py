@@ -1,4 +1,4 @@
-"""Sentence vectors of descriptors, each in the prompt of its entity."""
+"""Encoder of descriptors as sentences, in the prompt for users or items."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,16 @@ from face_lightning.text.sentence_encoder import SentenceEncoder
 
 
 class DescriptorEncoder:
-    """Encodes the words of users and items as the sentences that their prompts make of them.
+    """Encodes the words of users and items, inserted into prompt templates, as sentence vectors.
 
     Args:
         encoder: Frozen text encoder.
-        token_embeddings: Raw input embeddings of the vocabulary, `(V, T)`.
-        templates: Prompts of users and of items, with `{words}`.
+        token_embeddings: Input embeddings of the vocabulary, `(V, T)`.
+        templates: Prompt templates of users and of items, with `{words}`.
         num_users: U.
-        sentence_length: Words of a random sentence that centers are measured on; vectors are not centered if None.
-        separator: What stands between two words besides white space, such as a comma.
+        sentence_length: Number of words in the random sentences whose mean vectors are used for centering; no
+            centering if None.
+        separator: Text between two words in addition to white space, such as a comma.
     """
 
     def __init__(
@@ -41,20 +42,20 @@ class DescriptorEncoder:
         self.centers = None if sentence_length is None else self._measure_centers(sentence_length)
 
     def encode_tokens(self, tokens: Tensor, entity_ids: Tensor) -> Tensor:
-        """Sentence vectors `(B, E)` of token embeddings `(B, S, T)`, with a gradient to these."""
+        """Encode token embeddings `(B, S, T)` as sentence vectors `(B, E)`, differentiably."""
         kinds = (entity_ids >= self._num_users).long()
         vectors = self._encoder.encode_descriptors(self._separate(tokens), self.prompts, kinds)
         return vectors if self.centers is None else F.normalize(vectors - self.centers[kinds], dim=1)
 
     @torch.no_grad()
     def encode(self, descriptors: Tensor, entity_ids: Tensor, batch_size: int = 256) -> Tensor:
-        """Sentence vectors `(N, E)` of descriptors `(N, S)`, tile by tile."""
+        """Encode descriptors `(N, S)` as sentence vectors `(N, E)`, in batches."""
         tiles = zip(descriptors.split(batch_size), entity_ids.split(batch_size), strict=True)
         return torch.cat([self.encode_tokens(self.token_embeddings[words], ids) for words, ids in tiles])
 
     @torch.no_grad()
     def _measure_centers(self, sentence_length: int, num_sentences: int = 128) -> Tensor:
-        """Mean vectors of sentences of random words, of users and of items `(2, E)`, the same at every call."""
+        """Mean vectors of sentences of random words in the prompts of users and items, `(2, E)`; deterministic."""
         generator = torch.Generator().manual_seed(0)
         drawn = torch.randint(len(self.token_embeddings), (num_sentences, sentence_length), generator=generator)
         words = self.token_embeddings[drawn.to(self.token_embeddings.device)]
@@ -63,7 +64,7 @@ class DescriptorEncoder:
         return torch.stack([self._encoder.encode_descriptors(words, self.prompts, kind).mean(0) for kind in kinds])
 
     def _separate(self, tokens: Tensor) -> Tensor:
-        """Token embeddings of words `(B, S, T)` with the separator between any two, `(B, S + (S - 1) C, T)`."""
+        """Insert the separator between the token embeddings of words: `(B, S, T)` to `(B, S + (S - 1) C, T)`."""
         between = self._separator.expand(*tokens.shape[:2], *self._separator.shape)
         together = torch.cat([tokens.unsqueeze(2), between], dim=2).flatten(1, 2)
         return together[:, : together.shape[1] - len(self._separator)]

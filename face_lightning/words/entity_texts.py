@@ -1,4 +1,4 @@
-"""Texts of all users and items, and their vectors."""
+"""Texts of all users and items and their sentence vectors."""
 
 import sys
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from face_lightning.words.centering import center
 
 
 class EntityProfiles(Protocol):
-    """Texts of users and items, or vectors that take their place, as a data module offers them."""
+    """Texts of users and items, or precomputed vectors, as provided by a data module."""
 
     user_texts: Sequence[str | None]
     item_texts: Sequence[str | None]
@@ -30,15 +30,15 @@ class EntityProfiles(Protocol):
 
 @dataclass(frozen=True)
 class EntityTexts:
-    """Texts of all entities, users first, and their vectors on the device of a stage.
+    """Texts of all entities, users first, with their vectors on the device of a stage.
 
     Attributes:
         num_users: U.
-        labels: Name of each entity, U + I.
-        texts: Text of each entity, U + I; None where it has none.
-        vectors: Unit vectors `(U + I, E)`; zeros where there is no text.
-        present: Which entities have a text, `(U + I,)`.
-        classes: Entities of the same text have the same number, `(U + I,)`.
+        labels: Display name of each entity, U + I.
+        texts: Text of each entity, U + I; None if it has none.
+        vectors: Unit vectors `(U + I, E)`; zeros for entities without text.
+        present: Mask of entities with text, `(U + I,)`.
+        classes: Class of each entity's text, the same for identical texts, `(U + I,)`.
     """
 
     num_users: int
@@ -50,13 +50,13 @@ class EntityTexts:
 
 
 def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.device | str, centered: bool) -> EntityTexts:
-    """Texts of all entities with their vectors on a device.
+    """Combine texts, labels and vectors of all entities.
 
     Args:
         profiles: Texts and labels.
-        vectors: What `text_vectors` gave for them.
-        device: Where tensors go.
-        centered: Whether vectors are centered, users apart from items.
+        vectors: Result of `text_vectors` for the profiles.
+        device: Device of the tensors.
+        centered: Whether to center the vectors, those of users and items separately.
     """
     num_users = len(profiles.user_texts)
     present = ~vectors.isnan().any(1)
@@ -74,14 +74,17 @@ def collect_texts(profiles: EntityProfiles, vectors: Tensor, device: torch.devic
 
 
 def text_vectors(encoder: SentenceEncoder, profiles: EntityProfiles) -> Tensor:
-    """Unit vectors of the texts of users, then items, `(U + I, E)` on the CPU; rows without text are NaN.
+    """Encode the texts of users, then items.
 
     Args:
         encoder: Encoder of the texts.
-        profiles: Texts, or vectors in place of them.
+        profiles: Texts, or precomputed vectors.
+
+    Returns:
+        Unit vectors `(U + I, E)` on the CPU; rows without text are NaN.
 
     Raises:
-        DataError: If there is no text at all, or given vectors have another width than the encoder's.
+        DataError: If there is no text at all, or the width of precomputed vectors is not that of the encoder.
     """
     vectors = torch.cat(
         [
@@ -96,7 +99,7 @@ def text_vectors(encoder: SentenceEncoder, profiles: EntityProfiles) -> Tensor:
 
 def _vectors(encoder: SentenceEncoder, kind: str, texts: Sequence[str | None], given: np.ndarray | None) -> Tensor:
     if given is None:
-        return encoder.encode(texts, progress=sys.stderr.isatty() and rank() == 0)  # a bar would fill a log
+        return encoder.encode(texts, progress=sys.stderr.isatty() and rank() == 0)  # no progress bar in log files
     if given.shape[1] != encoder.width:
         raise DataError(
             f"{kind}_vectors: expected width {encoder.width} of the text encoder, got {given.shape[1]}; "

@@ -1,4 +1,4 @@
-"""Judges of words: a sentence encoder, a local language model, a server."""
+"""Judges that answer questions about words: a sentence encoder, a local language model, a chat server."""
 
 import re
 import string
@@ -18,9 +18,9 @@ from face_lightning.text.writing.client import ChatClient, GiveUpError, Reply, R
 from face_lightning.words.centering import center
 from face_lightning.words.questions import Question, Task
 
-LABELS = string.ascii_uppercase + string.ascii_lowercase + string.digits  # options that a prompt can list
-_MAX_CHARACTERS = 6000  # of all options of a prompt together
-_MAX_OPTION = 300
+LABELS = string.ascii_uppercase + string.ascii_lowercase + string.digits  # labels of the options in a prompt
+_MAX_CHARACTERS = 6000  # limit of all options of a prompt together
+_MAX_OPTION = 300  # limit of one option in characters
 _INSTRUCTIONS: dict[Task, str] = {
     "retrieval": "Which description fits these words best?\nWords: {context}\n",
     "intrusion": "Which word does not belong with the others?\n",
@@ -38,17 +38,18 @@ class Judge(Protocol):
     name: str
 
     def choose(self, questions: Sequence[Question]) -> list[int]:
-        """Position of the option taken for each question; -1 where there is no answer."""
+        """Return the index of the chosen option for each question; -1 without an answer."""
 
 
 class EncoderJudge:
-    """Takes what is nearest in the space of a sentence encoder; contexts and options are centered, each by its mean.
+    """Chooses the option nearest to the context by a sentence encoder.
 
-    The word that does not belong is the one least similar to the mean of the others.
+    Contexts and options are each centered by their own mean. In intrusion questions, it chooses the word least similar
+    to the mean of the others.
 
     Args:
         name: Name in tables.
-        encode: Unit vectors `(N, E)` of N texts.
+        encode: Encodes N texts as unit vectors `(N, E)`.
     """
 
     def __init__(self, name: str, encode: Callable[[Sequence[str]], Tensor]) -> None:
@@ -73,18 +74,18 @@ class EncoderJudge:
 
 
 class LanguageModelJudge:
-    """Takes the option whose label a causal language model finds most probable as the next token of a prompt.
+    """Chooses the option whose label a causal language model predicts as the most probable next token.
 
-    Each question is asked in several orders, the options being rotated, and log-probabilities are averaged, so that
-    no place in the list is preferred.
+    To reduce position bias, each question is asked with its options in several rotations, and log-probabilities are
+    averaged.
 
     Reference:
         Zheng et al., "Large Language Models Are Not Robust Multiple Choice Selectors", ICLR 2024.
 
     Args:
         model: Folder of the model, or its hub id.
-        num_orders: Orders of the options, as many as there are options at most.
-        batch_size: Prompts that pass through the model together.
+        num_orders: Number of rotations of the options, at most the number of options.
+        batch_size: Number of prompts per forward pass.
         device: Device of the model.
     """
 
@@ -117,7 +118,7 @@ class LanguageModelJudge:
         return [int(values.argmax()) for values in scores]
 
     def _log_probabilities(self, prompts: Sequence[list[int]]) -> Tensor:
-        """Of the next token, `(B, vocabulary)`."""
+        """Log-probabilities of the next token, `(B, vocabulary)`."""
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self._device)
         mask = torch.tensor(
@@ -140,7 +141,7 @@ class LanguageModelJudge:
 
     @cached_property
     def _labels(self) -> Tensor:
-        """Token of each label behind a space."""
+        """Token of each label after a space."""
         tokens = [self._tokenizer(f" {label}", add_special_tokens=False)["input_ids"][-1] for label in LABELS]
         if len(set(tokens)) < len(tokens):
             raise DataError(f"model: expected a token of its own for each letter and digit in {self._model_name!r}")
@@ -206,7 +207,7 @@ class ServerJudge:
 
 
 def prompt(question: Question) -> str:
-    """A question as a text that ends where the label of an option is expected; long options are cut.
+    """Format a question as a prompt whose continuation is the label of an option; long options are truncated.
 
     Raises:
         ConfigurationError: If there are more options than labels.
@@ -221,13 +222,13 @@ def prompt(question: Question) -> str:
 
 
 def rotate(question: Question, shift: int) -> Question:
-    """The question with its options rotated: the first is that which was at `shift`."""
+    """Rotate the options of a question, so that the one at index `shift` comes first."""
     options = (*question.options[shift:], *question.options[:shift])
     return Question(question.task, question.context, options, (question.answer - shift) % len(options))
 
 
 def shifts(num_options: int, num_orders: int) -> list[int]:
-    """Evenly spaced rotations of options, at most one for each."""
+    """Return up to `num_orders` evenly spaced rotations, at most one per option."""
     count = min(num_options, num_orders)
     return [place * num_options // count for place in range(count)]
 

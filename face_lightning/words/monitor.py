@@ -1,4 +1,4 @@
-"""Health of the words: how they are used, how they change, and whether they collapse."""
+"""Monitoring of the words: codebook usage, churn between evaluations, and collapse."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from face_lightning.words.word_vectors import WordVectors
 
 
 def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
-    """How well the vocabulary is used by the descriptors of many entities.
+    """Compute statistics of codebook usage.
 
     Args:
         descriptors: `(N, S)`.
         num_codes: V.
 
     Returns:
-        `perplexity` of word use (exponential of its entropy), `active` words and `active_fraction` of the
-        vocabulary, `top_word_share` (share of entities that have the most used word) and
-        `duplicate_rate` (share of entities whose set of words another entity has too).
+        `perplexity` (exponential of the entropy of word usage), `active` (number of words in use), `active_fraction`
+        (their share of the vocabulary), `top_word_share` (share of entities with the most frequent word) and
+        `duplicate_rate` (share of entities whose set of words another entity also has).
     """
     counts = torch.bincount(descriptors.flatten(), minlength=num_codes).double()
     share = counts / counts.sum()
@@ -38,10 +38,10 @@ def codebook_health(descriptors: Tensor, num_codes: int) -> dict[str, Tensor]:
 
 
 def churn(before: Tensor, now: Tensor) -> Tensor:
-    """Share of words that an entity did not have before, over all entities.
+    """Share of words that are new to their entity since `before`, over all entities.
 
     Args:
-        before: Descriptors `(N, S)`, no word twice in a row.
+        before: Descriptors `(N, S)`, distinct within a row.
         now: Descriptors `(N, S)` of the same entities.
     """
     tiles = zip(now.split(4096), before.split(4096), strict=True)
@@ -50,9 +50,10 @@ def churn(before: Tensor, now: Tensor) -> Tensor:
 
 
 class WordMonitor:
-    """Compares the words of all entities from one evaluation to the next.
+    """Measures the words of all entities at each evaluation, and compares them with the previous one.
 
-    `descriptors` holds those of the last validation, `(U + I, S)`, or None before the first.
+    Attributes:
+        descriptors: Descriptors of the last validation, `(U + I, S)`; None before the first.
 
     Args:
         num_codes: V.
@@ -66,13 +67,11 @@ class WordMonitor:
         self._best_perplexity = 0.0
 
     def measure(self, descriptors: Tensor, *, fitting: bool = True) -> dict[str, Tensor]:
-        """Health of all entities' words by log key, `codebook/...`.
-
-        Warns, with the cure, where the codebook starts to collapse.
+        """Compute the statistics to log, by key `codebook/...`; warns if the codebook starts to collapse.
 
         Args:
-            descriptors: Descriptors of all entities `(U + I, S)`, as the current evaluation finds them.
-            fitting: Whether the evaluation belongs to a fit: only then is there an earlier one to compare with.
+            descriptors: Descriptors of all entities `(U + I, S)` in the current evaluation.
+            fitting: Whether the evaluation is part of a fit; only then is it compared with the previous one.
         """
         health = codebook_health(descriptors, self._num_codes)
         items = codebook_health(descriptors[self._num_users :], self._num_codes)
@@ -86,18 +85,18 @@ class WordMonitor:
         return {key: value.float() for key, value in values.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next evaluation compares with, for checkpoints."""
+        """Return the state for checkpoints."""
         before = None if self.descriptors is None else self.descriptors.int().cpu()
         return {"before": before, "best_perplexity": self._best_perplexity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what the next evaluation compares with."""
+        """Restore the state returned by `state_dict`."""
         before = state["before"]
         self.descriptors = None if before is None else before.long()
         self._best_perplexity = state["best_perplexity"]
 
     def _warn(self, perplexity: float, active: int) -> None:
-        """Warn where fewer words are in use than any catalogue needs, or half of the perplexity is lost."""
+        """Warn if the perplexity is too small for any catalogue, or below half of its best value."""
         few = perplexity < 4 * self._num_descriptors
         lost = perplexity < self._best_perplexity / 2
         if few or lost:
@@ -114,7 +113,7 @@ class WordMonitor:
 def sample_table(
     texts: EntityTexts, word_vectors: WordVectors, descriptors: Tensor, num_items: int = 8, num_users: int = 4
 ) -> str:
-    """Words of the first items and users as a Markdown table.
+    """Format the words of the first items and users as a Markdown table.
 
     Args:
         texts: Names of entities.

@@ -1,4 +1,4 @@
-"""What clicks tell of texts that are missing: kernel ridge regression, and words of its prediction."""
+"""Prediction of missing texts from interactions, by kernel ridge regression on text vectors."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -14,21 +14,21 @@ from face_lightning.words.entity_texts import EntityTexts
 from face_lightning.words.space import WordSpace
 from face_lightning.words.targets import pursue
 
-_POOL_FACTOR = 2  # a predicted vector lies between texts and farther from any word: its words come from a larger pool
+_POOL_FACTOR = 2  # predicted vectors average over texts and lie farther from all words, so they need a larger pool
 
 
 @dataclass(frozen=True)
 class UserTexts:
     """Predicts centered text vectors of users from their embeddings and the texts of the items they interacted with.
 
-    The input is two unit vectors side by side: the embedding, and the mean text of the items, zeros where none has a
-    text. It learns from users and items alike, as both are described by the same things: an item is as a user of this
-    item alone. Each text is relative to the mean text of its kind.
+    The input concatenates two unit vectors: the user's embedding, and the mean text vector of the user's items (zeros
+    if none has a text). The regression is fitted on users and items, where an item counts as a user of only this item.
+    Text vectors of users and of items are centered separately.
 
     Attributes:
         regression: Kernel ridge regression from inputs `(N, D + E)`.
-        item_texts: Centered unit vectors of the items' texts `(I, E)`; zeros where there is none.
-        center: Mean over users of their mean text, which is taken off, `(E,)`.
+        item_texts: Centered unit vectors of the items' texts `(I, E)`; zeros for items without text.
+        center: Mean over users of their mean item text, subtracted from the input, `(E,)`.
     """
 
     regression: KernelRidge
@@ -37,97 +37,99 @@ class UserTexts:
 
     @classmethod
     def fit(cls, texts: EntityTexts, embeddings: Tensor, interactions: Tensor, ridge: float) -> Self | None:
-        """Fit it on all users and items with a text; None where there is none.
+        """Fit the regression on all users and items with text; None if there are none.
 
         Args:
-            texts: Texts.
-            embeddings: Of all users and items, `(U + I, D)`.
-            interactions: User ids and item ids of training, `(2, N)`, sorted by user.
+            texts: Texts of all entities.
+            embeddings: Embeddings of all users and items, `(U + I, D)`.
+            interactions: User ids and item ids of the training interactions, `(2, N)`, sorted by user.
             ridge: Ridge of the regression.
         """
         if not bool(texts.present.any()):
             return None
-        centered, num_users = _centered(texts), texts.num_users
+        centered, num_users = _center_by_kind(texts), texts.num_users
         users, item_ids = interactions
         means, known = _mean_texts(centered[num_users:], item_ids, _starts(users, num_users))
-        middle = means[known].mean(0) if bool(known.any()) else torch.zeros_like(means[0])
-        around = torch.cat([(means - middle) * known.unsqueeze(1), centered[num_users:]])
+        mean = means[known].mean(0) if bool(known.any()) else torch.zeros_like(means[0])
+        contexts = torch.cat([(means - mean) * known.unsqueeze(1), centered[num_users:]])
         rows = _evenly_spaced(texts.present.nonzero().squeeze(1))
-        regression = KernelRidge.fit(_side_by_side(embeddings[rows], around[rows]), centered[rows], ridge)
-        return cls(regression, centered[num_users:], middle)
+        regression = KernelRidge.fit(_concatenate(embeddings[rows], contexts[rows]), centered[rows], ridge)
+        return cls(regression, centered[num_users:], mean)
 
     def predict(self, embeddings: Tensor, item_ids: Tensor, starts: Tensor) -> Tensor:
-        """Text vectors `(B, E)` of users.
+        """Predict text vectors `(B, E)` of users.
 
         Args:
             embeddings: `(B, D)`.
-            item_ids: Items of all users, one after the other, `(N,)`.
-            starts: Where each user's items begin, `(B,)`.
+            item_ids: Concatenated items of all users, `(N,)`.
+            starts: Index of each user's first item in `item_ids`, `(B,)`.
         """
         means, known = _mean_texts(self.item_texts, item_ids, starts)
-        return self.regression.predict(_side_by_side(embeddings, (means - self.center) * known.unsqueeze(1)))
+        return self.regression.predict(_concatenate(embeddings, (means - self.center) * known.unsqueeze(1)))
 
 
 def predict_item_texts(
     texts: EntityTexts, embeddings: Tensor, interactions: Tensor, ridge: float, item_ids: Tensor
 ) -> Tensor | None:
-    """Centered text vectors `(B, E)` of items, predicted from items with a text; None where there are none.
+    """Predict centered text vectors `(B, E)` of items from the items with text; None if there are none.
 
-    The input is two unit vectors side by side: the embedding, and the mean text of the other items that the item's
+    The input concatenates two unit vectors: the item's embedding, and the mean text vector of the other items that its
     users interacted with.
 
     Args:
-        texts: Texts.
-        embeddings: Of all users and items, `(U + I, D)`.
-        interactions: User ids and item ids of training, `(2, N)`, sorted by user.
+        texts: Texts of all entities.
+        embeddings: Embeddings of all users and items, `(U + I, D)`.
+        interactions: User ids and item ids of the training interactions, `(2, N)`, sorted by user.
         ridge: Ridge of the regression.
-        item_ids: Items without a text, `(B,)`.
+        item_ids: Items without text, `(B,)`.
     """
     present = texts.present[texts.num_users :]
     if not bool(present.any()):
         return None
-    of_items = _centered(texts)[texts.num_users :]
-    means, known = _mean_texts_of_others(of_items, interactions, texts.num_users)
+    item_texts = _center_by_kind(texts)[texts.num_users :]
+    means, known = _mean_texts_of_others(item_texts, interactions, texts.num_users)
     fitted = known & present
-    middle = means[fitted].mean(0) if bool(fitted.any()) else torch.zeros_like(means[0])
-    inputs = _side_by_side(embeddings[texts.num_users :], (means - middle) * known.unsqueeze(1))
+    mean = means[fitted].mean(0) if bool(fitted.any()) else torch.zeros_like(means[0])
+    inputs = _concatenate(embeddings[texts.num_users :], (means - mean) * known.unsqueeze(1))
     rows = _evenly_spaced(present.nonzero().squeeze(1))
-    return KernelRidge.fit(inputs[rows], of_items[rows], ridge).predict(inputs[item_ids])
+    return KernelRidge.fit(inputs[rows], item_texts[rows], ridge).predict(inputs[item_ids])
 
 
 def predicted_words(
     predicted: Tensor, word_vectors: Tensor, lemmas: Tensor, num_words: int, target_pool: int
 ) -> Tensor:
-    """Words `(N, K)` that together lie nearest to predicted text vectors `(N, E)`, chosen as targets of texts are.
+    """Choose words `(N, K)` for predicted text vectors `(N, E)`, as `lexical_targets` does for texts.
 
     Args:
-        predicted: What a regression gave.
+        predicted: Output of a regression.
         word_vectors: Centered unit vectors of the vocabulary's words `(V, E)`.
         lemmas: Lemma of each word, `(V,)`.
         num_words: K.
-        target_pool: Nearest words among which targets of a text are chosen.
+        target_pool: Number of nearest words from which the targets of a text are chosen.
     """
     return pursue(F.normalize(predicted, dim=1), word_vectors, num_words, _POOL_FACTOR * target_pool, lemmas)
 
 
 def predict_targets(space: WordSpace, embeddings: Tensor, interactions: Tensor, ridge: float, pool: int) -> Tensor:
-    """Target words `(M, W)` of the M entities without a text, in ascending order of ids; -1 where nothing is known.
+    """Predict target words `(M, W)` of the M entities without text, in ascending order of ids.
+
+    Rows are -1 if there are no texts to predict from.
 
     Args:
         space: Texts and words.
-        embeddings: Of all users and items, `(U + I, D)`.
-        interactions: User ids and item ids of training, `(2, N)`, sorted by user.
+        embeddings: Embeddings of all users and items, `(U + I, D)`.
+        interactions: User ids and item ids of the training interactions, `(2, N)`, sorted by user.
         ridge: Ridge of the regression.
-        pool: Nearest words among which targets of a text are chosen.
+        pool: Number of nearest words from which the targets of a text are chosen.
     """
     texts, words, num_words = space.texts, space.word_vectors, space.targets.tokens.shape[1]
     missing = (~texts.present).nonzero().squeeze(1)
     users, items = missing[missing < texts.num_users], missing[missing >= texts.num_users] - texts.num_users
     predicted: list[Tensor | None] = [None, None]
     if len(users) and (regression := UserTexts.fit(texts, embeddings, interactions, ridge)) is not None:
-        of_them = interactions[:, torch.isin(interactions[0], users)]
-        starts = torch.searchsorted(of_them[0].contiguous(), users)
-        predicted[0] = regression.predict(embeddings[users], of_them[1], starts)
+        selected = interactions[:, torch.isin(interactions[0], users)]
+        starts = torch.searchsorted(selected[0].contiguous(), users)
+        predicted[0] = regression.predict(embeddings[users], selected[1], starts)
     if len(items):
         predicted[1] = predict_item_texts(texts, embeddings, interactions, ridge, items)
     found = [
@@ -140,7 +142,7 @@ def predict_targets(space: WordSpace, embeddings: Tensor, interactions: Tensor, 
 
 
 def with_targets(targets: LexicalTargets, present: Tensor, predicted: Tensor) -> LexicalTargets:
-    """Targets `(N, W)` in which the predicted ones `(M, W)` stand for the M entities that are not present."""
+    """Replace the targets of the M entities that are not `present` by the predicted ones `(M, W)`."""
     tokens, probabilities = targets.tokens.clone(), targets.probabilities.clone()
     predicted = predicted.to(tokens)
     tokens[~present] = predicted.clamp_min(0)
@@ -148,20 +150,20 @@ def with_targets(targets: LexicalTargets, present: Tensor, predicted: Tensor) ->
     return LexicalTargets(tokens, probabilities)
 
 
-def _centered(texts: EntityTexts) -> Tensor:
-    """Text vectors `(U + I, E)`, each relative to the mean of its kind; zeros where there is no text."""
+def _center_by_kind(texts: EntityTexts) -> Tensor:
+    """Center text vectors `(U + I, E)` of users and of items separately; zeros for entities without text."""
     vectors = texts.vectors.masked_fill(~texts.present.unsqueeze(1), torch.nan)
     kinds = vectors.split([texts.num_users, len(vectors) - texts.num_users])
     return torch.cat([center(kind) for kind in kinds]).nan_to_num()
 
 
 def _starts(users: Tensor, num_users: int) -> Tensor:
-    """Where each user's interactions begin, `(U,)`, given the user of each, ascending."""
+    """Index of each user's first interaction, `(U,)`, given the sorted user ids of the interactions."""
     return torch.searchsorted(users.contiguous(), torch.arange(num_users, device=users.device))
 
 
 def _mean_texts(item_texts: Tensor, item_ids: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean text of each user's items that have one, `(B, E)`, and whether there is any, `(B,)`."""
+    """Mean text vector of each user's items with text, `(B, E)`, and whether there are any, `(B,)`."""
     sums, counts = _sum_texts(item_texts, item_ids, starts)
     return sums / counts.clamp_min(1).unsqueeze(1), counts > 0
 
@@ -173,7 +175,7 @@ def _sum_texts(item_texts: Tensor, item_ids: Tensor, starts: Tensor) -> tuple[Te
 
 
 def _mean_texts_of_others(item_texts: Tensor, interactions: Tensor, num_users: int) -> tuple[Tensor, Tensor]:
-    """Mean over an item's users of the mean text of their other items, `(I, E)`, and whether there is any, `(I,)`."""
+    """Mean over an item's users of the mean text of their other items, `(I, E)`, and whether one exists, `(I,)`."""
     users, item_ids = interactions
     has_text = item_texts.any(1)
     sums, counts = _sum_texts(item_texts, item_ids, _starts(users, num_users))
@@ -189,11 +191,11 @@ def _mean_texts_of_others(item_texts: Tensor, interactions: Tensor, num_users: i
     return total / count.clamp_min(1).unsqueeze(1), count > 0
 
 
-def _side_by_side(embeddings: Tensor, texts: Tensor) -> Tensor:
-    """Unit vectors of both, `(N, D + E)`; zeros stay zeros."""
+def _concatenate(embeddings: Tensor, texts: Tensor) -> Tensor:
+    """Normalise and concatenate embeddings and text vectors, `(N, D + E)`; zeros stay zeros."""
     return torch.cat([F.normalize(embeddings, dim=1), F.normalize(texts.to(embeddings), dim=1)], dim=1)
 
 
 def _evenly_spaced(rows: Tensor) -> Tensor:
-    """As many of these rows as the regression would choose, without copies of all inputs."""
+    """Select the rows that the regression would subsample, before its inputs are copied."""
     return rows[:: max(1, -(-len(rows) // MAX_POINTS))]

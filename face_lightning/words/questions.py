@@ -1,4 +1,4 @@
-"""Multiple-choice questions about the words of entities, for judges that took no part in learning the words."""
+"""Multiple-choice questions about the words of entities, for judges independent of the training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Literal
 import numpy as np
 
 Task = Literal["retrieval", "intrusion", "detection"]
-NUM_INTRUDED = 5  # own words beside an intruder
+NUM_INTRUDED = 5  # words of the entity itself in an intrusion question
 
 
 @dataclass(frozen=True)
 class Question:
-    """One right answer among options.
+    """A question with one correct option.
 
     Attributes:
         task: "retrieval": which text do the words describe; "intrusion": which word does not belong with the others;
             "detection": which word fits the text better.
-        context: The words, nothing, or the text.
-        options: Texts, words, or two words.
-        answer: Position of the right option.
+        context: The words for "retrieval", empty for "intrusion", the text for "detection".
+        options: Texts for "retrieval", six words for "intrusion", two words for "detection".
+        answer: Index of the correct option.
     """
 
     task: Task
@@ -31,13 +31,13 @@ class Question:
 def ask_retrieval(
     texts: Sequence[str], words: Sequence[Sequence[str]], num_candidates: int, seed: int
 ) -> list[Question]:
-    """Which of n texts the words of an entity describe, for every entity that has words.
+    """Ask for each entity with words which of n texts they describe.
 
     Args:
-        texts: Text of each entity, of which at least `num_candidates` differ.
+        texts: Text of each entity, at least `num_candidates` different ones.
         words: Words of each entity, best first.
-        num_candidates: Number of texts n, the right one among them; the others are drawn.
-        seed: Seed of the draw, which depends on nothing else: all kinds of words get the same candidates.
+        num_candidates: Number of texts n: the correct one and n - 1 drawn at random.
+        seed: Seed of the draw, which does not depend on the words: all sources of words get the same candidates.
     """
     distinct = sorted(set(texts))
     questions = []
@@ -53,13 +53,13 @@ def ask_retrieval(
 
 
 def ask_intrusion(words: Sequence[Sequence[str]], seed: int) -> list[Question]:
-    """Which of six words is not among the first five of an entity, but another entity's.
+    """Ask which of six words is the intruder: five are the first words of an entity, one is another entity's.
 
     Reference:
         Chang et al., "Reading Tea Leaves: How Humans Interpret Topic Models", NeurIPS 2009.
 
     Args:
-        words: Words of each entity, best first; entities of fewer than five are left out.
+        words: Words of each entity, best first; entities with fewer than five are skipped.
         seed: Seed of the draws.
     """
     questions = []
@@ -75,11 +75,11 @@ def ask_intrusion(words: Sequence[Sequence[str]], seed: int) -> list[Question]:
 
 
 def ask_detection(texts: Sequence[str], words: Sequence[Sequence[str]], seed: int) -> list[Question]:
-    """Which of two words, an entity's own and another entity's, fits the entity's text.
+    """Ask which of two words, the entity's own or another entity's, fits the entity's text.
 
     Args:
         texts: Text of each entity.
-        words: Words of each entity; those without are left out.
+        words: Words of each entity; entities without words are skipped.
         seed: Seed of the draws.
     """
     questions = []
@@ -93,7 +93,7 @@ def ask_detection(texts: Sequence[str], words: Sequence[Sequence[str]], seed: in
 
 
 def _foreign_word(words: Sequence[Sequence[str]], row: int, draws: np.random.Generator) -> str | None:
-    """A word of another entity that the entity at `row` does not have; None after fifty draws without one."""
+    """Draw a word of another entity that the entity at `row` does not have; None if 50 draws find none."""
     for _ in range(50):
         other = words[int(draws.integers(len(words)))]
         if other:

@@ -1,4 +1,4 @@
-"""How often the words of an entity pick it out of random candidates."""
+"""Retrieval test: how often the words of an entity identify it among random candidates."""
 
 from collections.abc import Sequence
 
@@ -18,29 +18,29 @@ def measure_retrieval(
     limit: int,
     num_candidates: Sequence[int] = CANDIDATES,
 ) -> dict[str, Tensor]:
-    """How often words pick their own entity out of random candidates of its kind, by the similarity to its text.
+    """Measure how often words are most similar to the text of their own entity among random candidates.
 
     Args:
         descriptors: Descriptors of all entities `(U + I, S)`.
         encoder: Encoder of descriptors.
         texts: Texts of all entities.
-        limit: Maximum number of users, and of items, that take part.
-        num_candidates: Entities to choose from, the right one among them; several n.
+        limit: Maximum number of users, and of items, in the test.
+        num_candidates: Values of n, the number of candidates including the correct one.
 
     Returns:
-        `retrieval_users@n` and `retrieval_items@n`, where there are enough entities with text.
+        `retrieval_users@n` and `retrieval_items@n`, for each n up to the number of entities with text.
     """
     result: dict[str, Tensor] = {}
     for kind, members in retrieval_members(texts, limit).items():
         if len(members) >= min(num_candidates):
             vectors = encoder.encode(descriptors[members], members)
-            picked = picking_accuracy(vectors, texts.vectors[members], texts.classes[members], num_candidates)
-            result |= {f"retrieval_{kind}@{count}": share for count, share in picked.items()}
+            accuracies = picking_accuracy(vectors, texts.vectors[members], texts.classes[members], num_candidates)
+            result |= {f"retrieval_{kind}@{count}": accuracy for count, accuracy in accuracies.items()}
     return result
 
 
 def retrieval_members(texts: EntityTexts, limit: int) -> dict[str, Tensor]:
-    """Ids of the `users` and `items` with text that take part in the retrieval test, evenly spaced if they are many."""
+    """Select the `users` and `items` with text for the retrieval test, evenly spaced if there are more than `limit`."""
     ids = torch.arange(len(texts.present), device=texts.present.device)
     found = {}
     for kind, members in (("users", ids[: texts.num_users]), ("items", ids[texts.num_users :])):
@@ -52,19 +52,19 @@ def retrieval_members(texts: EntityTexts, limit: int) -> dict[str, Tensor]:
 def picking_accuracy(
     descriptor_vectors: Tensor, text_vectors: Tensor, classes: Tensor, num_candidates: Sequence[int] = CANDIDATES
 ) -> dict[int, Tensor]:
-    """Share of words that are nearer to their own entity's text than to those of n - 1 others drawn at random.
+    """Share of entities whose words are nearer to their own text than to those of n - 1 others drawn at random.
 
-    With b others at least as near as the own text, out of N - 1, an entity is picked with the probability
-    `prod_{j < n-1} (N - 1 - b - j) / (N - 1 - j)`: the exact expectation over the draw, not one draw.
+    If b of the other N - 1 texts are at least as near as an entity's own, its probability of being picked is
+    `prod_{j < n-1} (N - 1 - b - j) / (N - 1 - j)`, so the result is the exact expectation over draws.
 
     Args:
         descriptor_vectors: Vectors of the words of N entities, `(N, E)`.
         text_vectors: Vectors of their texts, `(N, E)`.
-        classes: Entities of the same text have the same number, `(N,)`; such a text is no wrong answer.
-        num_candidates: Entities to choose from, the right one among them; several n.
+        classes: Class of each entity's text, the same for identical texts, `(N,)`; an identical text is not an error.
+        num_candidates: Values of n, the number of candidates including the correct one.
 
     Returns:
-        Share for each n that is not larger than N, a float64 scalar.
+        Share for each n up to N, a float64 scalar.
     """
     better, others = num_better(descriptor_vectors, text_vectors, classes), len(descriptor_vectors) - 1
     result = {}
@@ -77,10 +77,7 @@ def picking_accuracy(
 
 
 def num_better(queries: Tensor, keys: Tensor, classes: Tensor) -> Tensor:
-    """For each query, the number of other keys that are at least as similar as its own, `(N,)`.
-
-    A key of the same class (the same text) is no mistake and does not count.
-    """
+    """Count for each query the keys that are at least as similar as its own, `(N,)`, except those of its class."""
     counts = []
     for begin in range(0, len(queries), 1024):
         tile = slice(begin, begin + 1024)

@@ -1,4 +1,4 @@
-"""Settings of words: vocabulary, text encoder, prompts, targets."""
+"""Settings of vocabulary, text encoder, prompts and target words."""
 
 from pathlib import Path
 
@@ -9,29 +9,29 @@ from face_lightning.text.vocabulary import VocabularySettings
 
 
 class WordSettings:
-    """What words are chosen from, how they are read, and what they should say.
+    """Settings of the vocabulary, the text encoder, the prompts of descriptors, and the target words.
 
     Args:
-        encoder: Frozen text encoder; all-MiniLM-L6-v2 if not given.
-        num_frequent: How many of the most frequent words of the word list are considered.
-        word_list: Own list of words to choose from (csv or txt); open sources if null.
-        blocklist: File of words that are never descriptors; "default" is the package's, null blocks none.
-        user_prompt: Sentence around a user's descriptors, with `{words}`; `{domain}` is the kind of item.
-        item_prompt: Sentence around an item's descriptors.
-        separator: What stands between two descriptors besides white space: "," in the paper's prompts.
-        num_targets: Words that together say what a text says and serve as its targets, W; as many as descriptors.
-        target_pool: Words nearest to the text among which targets are chosen: a larger pool says better which
-            entities are alike, and holds more words that seem far-fetched.
-        missing_ridge: Ridge of the kernel regression that predicts target words of entities without a text from their
-            embeddings and the texts around them; at 0 such entities have no target words.
+        encoder: Frozen text encoder; all-MiniLM-L6-v2 if null.
+        num_frequent: Number of most frequent words of the word list to consider.
+        word_list: Custom word list (csv or txt); open sources if null.
+        blocklist: File of words that are never used; "default" is the package's list, null blocks none.
+        user_prompt: Prompt template of users, with `{words}` for the descriptors; `{domain}` is the kind of item.
+        item_prompt: Prompt template of items.
+        separator: Text between two descriptors in addition to white space: "," in the paper's prompts.
+        num_targets: Number of target words per text, W; normally the number of descriptors.
+        target_pool: Number of words nearest to a text from which its targets are chosen. With a larger pool, targets
+            reflect the similarity of entities better, but more of them seem far-fetched.
+        missing_ridge: Ridge of the kernel regression that predicts target words of entities without text from their
+            embeddings and the texts of their neighbours in the graph; at 0 such entities have no target words.
         anchoring_temperature: Temperature of the softmax over the codebook in lexical anchoring.
-        anchoring_negatives: Words that estimate its denominator; all if null.
+        anchoring_negatives: Number of sampled words in its denominator; all words if null.
         retrieval_limit: Maximum number of users, and of items, in the retrieval test.
-        codebook: Codebook that `face vocab build` or an earlier run wrote; one is built from the arguments above if
-            null.
-        center: Whether sentence vectors are centered by kind (texts of users, of items, sentences of words); null
-            centers where vectors of texts are anisotropic, their mean similarity being above 0.7, as those of a model
-            that was never trained to distinguish sentences.
+        codebook: Codebook written by `face vocab build` or an earlier run; if null, one is built from the arguments
+            above.
+        center: Whether to center sentence vectors separately for texts of users, texts of items, and descriptors. If
+            null, vectors are centered when those of the texts are anisotropic (mean similarity above 0.7), as from
+            models that were not trained on sentence similarity.
 
     Raises:
         ConfigurationError: If `num_targets` is not positive, `target_pool` less than it, or `missing_ridge` negative.
@@ -39,7 +39,7 @@ class WordSettings:
 
     def __init__(
         self,
-        encoder: TextEncoder | SentenceEncoder | None = None,  # options without a class are those of TextEncoder
+        encoder: TextEncoder | SentenceEncoder | None = None,  # the command line defaults to the first class
         num_frequent: int = 20_000,
         word_list: Path | None = None,
         blocklist: str | None = "default",

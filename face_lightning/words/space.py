@@ -1,4 +1,4 @@
-"""The frozen side of FACE: all that words of entities are learnt from and judged by."""
+"""Frozen texts, word vectors, targets and encoder that words are trained and evaluated with."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from face_lightning.words.word_vectors import WordVectors
 
 @dataclass(frozen=True)
 class WordSpace:
-    """Texts of all entities, the words that say what they say, and how words are read; on the device of a stage.
+    """Frozen data that words are trained and evaluated with, on the device of a stage.
 
-    A plain object on purpose: a stage that holds it neither trains it nor writes it to checkpoints.
+    Deliberately not a module, so that a stage that holds it neither trains it nor writes it to checkpoints.
 
     Attributes:
         texts: Texts of users and items with their vectors.
-        targets: Target words of every entity.
+        targets: Target words of each entity.
         word_vectors: Vectors of the vocabulary's words.
         descriptors: Encoder of descriptors in their prompts.
     """
@@ -41,25 +41,25 @@ def build_word_space(
     Args:
         settings: Encoder, prompts and number of targets.
         codebook: The vocabulary.
-        profiles: Texts, or vectors in place of them, of users and items.
-        device: Where tensors go.
+        profiles: Texts of users and items, or precomputed vectors.
+        device: Device of the tensors.
 
     Raises:
-        DataError: If there is no text at all, or given vectors have another width than the encoder's.
+        DataError: If there is no text at all, or the width of precomputed vectors is not that of the encoder.
     """
     encoder = settings.encoder.to(device)
     vectors = text_vectors(encoder, profiles)
     num_users = len(profiles.user_texts)
     kinds = vectors.split([num_users, len(vectors) - num_users])
-    of_words = word_vectors(encoder, codebook)
+    words = word_vectors(encoder, codebook)
     sizes = settings.num_targets, settings.target_pool
-    # Users apart from items: texts of a kind share a sentence pattern.
-    targets = [lexical_targets(kind, of_words, *sizes, codebook.lemmas) for kind in kinds]
+    # Separately for users and items, since lexical_targets centers texts, and each kind has its own sentence pattern.
+    targets = [lexical_targets(kind, words, *sizes, codebook.lemmas) for kind in kinds]
     centered = any(map(is_anisotropic, kinds)) if settings.center is None else settings.center
     return WordSpace(
         texts=collect_texts(profiles, vectors, device, centered),
         targets=LexicalTargets(*(torch.cat(parts).to(device) for parts in zip(*targets, strict=True))),
-        word_vectors=WordVectors(codebook.words, of_words.to(device), settings.anchoring_temperature, codebook.lemmas),
+        word_vectors=WordVectors(codebook.words, words.to(device), settings.anchoring_temperature, codebook.lemmas),
         descriptors=DescriptorEncoder(
             encoder,
             codebook.token_embeddings.to(device),

@@ -1,4 +1,4 @@
-"""Sentence vectors of the vocabulary's words, and what words of entities mean together."""
+"""Sentence vectors of the vocabulary's words, and their means over the words of entities."""
 
 import copy
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from face_lightning.words.centering import center
 
 
 class WordVectors:
-    """Vectors of all words of the vocabulary, each encoded as a sentence of its own and centered.
+    """Centered vectors of the words of the vocabulary, each encoded as a sentence.
 
     Args:
         words: V words.
         vectors: Their sentence vectors `(V, E)`.
-        temperature: Temperature of the softmax by which a slot weights its nearest words.
-        lemmas: Lemma of each word, `(V,)`; each word has its own if None.
+        temperature: Temperature of the softmax over the nearest words of a slot.
+        lemmas: Lemma of each word, `(V,)`; if None, each word is its own lemma.
     """
 
     def __init__(self, words: Sequence[str], vectors: Tensor, temperature: float, lemmas: Tensor | None = None) -> None:
@@ -29,17 +29,17 @@ class WordVectors:
         self.temperature = temperature
 
     def whitened(self) -> Self:
-        """The same words with vectors of uncorrelated components of equal variance.
+        """Return a copy with whitened vectors.
 
-        The mean of several encoder vectors holds mostly what many words have in common. With whitened vectors each
-        word is nearly orthogonal to those that mean something else, and the mean tells words apart.
+        Encoder vectors share common directions, which dominate the mean of several words. Whitened vectors of unrelated
+        words are nearly orthogonal, so that their mean identifies the words.
         """
         other = copy.copy(self)
         other.vectors = whiten(self.vectors.cpu(), min(self.vectors.shape)).to(self.vectors)
         return other
 
     def means(self, descriptors: Tensor) -> Tensor:
-        """Mean vector of the words of each entity `(N, E)`, centered over entities and of unit length.
+        """Compute the mean vector of each entity's words `(N, E)`, centered over entities, of unit length.
 
         Args:
             descriptors: `(N, S)`.
@@ -47,9 +47,9 @@ class WordVectors:
         return center(torch.cat([self.vectors[rows].mean(1) for rows in descriptors.split(4096)]))
 
     def expected(self, concepts: Tensor, codes: Tensor, near: Tensor) -> Tensor:
-        """Mean over slots of the expected word vector, `(N, E)`.
+        """Compute the mean over slots of the expected word vector, `(N, E)`.
 
-        A slot weights its nearest words by a softmax of their inner products, as anchoring does.
+        The expectation is over a slot's nearest words, with a softmax over inner products as in lexical anchoring.
 
         Args:
             concepts: `(N, S, d)`.
@@ -61,10 +61,10 @@ class WordVectors:
         return F.embedding_bag(near.flatten(1), self.vectors, mode="sum", per_sample_weights=probabilities.flatten(1))
 
     def sorted_words(self, descriptors: Tensor) -> list[list[str]]:
-        """Words of entities as they are shown: those that agree best with the mean of all of them first.
+        """Sort the words of each entity for display, by their similarity to the mean of its words.
 
         Args:
-            descriptors: `(N, S)`, one word of each slot.
+            descriptors: `(N, S)`, one word per slot.
         """
         ordered = []
         for rows in descriptors.to(self.vectors.device).split(1024):
