@@ -1,4 +1,4 @@
-"""Frozen sentence encoder: texts to vectors, and descriptors to vectors with a gradient."""
+"""Frozen sentence encoder of texts and, differentiably, of descriptors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +25,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 class TextEncoder(SentenceEncoder):
     """A frozen language model as sentence encoder, loaded when it is first needed.
 
-    Models of sentence-transformers specify their pooling in modules.json. For any other model the hidden states are
-    mean-pooled, including decoder-only models: their last token has seen the whole sentence, but mostly represents
-    what might come next.
+    Models of sentence-transformers specify their pooling in modules.json. The hidden states of all other models are
+    mean-pooled. This includes decoder-only models, whose last hidden state attends to the whole sentence but mostly
+    represents the next token.
 
     Args:
         model: Folder, name of a bundled model, or hub id; see `resolve_model`.
@@ -119,7 +119,7 @@ class TextEncoder(SentenceEncoder):
 
         Args:
             texts: N texts; None stands for a missing text.
-            batch_size: Number of texts that pass through the model together.
+            batch_size: Number of texts per forward pass.
             progress: Whether to show a progress bar.
 
         Returns:
@@ -149,7 +149,7 @@ class TextEncoder(SentenceEncoder):
 
     @torch.no_grad()
     def _encode(self, texts: list[str], batch_size: int, progress: bool) -> Tensor:
-        """Pass texts through the model, sorted by length."""
+        """Encode texts without cache; sentence-transformers sorts them by length."""
         vectors: Tensor = self._sentence_transformer().encode(
             texts, batch_size=batch_size, show_progress_bar=progress, convert_to_tensor=True
         )
@@ -175,7 +175,7 @@ class TextEncoder(SentenceEncoder):
             words = words.to(self.device, dtype)
             inputs = frames[choice].scatter(1, places[..., None].expand_as(words), words)
             scale = getattr(model[0].auto_model.get_input_embeddings(), "embed_scale", None)
-            if scale is not None:  # some models scale the embeddings that they look up
+            if scale is not None:  # some models multiply input embeddings by a constant
                 inputs = inputs * torch.as_tensor(scale, dtype=dtype, device=self.device)
             features: dict[str, Any] = {}
             if len(set(lengths)) > 1:
@@ -188,7 +188,7 @@ class TextEncoder(SentenceEncoder):
             return F.normalize(features["sentence_embedding"], dim=1)
 
     def _frames(self, prompts: Sequence[Prompt], num_words: int, length: int, dtype: torch.dtype) -> Tensor:
-        """Prompts with zeros in their gaps and as padding, `(prompts, length, T)`."""
+        """Build the embeddings of the prompts, `(prompts, length, T)`, with zeros for descriptors and padding."""
         gap = prompts[0].prefix.new_zeros(num_words, prompts[0].prefix.shape[1])
         rows = [torch.cat([prompt.prefix, gap, prompt.suffix]) for prompt in prompts]
         frames = torch.stack([F.pad(row, (0, 0, 0, length - len(row))) for row in rows])

@@ -1,12 +1,12 @@
-"""Words that count as one: forms of a common lemma, and spellings of the same word."""
+"""Groups of words that count as one: forms of a common lemma, and spelling variants."""
 
 import re
 from collections.abc import Sequence
 
 from face_lightning.imports import import_optional
 
-# American and British endings. Each is applied to words of at least as many letters as given, so that short words of
-# their own ("prise", "filling", "does") stay apart.
+# American and British endings, each with the minimum word length to which it applies, so that unrelated short words
+# ("prise", "filling", "does") are not changed.
 _ENDINGS = tuple(
     (length, re.compile(pattern), replacement)
     for length, pattern, replacement in (
@@ -58,16 +58,16 @@ _SPELLINGS = {
 
 
 def lemma_groups(words: Sequence[str]) -> list[int]:
-    """Number of the group of each word; words of one group share a lemma, or differ by spelling alone.
+    """Group words that share a lemma or differ only by spelling.
 
-    "toy" and "toys", "judgment" and "judgement", "colours" and "color" are one group each. A word with two lemmas joins
-    theirs: "leaves" brings "leaf" and "leave" together.
+    "toy" and "toys", "judgment" and "judgement", "colours" and "color" are one group each. A word with several lemmas
+    merges their groups: "leaves" puts "leaf" and "leave" into one group.
 
     Args:
         words: Words in lower case.
 
     Returns:
-        Numbers from 0 in the order in which groups first occur.
+        Group of each word, numbered from 0 by first occurrence.
 
     Raises:
         MissingDependencyError: If lemminflect is not installed.
@@ -91,14 +91,14 @@ def lemma_groups(words: Sequence[str]) -> list[int]:
 
 
 def _keys(word: str) -> list[str]:
-    """Spellings, made equal, of a word and of its lemmas; two words that have one in common are of one group."""
-    lemminflect = import_optional("lemminflect", extra="words", purpose="telling lemmas of words")
+    """Return the normalised spellings of a word and its lemmas; words with a common key are in one group."""
+    lemminflect = import_optional("lemminflect", extra="words", purpose="finding the lemmas of words")
     known = lemminflect.getAllLemmas(word) or lemminflect.getAllLemmasOOV(word, "NOUN")
     return sorted({_spelling(form) for form in (word, *(lemma for lemmas in known.values() for lemma in lemmas))})
 
 
 def _spelling(word: str) -> str:
-    """The same for all spellings of a word; not necessarily one of them."""
+    """Map all spelling variants of a word to the same key, which need not be a word."""
     word = _SPELLINGS.get(word, word)
     for length, pattern, replacement in _ENDINGS:
         if len(word) >= length:

@@ -71,10 +71,10 @@ class ModelFiles:
 
     @property
     def loadable(self) -> Path | str:
-        """What to load the model from: its hub id if it may be downloaded, otherwise its folder on this machine.
+        """Source to load the model from: its hub id if it may be downloaded, otherwise its local folder.
 
         Raises:
-            ConfigurationError: If it is not on this machine and may not be downloaded.
+            ConfigurationError: If there is no local copy and it may not be downloaded.
         """
         if isinstance(self.source, str) and may_download(self.source):
             return self.source

@@ -1,4 +1,4 @@
-"""What the rest of the package needs of a language model, whatever is inside."""
+"""Interface of sentence encoders, and prompts with a gap for descriptors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Prompt:
 
     Attributes:
         template: The sentence; "{words}" marks the gap.
-        prefix: What precedes the gap, special tokens included, `(P, T)`.
-        suffix: What follows it, special tokens included, `(Q, T)`.
+        prefix: Embeddings before the gap, including special tokens, `(P, T)`.
+        suffix: Embeddings after the gap, including special tokens, `(Q, T)`.
     """
 
     template: str
@@ -54,7 +54,7 @@ class SentenceEncoder(ABC):
 
     Attributes:
         model: Name of the model, for messages.
-        cache_dir: Folder of vocabularies and vectors that have been computed before.
+        cache_dir: Folder of cached vocabularies and vectors.
     """
 
     model: str
@@ -89,7 +89,7 @@ class SentenceEncoder(ABC):
 
         Args:
             texts: N texts; None stands for a missing text.
-            batch_size: Number of texts that pass through the model together.
+            batch_size: Number of texts per forward pass.
             progress: Whether to show a progress bar.
 
         Returns:
@@ -98,13 +98,13 @@ class SentenceEncoder(ABC):
 
     @abstractmethod
     def encode_descriptors(self, words: Tensor, prompts: Sequence[Prompt], prompt_ids: Tensor) -> Tensor:
-        """Encode prompts whose descriptors are given as token embeddings, keeping their gradient.
+        """Encode prompts filled with descriptors given as token embeddings, differentiably.
 
-        Row n is the sentence prefix + words[n] + suffix of prompt `prompt_ids[n]`. With the true embeddings
-        of single-token words its vector is that of the text in which the words are joined by spaces.
+        Row n encodes the sentence prefix + words[n] + suffix of prompt `prompt_ids[n]`. With the embeddings of
+        single-token words, the result equals the vector of the text with the words joined by spaces.
 
         Args:
-            words: Token embeddings of S descriptors a row, `(N, S, T)`, on any device.
+            words: Token embeddings of S descriptors per row, `(N, S, T)`, on any device.
             prompts: Prompts to choose from.
             prompt_ids: Index of the prompt of each row, `(N,)`.
 
@@ -116,7 +116,7 @@ class SentenceEncoder(ABC):
         """
 
     def prompt(self, template: str) -> Prompt:
-        """Split a sentence at its gap for descriptors and embed both sides once.
+        """Embed the parts of a sentence before and after the gap for descriptors.
 
         Args:
             template: Sentence with "{words}" exactly once.
@@ -134,8 +134,8 @@ class SentenceEncoder(ABC):
         ids, special = probe["input_ids"], probe["special_tokens_mask"]
         first, last = special.index(0), len(special) - 1 - special[::-1].index(0)
 
-        # The space before a word belongs to the word in tokenizers that keep spaces. What follows a word may be
-        # tokenized differently from the beginning of a text, where some tokenizers add a space.
+        # Tokenizers that keep spaces make the space before a word part of the word. The text after the gap is tokenized
+        # after a word, because some tokenizers add a space at the beginning of a text.
         left = self._tokens(before.rstrip())
         with_word = self._tokens(f"{before.rstrip()} word")
         whole = self._tokens(f"{before.rstrip()} word{after}")

@@ -7,12 +7,12 @@ from pathlib import Path
 from face_lightning.errors import DataError
 from face_lightning.imports import import_optional
 
-# More than any list of words has, less than a decompression bomb: bytes of all parts, unpacked, sheets, ...
+# Limits against decompression bombs, well above the size of any word list; bytes are those of the unpacked archive.
 _MAX_BYTES, _MAX_SHEETS, _MAX_ROWS, _MAX_COLUMNS = 1 << 28, 16, 1 << 20, 64
 
 
 def read_sheets(path: Path) -> list[list[list[str]]]:
-    """Read the rows of the first 16 sheets, the first 64 cells of each as text, empty ones as ""; no empty rows.
+    """Read the non-empty rows of the first 16 sheets, with their first 64 cells as text; empty cells are "".
 
     Raises:
         DataError: If the file is not a spreadsheet, damaged, or larger than 256 MiB when unpacked.

@@ -23,7 +23,7 @@ from face_lightning.text.lexicon import (
 )
 from face_lightning.text.sentence_encoder import SentenceEncoder, TokenSource
 
-_RULES = "3"  # incremented when the same arguments give other words
+_RULES = "3"  # version of the rules in cache keys; incremented when the same arguments select other words
 _SOURCES = ("wordfreq", "lemminflect", "textblob")
 
 
@@ -79,7 +79,7 @@ class CodebookReport:
 
 @dataclass(frozen=True)
 class VocabularySettings:
-    """Where a stage's codebook comes from.
+    """Settings of a stage's codebook.
 
     Attributes:
         encoder: Encoder that defines the tokens.
@@ -96,13 +96,16 @@ class VocabularySettings:
     path: Path | None = None
 
     def read(self, extra_words: Callable[[], Sequence[str]] | None = None) -> tuple[Codebook, CodebookReport]:
-        """The codebook at `path`, or a new one, and how it was made.
+        """Read the codebook at `path`, or build one.
 
         Args:
-            extra_words: Called for a new one; words of the catalogue's own texts to admit into it.
+            extra_words: Returns words from the catalogue's own texts to add; called only when a codebook is built.
+
+        Returns:
+            The codebook, and the report of its construction.
 
         Raises:
-            DataError: If there is no codebook at `path`, or one of another model than the encoder's.
+            DataError: If there is no codebook at `path`, or it belongs to another model than the encoder's.
             MissingDependencyError: If the open word lists are needed and not installed.
         """
         if self.path is not None:
@@ -143,7 +146,7 @@ def build_codebook(
         base_forms: Whether to keep base forms only: "toy", but not "toys".
 
     Raises:
-        DataError: If a file cannot be read, the tokenizer has no whole words, or none of them is left.
+        DataError: If a file cannot be read, the tokenizer has no whole words, or no words remain.
         MissingDependencyError: If the open sources are needed and not installed.
     """
     blocklist = BLOCKLIST if block == "default" else block
@@ -188,9 +191,9 @@ def _filter_words(
         raise DataError(_no_whole_words(encoder.model, vocabulary, min_length))
     common = tokens.keys() & listed
     wanted = common | (tokens.keys() & extra)
-    decent = wanted - blocked
-    basic = {word for word in decent if is_base_form(word)} if base_forms else decent
-    words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(basic, key=tokens.__getitem__)})
+    allowed = wanted - blocked
+    kept = {word for word in allowed if is_base_form(word)} if base_forms else allowed
+    words = _reachable(encoder.tokenizer, {word: tokens[word] for word in sorted(kept, key=tokens.__getitem__)})
     if not words:
         raise DataError(
             f"word_list: expected words that are single tokens of {encoder.model!r}, got none among {len(listed)}; use "
@@ -203,9 +206,9 @@ def _filter_words(
         num_listed=len(listed),
         num_common=len(common),
         num_extra=len(wanted) - len(common),
-        num_blocked=len(wanted) - len(decent),
-        num_inflected=len(decent) - len(basic),
-        num_unreachable=len(basic) - len(words),
+        num_blocked=len(wanted) - len(allowed),
+        num_inflected=len(allowed) - len(kept),
+        num_unreachable=len(kept) - len(words),
         num_words=len(words),
     )
     return {word: tokens[word] for word in words}, report
@@ -249,7 +252,7 @@ def save_codebook(path: Path, codebook: Codebook, report: CodebookReport) -> Non
 
 
 def word_vectors(encoder: SentenceEncoder, codebook: Codebook, progress: bool = False) -> Tensor:
-    """Encode every word of the codebook as a sentence of its own, `(V, E)`; cached by the encoder."""
+    """Encode each word of the codebook as a sentence, `(V, E)`; cached by the encoder."""
     return encoder.encode(codebook.words, batch_size=256, progress=progress)
 
 
@@ -301,7 +304,7 @@ def _read(path: Path) -> tuple[Codebook, CodebookReport] | None:
         return None
     tensors, metadata = stored
     words = tuple(metadata["words"].split())
-    # Where a file has no lemmas, words were chosen without regard to them.
+    # Files written before lemmas were introduced have none: each word is then its own lemma.
     lemmas = tensors.get("lemmas", torch.arange(len(words)))
     codebook = Codebook(words, tensors["token_ids"], tensors["token_embeddings"], metadata["fingerprint"], lemmas)
     report = json.loads(metadata["report"])

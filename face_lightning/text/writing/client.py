@@ -151,7 +151,7 @@ class ChatClient:
         raise GiveUpError(f"{last} ({self._retries + 1} attempts)")
 
     def redact(self, text: str) -> str:
-        """`text` without the key. Ask again wherever text is decoded: JSON may escape the key's letters."""
+        """Remove the key from a text. Repeat after every decoding, since JSON may escape the key's characters."""
         return redact_key(text, self._key)
 
     def _send(self, body: Mapping[str, Any]) -> Reply:

@@ -1,4 +1,4 @@
-"""HTTP whose answers have a deadline as a whole: a socket's own timeout starts anew with every byte."""
+"""HTTP handlers with a deadline for the whole response; a socket's timeout restarts with every byte received."""
 
 import contextlib
 import http.client
@@ -12,30 +12,30 @@ _BLOCK = 1 << 16
 
 
 class _Expiring(http.client.HTTPConnection):
-    """Closes the connection where the head of an answer has not come within the timeout."""
+    """Closes the connection if the headers of the response do not arrive within the timeout."""
 
     def connect(self) -> None:
-        """Connect, and start the clock."""
+        """Connect and start the timer."""
         super().connect()
         connected: socket.socket = self.sock
-        self._clock = threading.Timer(float(self.timeout or 0), _shut, [connected])
-        self._clock.daemon = True
-        self._clock.start()
+        self._timer = threading.Timer(float(self.timeout or 0), _shut, [connected])
+        self._timer.daemon = True
+        self._timer.start()
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Read the head of an answer, and stop the clock."""
+        """Read the headers of the response and stop the timer."""
         try:
             return super().getresponse()
         finally:
-            self._clock.cancel()
+            self._timer.cancel()
 
 
 class _ExpiringTLS(_Expiring, http.client.HTTPSConnection):
-    """The same with TLS."""
+    """`_Expiring` with TLS."""
 
 
 class ExpiringHTTP(urllib.request.HTTPHandler):
-    """Opens http:// with a deadline for the head of the answer."""
+    """Opens http:// with a deadline for the headers of the response."""
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """See `urllib.request.HTTPHandler`."""
@@ -43,7 +43,7 @@ class ExpiringHTTP(urllib.request.HTTPHandler):
 
 
 class ExpiringHTTPS(urllib.request.HTTPSHandler):
-    """Opens https:// with a deadline for the head of the answer."""
+    """Opens https:// with a deadline for the headers of the response."""
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """See `urllib.request.HTTPSHandler`."""
@@ -51,18 +51,18 @@ class ExpiringHTTPS(urllib.request.HTTPSHandler):
 
 
 def read_until(response: IO[bytes], most: int, deadline: float) -> bytes:
-    """Read the body of an answer.
+    """Read the body of a response.
 
     Args:
-        response: The answer.
-        most: Bytes to read at most.
-        deadline: When to stop, on the clock of `time.monotonic`.
+        response: The response.
+        most: Maximum number of bytes to read.
+        deadline: Time to stop, on the clock of `time.monotonic`.
 
     Raises:
         TimeoutError: If the body has not ended by then.
     """
     parts, size = [], 0
-    read = getattr(response, "read1", response.read)  # what has come, without waiting for more
+    read = getattr(response, "read1", response.read)  # returns the bytes that have arrived, without waiting for more
     while size < most and (part := read(min(_BLOCK, most - size))):
         parts.append(part)
         size += len(part)

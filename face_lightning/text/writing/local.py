@@ -23,9 +23,9 @@ class LocalWriter:
     Args:
         prompts: Builds the messages, and validates the answers.
         model: Folder of the model, or its hub id.
-        batch_size: Entities that pass through the model together.
+        batch_size: Number of entities per batch.
         max_new_tokens: Maximum number of tokens of an answer.
-        repetition_penalty: Divisor of the scores of tokens that have occurred; small models repeat themselves at 1.
+        repetition_penalty: Divisor of the scores of tokens that have occurred; with 1, small models repeat themselves.
         device: Device of the model.
         dtype: Number format of its weights; "auto" is the format in which they are stored.
     """
@@ -88,7 +88,7 @@ class LocalWriter:
             yield from zip(batch, self._answer(asked, [prompts[position] for position in batch]), strict=True)
 
     def _prompt(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """Token ids of a chat. The template is a program that comes with the model, and may not terminate.
+        """Return the token ids of a chat; the model's chat template is a program that may not terminate.
 
         Raises:
             DataError: If it fails, or takes more than `_TEMPLATE_SECONDS`.
@@ -102,7 +102,7 @@ class LocalWriter:
             except Exception as error:
                 found.append(error)
 
-        thread = threading.Thread(target=render, daemon=True)  # a daemon does not keep the process from ending
+        thread = threading.Thread(target=render, daemon=True)  # daemon threads do not prevent the process from exiting
         thread.start()
         thread.join(_TEMPLATE_SECONDS)
         result = found[0] if found else f"no end after {_TEMPLATE_SECONDS:g} s"

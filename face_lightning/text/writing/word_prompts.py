@@ -13,7 +13,7 @@ class WordPrompts(Prompts):
     """Builds prompts from words of users and items, for the same writers as those of summaries.
 
     Templates are `text/templates/prompts/{task}.facts.j2` and `{task}.question.j2`. Requests have the fields `title`,
-    `item_words`, `user_words` and `domain`; what is missing is left out.
+    `item_words`, `user_words` and `domain`; missing fields are skipped.
 
     Args:
         task: "explanation" asks why an item is recommended to a user, "generation" for the description of an item.
