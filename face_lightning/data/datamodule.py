@@ -1,4 +1,4 @@
-"""The one data module that all three stages share."""
+"""The data module of all stages."""
 
 import hashlib
 import json
@@ -29,18 +29,18 @@ class InteractionDataModule(L.LightningDataModule):
 
     Args:
         reader: Reader of the data set.
-        batch_size: Training interactions per step and process, B; with padding where a stage solves whole rows.
-        entities_per_step: Users and items to map per step and process, at least half of them items; all of a
-            kind are visited before any is visited again.
+        batch_size: Training interactions per step and process, B, including padding in stages that solve whole rows.
+        entities_per_step: Users and items to map per step and process; at least a quarter of them are items. All users,
+            and all items, are visited before any is visited again.
         eval_batch_size: Users per evaluation batch.
         mask_seen: Items that are masked in the test: training items, as in the paper, or training and validation
             items. Validation always masks training items.
         seed: First counter of every random draw.
         popularity_power: Negative items are sampled in proportion to popularity^power; 0 is uniform, as in the paper,
             0.75 is a common alternative.
-        summaries: File of `face summarize` whose texts replace the reader's.
-        held_out_texts: Share of users, and of items, whose texts are hidden from training, and which their words are to
-            pick afterwards (`words/heldout_items@10`); drawn by a hash of their ids and `seed`. For evaluation.
+        summaries: File written by `face summarize`, whose texts replace the reader's.
+        held_out_texts: Share of users, and of items, whose texts are held out from training to evaluate their words by
+            retrieval (`words/heldout_items@10`); selected by a hash of their ids and `seed`.
 
     Raises:
         ConfigurationError: If a size is not positive, except for `entities_per_step`, or `held_out_texts` is not in
@@ -96,7 +96,7 @@ class InteractionDataModule(L.LightningDataModule):
         return {key: summary[key] for key in ("name", "fingerprint", "num_users", "num_items")}
 
     def text_fingerprint(self) -> str | None:
-        """SHA-256 (64 hexadecimal digits) of all texts; None where there are none."""
+        """SHA-256 (64 hexadecimal digits) of all texts; None if there are none."""
         profiles = self.dataset.profiles
         if profiles is None:
             return None
@@ -104,13 +104,13 @@ class InteractionDataModule(L.LightningDataModule):
         return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
     def check_identity(self, trained_on: Mapping[str, Any] | None) -> None:
-        """Refuse a checkpoint of other data, unless `allow_other_data` is set.
+        """Reject a checkpoint of other data, unless `allow_other_data` is set.
 
         Args:
-            trained_on: What `identity` gave when the checkpoint was written; None in checkpoints that do not say.
+            trained_on: Result of `identity` stored in the checkpoint; None if it has none, which is accepted.
 
         Raises:
-            DataError: If the checkpoint belongs to other data, or its tables do not fit these.
+            DataError: If the checkpoint belongs to other data, or to other numbers of users or items.
         """
         if trained_on is None:
             return
@@ -135,7 +135,7 @@ class InteractionDataModule(L.LightningDataModule):
 
     @property
     def profiles(self) -> Profiles:
-        """Texts of users and items to learn from: none of those that are held out.
+        """Texts of users and items for training, without held-out texts.
 
         Raises:
             DataError: If the reader provides none.
@@ -144,7 +144,7 @@ class InteractionDataModule(L.LightningDataModule):
 
     @property
     def held_out_profiles(self) -> Profiles | None:
-        """The texts of held-out users and items alone; None where all are learnt from."""
+        """Texts of the held-out users and items only; None if no texts are held out."""
         return self._profiles[1]
 
     @cached_property
@@ -169,7 +169,7 @@ class InteractionDataModule(L.LightningDataModule):
         return self.interactions.num_items
 
     def catalogue_words(self) -> list[str]:
-        """Frequent words of the texts, whether or not a word list has them; none if there are no texts.
+        """Frequent words of the texts, whether or not they are on a word list; empty without texts.
 
         Raises:
             MissingDependencyError: If the `words` extra is not installed.
@@ -185,7 +185,7 @@ class InteractionDataModule(L.LightningDataModule):
         return build_graph(self.interactions.train)
 
     def train_dataloader(self) -> TrainingLoader | EntityLoader | RowLoader:
-        """Batches of interactions, negatives and entities; of entities or whole rows where the stage asks for them."""
+        """Batches of interactions, negatives and entities, or of entities or whole rows if the stage trains on them."""
         trainer = self.trainer
         if getattr(trainer and trainer.lightning_module, "trains_on_entities", False):
             return EntityLoader(
@@ -208,7 +208,7 @@ class InteractionDataModule(L.LightningDataModule):
         )
 
     def _share(self) -> dict[str, int]:
-        """Which part of the rows this process works on: all where processes share the tables' columns instead."""
+        """Rank and world size for splitting rows; with column-parallel tables, each process works on all rows."""
         trainer = self.trainer
         if trainer is None or getattr(trainer.strategy, "shares_columns", False):
             return {"rank": 0, "world_size": 1}

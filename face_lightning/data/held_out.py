@@ -1,4 +1,4 @@
-"""Held-out texts: what words of entities without a text are judged by."""
+"""Held-out texts, which evaluate the words of entities whose text was not used in training."""
 
 import hashlib
 import re
@@ -17,11 +17,11 @@ from face_lightning.text.summaries import TemplateWriter, short_title
 def hold_out_texts(
     interactions: Interactions, profiles: Profiles, share: float, seed: int
 ) -> tuple[Profiles, Profiles]:
-    """Hide the texts of a share of users and items, and all that other texts say of the hidden items.
+    """Hold out the texts of a share of users and items, and what other texts reveal about the held-out items.
 
-    Who is held out depends on a hash of the original id and the seed alone. Users' texts name items and are made of
-    their tags, so those by template are written again without the held-out items; a user's text of another origin is
-    hidden too where it names a held-out training item of the user by its title.
+    The selection depends only on a hash of the original id and the seed. Users' texts contain titles and tags of their
+    items: template texts are rewritten without the held-out items, and other texts are held out as well if they contain
+    the title of a held-out training item of the user.
 
     Args:
         interactions: Ids, and the training items of users.
@@ -30,10 +30,10 @@ def hold_out_texts(
         seed: Seed of the hash.
 
     Returns:
-        Profiles to learn from, and profiles that have the texts of the held-out entities alone, in their full form.
+        Profiles for training, and profiles with the complete texts of the held-out entities only.
 
     Raises:
-        DataError: If text vectors of a file take the place of texts.
+        DataError: If the profiles have precomputed text vectors.
     """
     if profiles.user_vectors is not None or profiles.item_vectors is not None:
         raise DataError(
@@ -55,7 +55,7 @@ def hold_out_texts(
 
 
 def held_out(kind: str, ids: Sequence[str], share: float, seed: int) -> np.ndarray:
-    """Which entities are held out `(N,)`: the first 8 bytes of SHA-256 of kind, id and seed lie below the share."""
+    """Select held-out entities `(N,)`: the first 8 bytes of SHA-256 of kind, id and seed lie below the share."""
     digests = (hashlib.sha256(f"{kind} {name} {seed}".encode()).digest()[:8] for name in ids)
     return np.array([int.from_bytes(digest, "big") < share * 2**64 for digest in digests], dtype=bool)
 
@@ -67,7 +67,7 @@ def _only(texts: Sequence[str | None], kept: np.ndarray) -> tuple[str | None, ..
 def _without_items(
     interactions: Interactions, profiles: Profiles, facts: Facts, hidden: np.ndarray
 ) -> tuple[str | None, ...]:
-    """Texts of users that say nothing of the hidden items."""
+    """Return the texts of users without information about the hidden items."""
     records = [{} if hide else fields for fields, hide in zip(facts.items, hidden.tolist(), strict=True)]
     own = [{key: value for key, value in user.items() if key not in DERIVED_USER_FIELDS} for user in facts.users]
     rewritten = write_profiles(interactions, records, profiles.domain, own).user_texts

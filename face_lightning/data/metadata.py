@@ -37,9 +37,9 @@ class MetadataFile:
         path: JSONL (one object per line), or a table that `open_table` reads.
         kind: "user" or "item".
         key: Field or column of original ids.
-        fields: Names of fields in the file by their names here, such as `{"title": "movie_title"}`. Templates use
-            title, tags, genres, categories, year, author, developer, city and profile (a description) of items; age,
-            occupation and city of users; `text` of either replaces the template's text.
+        fields: Maps the field names of this package to those of the file, such as `{"title": "movie_title"}`. Templates
+            use title, tags, genres, categories, year, author, developer, city and profile (a description) of items, and
+            age, occupation and city of users; `text` of either replaces the template's text.
         form: Format of text files.
 
     Raises:
@@ -220,10 +220,10 @@ def _no_field(file: MetadataFile, name: str, known: list[str], where: str = "") 
 
 
 def _clean_record(record: dict[str, Any], file: MetadataFile) -> Record:
-    """Return the fields under their names here as plain text or numbers, tags as lists."""
+    """Return the fields under the names of this package, as plain text or numbers, tags as lists."""
     names = {source: name for name, source in file.fields.items()}
     cleaned: dict[str, Any] = {}
-    # A later one takes precedence: fields that were renamed, then those of the very name.
+    # Later entries take precedence: first aliases, then fields named as in this package, then those mapped by the user.
     for source, raw in sorted(record.items(), key=lambda entry: (entry[0] in names, entry[0] in _KNOWN)):
         name = names.get(source) or known_name(source)
         value = _plain_value(name, _json_value(raw), " " if file.path.suffix in (".item", ".user") else ", ")
@@ -233,7 +233,7 @@ def _clean_record(record: dict[str, Any], file: MetadataFile) -> Record:
 
 
 def known_name(source: str) -> str:
-    """The name that templates use for a field such as `Title` or `Release Date`; other names as they are."""
+    """Return the name that templates use for a field such as `Title` or `Release Date`; unknown names unchanged."""
     name = re.sub(r"[\s-]+", "_", source.strip()).lower()
     name = _ALIASES.get(name, name)
     return name if name in _KNOWN else source

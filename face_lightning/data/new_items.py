@@ -1,4 +1,4 @@
-"""Texts of new items, which no training has seen, from a JSONL file."""
+"""Reader of texts of new items, which were not in the training data, from a JSONL file."""
 
 import json
 from pathlib import Path
@@ -10,11 +10,11 @@ from face_lightning.text.summaries import TemplateWriter
 
 
 def read_new_items(path: Path, domain: str = "item") -> NewItems:
-    """Texts and names of items by their original ids.
+    """Read texts and names of items by their original ids.
 
     Args:
-        path: JSONL file: objects with `item_id`, and `text`, or fields of which the template writes one: title, tags,
-            genres, categories, profile and others of `TemplateWriter`.
+        path: JSONL file of objects with `item_id` and either `text` or fields for the template: title, tags, genres,
+            categories, profile and others of `TemplateWriter`.
         domain: Kind of items, which selects the template.
 
     Raises:

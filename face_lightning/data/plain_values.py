@@ -1,4 +1,4 @@
-"""Values of metadata as people write them: lists and mappings as text, dates, numbers, and what is missing."""
+"""Parsing of metadata values: lists and mappings as text, dates, numbers, markup, and missing values."""
 
 import ast
 import csv
@@ -12,10 +12,10 @@ from typing import Any
 from face_lightning.plain_text import whole
 
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "NA", "N/A", "#N/A", "<NA>")
-# In metadata, in any case; ids are more careful.
+# Missing values in metadata, compared regardless of case; `MISSING` for ids is stricter.
 _MISSING_TAGS = {*(text.casefold() for text in MISSING), "nat", "\\n", "-", "--", "(no genres listed)"}
-_NAME_KEYS = ("name", "title", "label", "description", "value")  # of an object that stands for its name
-_MAX_LITERAL = 1 << 16  # letters of a list or mapping as text
+_NAME_KEYS = ("name", "title", "label", "description", "value")  # keys that hold the name of an object, best first
+_MAX_LITERAL = 1 << 16  # maximum characters of a list or mapping as text
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
 _COMPACT_DATE = re.compile(r"\s*(1[5-9]\d\d|20\d\d)[01]\d[0-3]\d\s*")
 _WHOLE = re.compile(r"\s*([-+]?\d{1,15})\.0+\s*")
@@ -28,17 +28,17 @@ _BLOCK = (
 )
 _INLINE_TAG = re.compile(rf"</?(?:{_INLINE})(?=[\s/>])[^<>]*>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK})(?=[\s/>])[^<>]*>", re.IGNORECASE)
-# Where a text was cut in the middle of a tag.
+# An incomplete tag at the end of a truncated text.
 _CUT_TAG = re.compile(rf"<(?:/?(?:{_BLOCK})|(?:{_INLINE})(?=\s))(?:\s[^<>]*)?$", re.IGNORECASE)
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))  # what a browser does not show
+_HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))  # parts that browsers do not display
 
 
 def without_markup(text: str) -> str:
-    """`text` as a browser shows it: HTML's tags, comments and scripts left out, entities decoded."""
+    """Return the text that a browser would display: without HTML tags, comments and scripts, entities decoded."""
     text = whole(text)
-    for _ in range(2):  # markup is often escaped once more
+    for _ in range(2):  # markup is often escaped twice
         if "<" in text:
             for begin, end in _HIDDEN:
                 text = _cut(text, begin, end)
@@ -49,9 +49,9 @@ def without_markup(text: str) -> str:
 
 
 def _cut(text: str, begin: str, end: str) -> str:
-    """`text` without what lies between two marks."""
+    """Remove the parts of a text between two marks, including the marks."""
     lowered, parts, position = text.lower(), [], 0
-    if len(lowered) != len(text):  # letters whose lower case has another length
+    if len(lowered) != len(text):  # positions differ if lower-casing changes the length of a character
         return text
     while (start := lowered.find(begin, position)) >= 0:
         stop = lowered.find(end, start + len(begin))
@@ -64,20 +64,20 @@ def _cut(text: str, begin: str, end: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value stands for none, as `nan`, `N/A` or `(no genres listed)`."""
+    """Whether a value denotes a missing one, such as `nan`, `N/A` or `(no genres listed)`."""
     if isinstance(value, float):
         return not math.isfinite(value)
     return value is None or (isinstance(value, str) and value.strip().casefold() in _MISSING_TAGS)
 
 
 def parsed(value: object) -> object:
-    """A list or mapping that is written as JSON, as Python or NumPy text, or as PostgreSQL's array; else `value`."""
+    """Parse a list or mapping in JSON, Python, NumPy or PostgreSQL notation; return other values unchanged."""
     if not isinstance(value, str) or len(value) > _MAX_LITERAL:
         return value
     text = value.strip()
     if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}"), ("(", ")")):
         return value
-    text = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)  # NumPy has no commas; Python would join the words
+    text = re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)  # NumPy omits commas; Python would concatenate the strings
     for read in (json.loads, ast.literal_eval, _postgres_array):
         try:
             found = read(text)
@@ -88,10 +88,10 @@ def parsed(value: object) -> object:
 
 
 def _postgres_array(text: str) -> list[str]:
-    """Members of an array such as `{War,"Science Fiction"}`.
+    """Parse an array such as `{War,"Science Fiction"}`.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the text is not an array.
     """
     if text[0] != "{" or ":" in text:
         raise ValueError(text)
@@ -102,7 +102,7 @@ def _postgres_array(text: str) -> list[str]:
 
 
 def names_in(value: object) -> list[str]:
-    """Names in a list or mapping, in order: of objects their name, of other mappings the keys that hold something."""
+    """Return the distinct names in a list or mapping: for objects their name, for other mappings keys with a value."""
     return list(dict.fromkeys(name for name in _names(value, 0) if not is_missing(name)))
 
 
@@ -119,7 +119,7 @@ def _names(value: object, depth: int) -> Iterator[str]:
             if not is_missing(held) and held is not False and held != 0:
                 yield from _names(str(key), depth + 1)
     elif isinstance(value, list | tuple | set):
-        if value and all(isinstance(part, tuple) and len(part) == 2 for part in value):  # a map of Parquet
+        if value and all(isinstance(part, tuple) and len(part) == 2 for part in value):  # a Parquet map
             value = list(dict(value))
         for part in value:
             yield from _names(part, depth + 1)
@@ -128,7 +128,7 @@ def _names(value: object, depth: int) -> Iterator[str]:
 
 
 def whole_number(value: Any) -> Any:  # noqa: ANN401
-    """1990 for 1990.0, as a number or as text; any other value as it is."""
+    """Return 1990 for 1990.0, as a number or as text; other values unchanged."""
     if isinstance(value, float) and math.isfinite(value) and value == int(value) and abs(value) < 1e15:
         return int(value)
     found = _WHOLE.fullmatch(value) if isinstance(value, str) else None
@@ -136,7 +136,7 @@ def whole_number(value: Any) -> Any:  # noqa: ANN401
 
 
 def year_in(text: str) -> str:
-    """The first year from 1500 to 2099 in a date of any form; "" if there is none."""
+    """Return the first year from 1500 to 2099 in a date of any format; "" if there is none."""
     compact = _COMPACT_DATE.fullmatch(text)
     found = compact or _YEAR.search(text)
     return "" if found is None else found[1]

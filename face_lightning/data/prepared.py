@@ -29,9 +29,9 @@ class PreparedData:
 
     Attributes:
         interactions: Splits and original ids.
-        user_records: Metadata of every user `(U,)`, an empty record for users without any; None if no metadata
-            were given.
-        item_records: Likewise of items `(I,)`.
+        user_records: Metadata of each user `(U,)`, empty records for users without metadata; None if no metadata were
+            given.
+        item_records: Likewise for items `(I,)`.
         new_item_records: Metadata of items without interactions by original id.
         domain: Kind of items.
         history: Provenance of the data as plain values: sources, steps, options, notices.
@@ -91,7 +91,7 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 def _own_files(out: Path) -> set[str]:
-    """Names of the files of a prepared folder; none where the folder is another one."""
+    """Return the file names of a prepared folder; empty for any other folder."""
     try:
         read_manifest(out)
     except DataError:

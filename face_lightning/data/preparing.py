@@ -1,4 +1,4 @@
-"""From rows to the three splits: rating threshold, deduplication, k-core, split; with counts after every step."""
+"""Preparation of interactions: rating threshold, deduplication, k-core and split, with counts after each step."""
 
 import re
 from collections.abc import Sequence
@@ -225,7 +225,7 @@ def raw_notices(pairs: RawPairs, recipe: Recipe) -> list[str]:
 
 
 def similar_ids(ids: np.ndarray) -> tuple[int, str, str] | None:
-    """Ids that differ from another one by case, white space or a final `.0` alone: their number and the first pair."""
+    """Return the number of ids that differ from another only by case, white space or `.0`, and the first pair."""
     known: dict[str, str] = {}
     number, pair = 0, None
     for name in ids.tolist():

@@ -92,11 +92,11 @@ class Profiles:
 
 
 class NewItems(NamedTuple):
-    """Items without interactions: no training and no metric knows them.
+    """Items without interactions, which take part in neither training nor metrics.
 
     Attributes:
-        texts: Text of each by its original id.
-        labels: Display name of each, such as its title.
+        texts: Text of each item by its original id.
+        labels: Display name of each item, such as its title.
     """
 
     texts: Mapping[str, str]
@@ -110,7 +110,7 @@ class Dataset:
     Attributes:
         interactions: The splits.
         profiles: Texts of the users and items in them.
-        new_items: Further items of the catalogue, which a finished run recommends by their texts.
+        new_items: Additional items of the catalogue, which a finished run recommends by their texts.
     """
 
     interactions: Interactions

@@ -12,14 +12,15 @@ from face_lightning.structures import RowBatch
 
 
 class RowLoader:
-    """Every user and then every item once an epoch, rows of about equal length together.
+    """Batches of all users, then all items, once per epoch, each of rows of similar length.
 
-    Rows are sorted by length and cut into tiles; each rank gets its share of every tile. The loader can be stopped
-    and resumed at any step.
+    Rows are sorted by length and cut into tiles; each rank gets its share of every tile. The loader can be resumed at
+    any step.
 
     Args:
         train: Binary matrix `(U, I)` in CSR form.
-        batch_size: Interactions of a batch on a rank, padding included, at most, unless one row has more.
+        batch_size: Maximum number of interactions per batch and rank, including padding; a longer row is a batch of
+            its own.
         rank: Index of this process.
         world_size: Number of processes.
     """
@@ -42,11 +43,11 @@ class RowLoader:
             yield side.batch(tile[self._rank :: self._world_size], of_users=side is self._sides[0])
 
     def state_dict(self) -> dict[str, int]:
-        """Where the current epoch stands, for a resume in the middle of it."""
+        """Return the position in the current epoch, for resuming."""
         return {"next_step": self._next_step % len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next iteration start where `state` was taken."""
+        """Start the next iteration at the position of `state`."""
         self._first_step = self._next_step = state["next_step"]
 
 
@@ -68,7 +69,7 @@ class _Side(NamedTuple):
 
 
 def _cut(lengths: Tensor, most: int, world_size: int) -> list[Tensor]:
-    """Row ids in tiles, the longest rows first, whose shares are at most `most` numbers when padded to the longest."""
+    """Cut rows into tiles of row ids, longest rows first; each rank's share has at most `most` padded entries."""
     order = lengths.argsort(descending=True, stable=True)
     tiles = []
     while len(order):

@@ -216,7 +216,7 @@ class EvaluationLoader:
         self._is_empty = len(users) == 0
 
     def __len__(self) -> int:
-        # A process without users evaluates an empty batch where others have some: it would skip what they wait for.
+        # A process without users evaluates an empty batch, so that it takes part in the collectives of the others.
         return 0 if self._is_empty else max(1, -(-len(self._users) // self._batch_size))
 
     def __iter__(self) -> Iterator[EvaluationBatch]:

@@ -1,4 +1,4 @@
-"""Requests to writers of summaries, and summaries as texts of a data set."""
+"""Requests for summaries of users and items, and the use of summaries as texts of a data set."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ _TYPICAL_ITEM_FIELDS = ("title", "year", "author", "city", "tags", "profile")
 def summary_requests(dataset: Dataset, kinds: Sequence[Kind] = ("item", "user")) -> list[Request]:
     """Build a request for every item and user.
 
-    Users are described by their training items alone, never by validation or test items.
+    Users are described only by their training items, never by validation or test items.
 
     Args:
         dataset: Data with facts or, if there are none, texts.

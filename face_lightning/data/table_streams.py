@@ -1,4 +1,4 @@
-"""Text files as they come: compressed or not, whatever their names say, with separators of any length."""
+"""Streams of text files: compression detected by content, and separators of several characters."""
 
 import codecs
 import io
@@ -11,12 +11,12 @@ from typing import IO
 import pyarrow as pa
 
 _PARQUET = (".parquet", ".pq")
-_ENDINGS = (".gz", ".bz2", ".zst")  # of compressed files, if they are named so
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
+_ENDINGS = (".gz", ".bz2", ".zst")  # suffixes of compressed files
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # codec by the first bytes of a file
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix of a file name, without that of the compression."""
+    """Return the suffix of a file name, ignoring that of the compression."""
     endings = path.suffixes
     return endings[-2] if len(endings) > 1 and endings[-1] in _ENDINGS else path.suffix
 
@@ -28,12 +28,12 @@ def starts_with(path: Path, *marks: bytes) -> bool:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet by its name or its content."""
+    """Whether a file is Parquet, by its name or content."""
     return path.suffix in _PARQUET or starts_with(path, b"PAR1")
 
 
 def decompressed(raw: pa.NativeFile, path: Path) -> pa.NativeFile:
-    """The file's text, by what its first bytes say of compression: names may be wrong."""
+    """Return the decompressed stream of a file; compression is detected by content, since names may be wrong."""
     kind = next((kind for mark, kind in _COMPRESSED.items() if starts_with(path, mark)), None)
     return raw if kind is None else pa.CompressedInputStream(raw, kind)
 
@@ -53,18 +53,18 @@ def first_line(path: Path, encoding: str) -> str:
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[IO[bytes]]:
-    """Open a text file, decompressed where its content says that it is compressed, whatever its name."""
+    """Open a text file, decompressed if its content is compressed, regardless of its name."""
     with pa.OSFile(str(path)) as raw, io.BufferedReader(decompressed(raw, path)) as stream:
         yield stream
 
 
 class ReplacingStream(io.RawIOBase):
-    """Bytes of a stream with one mark in place of another, across the borders of blocks.
+    """Stream that replaces a byte sequence by another, also where it spans two blocks.
 
     Args:
-        stream: Where bytes come from.
-        mark: What is replaced, at least one byte.
-        other: What it is replaced by.
+        stream: Source of the bytes.
+        mark: Byte sequence to replace, not empty.
+        other: Replacement.
     """
 
     def __init__(self, stream: pa.NativeFile, mark: bytes, other: bytes) -> None:
@@ -76,7 +76,7 @@ class ReplacingStream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read about as many bytes as are asked for, and none at the end alone."""
+        """Read about `size` bytes; an empty result means the end of the stream."""
         while True:
             block = self._stream.read(size if size > 0 else None)
             content = self._rest + block

@@ -31,7 +31,7 @@ _ARCHIVES = {
     b"\xfd7zXZ": "compressed by xz",
     b"7z\xbc\xaf": "a 7z archive",
 }
-_UNIT = b"\x1f"  # what stands for a separator of several letters: ASCII's own separator of columns
+_UNIT = b"\x1f"  # ASCII unit separator, which replaces separators of several characters
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".inter": "\t", ".item": "\t", ".user": "\t"}
 _NAMES = {"::": "two colons", ",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 
@@ -42,13 +42,13 @@ class TableFormat:
 
     Attributes:
         separator: Column separator, such as `;` or `::`; by the suffix of the file if None: `,` for .csv, tab for .tsv,
-            .txt and RecBole's files. Columns between separators of several letters have no quotes.
-        encoding: Name of a codec of Python.
-        header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
-        likely: Separator to take if none is given and line 1 has it.
+            .txt and RecBole's files. With separators of several characters, quotes have no special meaning.
+        encoding: Name of a Python codec.
+        header: Whether the first line contains the column names; otherwise these are 1, 2, ...
+        likely: Separator to use if none is given and line 1 contains it.
 
     Raises:
-        ConfigurationError: If the separator cannot be one or the encoding is unknown.
+        ConfigurationError: If the separator is invalid or the encoding is unknown.
     """
 
     separator: str | None = None
@@ -174,7 +174,7 @@ class Table:
 
 
 def holds_json(path: Path) -> bool:
-    """Whether a file holds JSON by its name, or by its first letter; names may lack the ending of the compression."""
+    """Whether a file contains JSON, by its name or first character; compressed files may lack the suffix."""
     if is_parquet(path):
         return False
     if suffix_of(path) in (".jsonl", ".ndjson", ".json"):
@@ -184,10 +184,10 @@ def holds_json(path: Path) -> bool:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files of a table: itself, or the files of a folder that Spark or Hive wrote.
+    """Return the files of a table: the file itself, or the part files in a folder written by Spark or Hive.
 
     Raises:
-        DataError: If a folder has none.
+        DataError: If a folder has no part files.
     """
     if not path.is_dir():
         return [path]
@@ -262,7 +262,7 @@ def _is_recbole(path: Path) -> bool:
 
 
 def _letters(name: str) -> str:
-    """Letters and digits of a name in lower case, by which `userId` and `user_id` are alike."""
+    """Return the letters and digits of a name in lower case, the same for `userId` and `user_id`."""
     return re.sub(r"[\W_]", "", name.lower())
 
 

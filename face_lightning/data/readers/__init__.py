@@ -1,4 +1,4 @@
-"""Readers of data sets. A new one is one file here; all files are imported, so that YAML knows them."""
+"""Readers of data sets, one file each; importing all modules lets YAML name their classes."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -22,11 +22,11 @@ class InteractionFile(Reader):
     the same once and stores the result.
 
     Args:
-        source: CSV, TSV, Parquet or RecBole's .inter file, or a folder of part files as Spark writes; with split
-            "given", that of training.
+        source: CSV, TSV, Parquet or RecBole's .inter file, or a folder of part files as written by Spark; with split
+            "given", the training file.
         user: Column of user ids.
         item: Column of item ids.
-        rating: Column of ratings, for `min_rating`; without it every row counts, whatever its rating.
+        rating: Column of ratings, for `min_rating`; without `min_rating`, every row counts regardless of its rating.
         min_rating: Minimum rating of an interaction.
         time: Column of times: numbers, or dates such as 2024-01-31 12:00:00.
         core: Minimum number of interactions of every user and item (k-core).
@@ -35,26 +35,26 @@ class InteractionFile(Reader):
         ratios: Relative sizes of train, valid and test.
         last_n: Number of pairs of a user in valid, and in test, for split "last".
         seed: Seed of the random splits.
-        valid: File of validation, for split "given".
-        test: File of test, for split "given".
+        valid: Validation file, for split "given".
+        test: Test file, for split "given".
         separator: Column separator, such as `;` or `::`; by the suffix of the file if omitted.
         encoding: Encoding of text files.
-        header: Whether the first line has the names of the columns; otherwise these are 1, 2, ...
+        header: Whether the first line contains the column names; otherwise these are 1, 2, ...
         drop_missing: Drop rows without an id instead of rejecting the file.
-        item_metadata: Metadata of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; the .item file
-            beside an .inter file if omitted.
-        user_metadata: Likewise of users (.user). It becomes part of users' texts and must not reveal test items.
-        item_key: Field of original ids in `item_metadata`; that of `item` if omitted.
+        item_metadata: Metadata of items: JSONL, CSV, TSV, Parquet or RecBole's .item, joined by id; if omitted, the
+            .item file in the folder of an .inter file.
+        user_metadata: Likewise for users (.user). It becomes part of users' texts and must not reveal test items.
+        item_key: Field of original ids in `item_metadata`; the name of `item` if omitted.
         user_key: Likewise in `user_metadata`.
-        item_fields: Names of fields in `item_metadata` by the names that templates use, such as
+        item_fields: Maps the field names of templates to those of `item_metadata`, such as
             `{title: movie_title, tags: class}`; see `MetadataFile`.
-        user_fields: Likewise of `user_metadata`.
-        metadata_separator: Column separator of metadata; `separator` if omitted and line 1 has it, else by suffix.
-        metadata_header: Whether the first line of metadata has the names of the columns; otherwise these are 1, 2, ...
-        keep_new_items: Keep items of `item_metadata` without a remaining interaction. No training and no metric knows
-            them; runs with words recommend them by their texts.
+        user_fields: Likewise for `user_metadata`.
+        metadata_separator: Column separator of metadata; if omitted, `separator` if line 1 contains it, else by suffix.
+        metadata_header: Whether the first line of metadata contains the column names; otherwise these are 1, 2, ...
+        keep_new_items: Keep items of `item_metadata` without a remaining interaction. They take part in neither
+            training nor metrics; runs with words recommend them by their texts.
         domain: Kind of items: "movie", "game", "book", "restaurant" or "item".
-        name: Name of the data set; that of the file if omitted.
+        name: Name of the data set; the file name without suffix if omitted.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class InteractionFile(Reader):
 
 
 def _find_recbole_file(source: Path, kind: str) -> Path | None:
-    """Return RecBole's file of users or items beside a file of interactions; None if there is none."""
+    """Return RecBole's file of users or items in the folder of a file of interactions; None if there is none."""
     if source.suffix != ".inter":
         return None
     # A file of one split has another suffix: name.train.inter belongs to name.item.

@@ -15,7 +15,7 @@ from face_lightning.errors import DataError
 from face_lightning.text.summaries import TemplateWriter, short_title
 
 Record = Mapping[str, Any]
-# Fields of users that `gather_facts` takes from their training items; all others were given.
+# Fields of users that `gather_facts` derives from their training items; all others come from metadata.
 DERIVED_USER_FIELDS = frozenset({"favourites", "titles", "city", "authors"})
 _TAG_FIELDS = ("tags", "genres", "categories")
 _NAMED_ITEMS = 4  # per template text of a user
@@ -84,7 +84,7 @@ def write_profiles(
 
 
 def write_new_items(records: Mapping[str, Record], domain: str) -> NewItems:
-    """Write texts of items without interactions; those that have none are left out.
+    """Write texts of items without interactions; items without a text are skipped.
 
     Args:
         records: One per item by original id, see `write_profiles`; a field `text` replaces the template's text.

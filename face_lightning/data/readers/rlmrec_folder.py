@@ -20,7 +20,7 @@ from face_lightning.errors import DataError
 
 
 class RLMRecFolder(Reader):
-    """Reads `trn_mat.pkl`, `val_mat.pkl`, `tst_mat.pkl`, and the texts beside them.
+    """Reads `trn_mat.pkl`, `val_mat.pkl`, `tst_mat.pkl`, and the texts in the same folder.
 
     Pickles may contain NumPy arrays, SciPy sparse matrices and plain values; no code in them is executed.
     Profiles take precedence over template texts of item metadata. Optional files:
@@ -28,8 +28,8 @@ class RLMRecFolder(Reader):
     - `usr_prf.pkl`, `itm_prf.pkl`: dict of row number to profile, or to a dict with "profile"
     - `usr_emb_np.pkl`, `itm_emb_np.pkl`: text vectors `(U, E)` and `(I, E)`
     - `user_ids.txt`, `item_ids.txt`: original ids, one per line (row numbers if missing)
-    - `items.jsonl`: one JSON object per line, with the column number as `item_id`; users' texts are written from
-      their training items alone
+    - `items.jsonl`: one JSON object per line, with the column number as `item_id`; users' texts are written only from
+      their training items
 
     Args:
         root: Folder of the data set.

@@ -37,7 +37,7 @@ def find_taste(
     Args:
         train: Training pairs `(U, I)`.
         tags: Tags of every item, I sequences.
-        nameable: Mask of the items with a title, which may be chosen `(I,)` bool.
+        nameable: Mask of the items with a title, `(I,)` bool; only these are chosen.
         num_favourites: Maximum number of tags per user.
         num_items: Maximum number of items per user.
     """
