@@ -1,4 +1,4 @@
-"""Baselines without gradient descent: fitted once, ranked and measured as every recommender here."""
+"""Baselines without gradient descent, evaluated in the same way as the stages."""
 
 from face_lightning.baselines.baseline import Baseline
 from face_lightning.baselines.ease import EASE

@@ -1,4 +1,4 @@
-"""What every baseline provides."""
+"""Base class of baselines."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 class Baseline(ABC):
-    """Scores items for users from their training interactions alone.
+    """Base class of models that score items for users from their training interactions; one file each.
 
-    A baseline is one file. It is fitted in one call, and scores a tile of users at a time, so that nothing of
-    size `(U, I)` is ever held.
+    A baseline is fitted in one call and scores a tile of users at a time, so that nothing of size `(U, I)` is ever
+    allocated.
     """
 
     grid: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
-    """Settings to choose from on validation, as arguments of the constructor."""
+    """Grid of constructor arguments to select from on validation."""
 
     @abstractmethod
     def fit(self, train: csr_array[Any]) -> None:
-        """Learn from the training interactions `(U, I)`, a binary matrix in CSR form."""
+        """Fit the training interactions `(U, I)`, a binary matrix in CSR form."""
 
     @abstractmethod
     def score(self, history: csr_array[Any]) -> Tensor:
-        """Scores `(B, I)` of all items, float32, for users with the training interactions `history` `(B, I)`."""
+        """Score all items, `(B, I)` float32, for users with the training interactions `history` `(B, I)`."""

@@ -13,7 +13,7 @@ _MATRICES = 3  # (I, I) in float32, held at once: Gram matrix or weights, factor
 
 
 class EASE(Baseline):
-    """Reconstructs a user's interactions from the others by item-item weights `(I, I)` with zero diagonal.
+    """Linear autoencoder with item-item weights `(I, I)` of zero diagonal, fitted in closed form.
 
     `B = I - P diag(P)^-1` with `P = (X^T X + l2 I)^-1`
 
@@ -22,7 +22,7 @@ class EASE(Baseline):
 
     Args:
         l2: Weight of the squared norm of B, > 0.
-        memory_gib: Memory that fitting may take; it needs 12 bytes for each pair of items.
+        memory_gib: Memory limit of fitting, which needs 12 bytes per pair of items.
 
     Raises:
         ConfigurationError: If `l2` is not positive.
@@ -36,10 +36,10 @@ class EASE(Baseline):
         self.memory_gib = memory_gib
 
     def fit(self, train: csr_array[Any]) -> None:
-        """Invert the Gram matrix of the items.
+        """Invert the regularised Gram matrix of the items.
 
         Raises:
-            ConfigurationError: If that needs more than `memory_gib`.
+            ConfigurationError: If this needs more than `memory_gib`.
         """
         num_items = train.shape[1]
         needed = _MATRICES * 4 * num_items**2 / 2**30
@@ -56,5 +56,5 @@ class EASE(Baseline):
         self._weights.fill_diagonal_(0)
 
     def score(self, history: csr_array[Any]) -> Tensor:
-        """`X B` for the users' interactions X."""
+        """Compute `X B` for the users' interactions X."""
         return torch.from_numpy(history @ self._weights.numpy())

@@ -1,4 +1,4 @@
-"""Baselines through the evaluation that stages go through: the same masks, ties, metrics and values of users."""
+"""Evaluation of baselines with the same masking, tie breaking and metrics as for stages."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class BaselineRanker:
 
     Args:
         baseline: Fitted baseline.
-        train: Training interactions `(U, I)` that it scores by.
+        train: Training interactions `(U, I)`, the histories of the users.
     """
 
     def __init__(self, baseline: Baseline, train: csr_array[Any]) -> None:
@@ -28,14 +28,19 @@ class BaselineRanker:
         self._train = train
 
     def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
-        """Best items of each user `(B, K)`, best first, seen items last, ties by ascending item index."""
+        """Return the top items of each user `(B, K)`, best first, seen items last, ties by ascending item index."""
         scores = self._baseline.score(self._train[batch.user_ids.numpy()])
         scores[batch.seen_rows, batch.seen_items] = -torch.inf
         return rank_items(scores, top_k)
 
 
 class Evaluation(NamedTuple):
-    """Means of metrics by name, and every user's values with `user`, its row, as NumPy arrays."""
+    """Result of an evaluation.
+
+    Attributes:
+        metrics: Mean of each metric over users.
+        users: Values of each metric per user, and the users' ids under `user`.
+    """
 
     metrics: dict[str, float]
     users: dict[str, np.ndarray]
@@ -44,13 +49,13 @@ class Evaluation(NamedTuple):
 def evaluate(
     ranker: TileRanker, batches: Iterable[EvaluationBatch], num_items: int, prefix: str, top_k: Sequence[int]
 ) -> Evaluation:
-    """Measure a ranker.
+    """Evaluate a ranker.
 
     Args:
-        ranker: What ranks.
+        ranker: Ranker to evaluate.
         batches: Tiles of users.
         num_items: I.
-        prefix: What stands before the names of metrics, such as `test/`.
+        prefix: Prefix of metric names, such as `test/`.
         top_k: Values of K for Recall and NDCG.
     """
     metrics = ranking_metrics(sorted(top_k), prefix)

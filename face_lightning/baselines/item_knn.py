@@ -1,4 +1,4 @@
-"""ItemKNN: items that were chosen by the same users."""
+"""ItemKNN: item-based nearest neighbours."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
@@ -12,22 +12,22 @@ from face_lightning.baselines.baseline import Baseline
 from face_lightning.errors import check_range
 
 Weighting = Literal["cosine", "tf-idf", "bm25"]
-_K1, _B = 1.2, 0.75  # of BM25, as in text retrieval
+_K1, _B = 1.2, 0.75  # usual parameters of BM25 in text retrieval
 
 
 class ItemKNN(Baseline):
-    """Score of an item: sum of its similarities to the items of a user's history.
+    """Scores an item by the sum of its similarities to the items of a user's history.
 
-    Items are rows of weighted users, their similarity is the dot product of two rows, and each item keeps its
-    `num_neighbors` most similar items. Cosine and TF-IDF rows have unit length; TF-IDF and BM25 let users with
-    few interactions count for more.
+    Items are vectors of weighted users, similarities are dot products, and each item keeps its `num_neighbors` most
+    similar items. Cosine and TF-IDF vectors have unit length; TF-IDF and BM25 give more weight to users with few
+    interactions.
 
     Reference:
         Sarwar et al., "Item-Based Collaborative Filtering Recommendation Algorithms", WWW 2001.
 
     Args:
         weighting: Weighting of the interactions.
-        num_neighbors: Similar items that are kept for each item.
+        num_neighbors: Number of most similar items to keep per item.
 
     Raises:
         ConfigurationError: If `num_neighbors` is not positive.
@@ -54,7 +54,7 @@ class ItemKNN(Baseline):
         )
 
     def _neighbors(self, products: csr_array[Any], first: int) -> csr_array[Any]:
-        """The most similar items of the items from `first` on, without themselves, `(N, I)`."""
+        """Keep the largest similarities `(N, I)` of the items from `first` on, without self-similarity."""
         similarity = torch.from_numpy(products.toarray())
         similarity.diagonal(first).zero_()
         values, items = similarity.topk(min(self.num_neighbors, similarity.shape[1]))
@@ -64,12 +64,12 @@ class ItemKNN(Baseline):
         return found
 
     def score(self, history: csr_array[Any]) -> Tensor:
-        """Sum over the history's items of their similarities."""
+        """Sum the similarities to the items of each history."""
         return torch.from_numpy((history @ self._similarity).toarray())
 
 
 def _scaled(items: csr_array[Any], rows: np.ndarray | None = None, columns: np.ndarray | None = None) -> csr_array[Any]:
-    """Matrix with its rows and columns multiplied by factors."""
+    """Multiply the rows and columns of a matrix by factors."""
     values = items.data.astype(np.float32)
     if rows is not None:
         values *= rows.repeat(np.diff(items.indptr))
@@ -79,13 +79,13 @@ def _scaled(items: csr_array[Any], rows: np.ndarray | None = None, columns: np.n
 
 
 def _cosine(items: csr_array[Any]) -> csr_array[Any]:
-    """Rows of unit length; empty ones stay empty."""
+    """Normalise rows to unit length; empty rows stay empty."""
     norms = np.sqrt(items.power(2).sum(axis=1))
     return _scaled(items, rows=1 / np.maximum(norms, 1e-12))
 
 
 def _idf(items: csr_array[Any]) -> np.ndarray:
-    """Inverse document frequency of the users `(U,)`, whose documents are the items."""
+    """Inverse document frequency of users `(U,)`, with items as documents."""
     frequency = np.bincount(items.indices, minlength=items.shape[1])
     return np.maximum(np.log(items.shape[0] / (1 + frequency)), 0).astype(np.float32)
 
@@ -95,7 +95,7 @@ def _tf_idf(items: csr_array[Any]) -> csr_array[Any]:
 
 
 def _bm25(items: csr_array[Any]) -> csr_array[Any]:
-    """Okapi BM25 of binary frequencies: an item of many users gives each of them less weight."""
+    """Okapi BM25 with binary term frequencies, which gives the users of popular items less weight."""
     lengths = np.diff(items.indptr)
     damping = _K1 * (1 - _B + _B * lengths / max(lengths.mean(), 1e-12))
     return _scaled(items, rows=(_K1 + 1) / (damping + 1), columns=_idf(items))

@@ -1,4 +1,4 @@
-"""Popularity: the baseline that every recommender has to beat."""
+"""Popularity: a non-personalised baseline."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from face_lightning.baselines.baseline import Baseline
 
 
 class Popularity(Baseline):
-    """Ranks items by their number of training interactions, the same for every user."""
+    """Ranks items by their number of training interactions, identically for all users."""
 
     def fit(self, train: csr_array[Any]) -> None:
-        """Count the interactions of every item."""
+        """Count the interactions of each item."""
         self._counts = torch.from_numpy(np.bincount(train.indices, minlength=train.shape[1])).float()
 
     def score(self, history: csr_array[Any]) -> Tensor:
-        """Interaction counts `(I,)` for every user."""
+        """Repeat the interaction counts of the items for each user."""
         return self._counts.repeat(history.shape[0], 1)
