@@ -32,7 +32,7 @@ class EpochMeans:
         self._sums[names] = self._sums[names].to(summand.device) + summand if names in self._sums else summand
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean of each name over the epoch and all processes, in float32."""
+        """Compute the mean of each name over the epoch and all processes, in float32; a collective operation."""
         totals: dict[str, list[Tensor]] = {}
         for joined, sums in self.state_dict().items():
             for name, value in zip(joined.split(_SEPARATOR), sums, strict=False):  # the last sum is of the weights

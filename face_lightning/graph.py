@@ -70,7 +70,7 @@ class InteractionGraph:
         return InteractionGraph(self.data.clone().to(device))
 
     def item_degrees(self) -> Tensor:
-        """Number of training interactions of every item, `(I,)` int64."""
+        """Number of training interactions of each item, `(I,)` int64."""
         return torch.bincount(self.edge_index[1], minlength=self.num_items)
 
     def _adjacency(self) -> tuple[Tensor, Tensor, Tensor]:

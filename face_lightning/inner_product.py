@@ -1,4 +1,4 @@
-"""Exact maximum inner product search, at the speed of the device's fastest number format."""
+"""Exact maximum inner product search that selects candidates in the device's fastest number format."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -21,7 +21,7 @@ def check_finite(name: str, table: Tensor) -> None:
     """Check that a table has neither NaN nor infinity.
 
     Args:
-        name: What the rows are, for the error message.
+        name: Name of the rows for the error message.
         table: `(M, D)`.
 
     Raises:
@@ -36,11 +36,11 @@ def check_finite(name: str, table: Tensor) -> None:
 
 
 def rank_items(scores: Tensor, top_k: int) -> Tensor:
-    """Top-k items of each row of scores, best first; ties are ordered by index.
+    """Return the top-k items of each row of scores, best first; ties are ordered by index.
 
     Args:
         scores: Score of each item, `(B, I)`.
-        top_k: Number of items, K; K > I is cut to I.
+        top_k: Number of items, K; at most I are returned.
 
     Returns:
         Indices `(B, K)`.
@@ -48,12 +48,12 @@ def rank_items(scores: Tensor, top_k: int) -> Tensor:
     num_items = scores.shape[1]
     top_k = min(top_k, num_items)
     values, items = scores.topk(min(top_k + 1, num_items), dim=1)
-    if num_items > top_k:  # where a tie spans the cut, topk may have chosen any of the equal items
-        torn = (values[:, top_k - 1] == values[:, top_k]).nonzero().squeeze(1)
+    if num_items > top_k:  # with a tie at rank K, topk may have chosen any of the equal items
+        tied = (values[:, top_k - 1] == values[:, top_k]).nonzero().squeeze(1)
         values, items = values[:, :top_k], items[:, :top_k]
-        if torn.numel():
-            order = torch.sort(scores[torn], dim=1, descending=True, stable=True)
-            values[torn], items[torn] = order.values[:, :top_k], order.indices[:, :top_k]
+        if tied.numel():
+            order = torch.sort(scores[tied], dim=1, descending=True, stable=True)
+            values[tied], items[tied] = order.values[:, :top_k], order.indices[:, :top_k]
     items, order_by_item = items.sort(dim=1)
     order_by_value = values.gather(1, order_by_item).sort(dim=1, descending=True, stable=True).indices
     return items.gather(1, order_by_value)
@@ -62,20 +62,20 @@ def rank_items(scores: Tensor, top_k: int) -> Tensor:
 class InnerProductSearch:
     """Exact top-k search by inner product.
 
-    Candidates are chosen by products in the device's fastest number format, and only they are scored in float32, each
-    product summed in a fixed order. A bound on the rounding error proves that no other key is among the top k. Queries
-    for which the proof fails are searched again with float32 products, and at last by the exact scores of all keys. So
-    the result equals a full sort of the exact scores, bit for bit, whatever the tiles of queries and the number of
-    processes.
+    Candidates are selected by products in the device's fastest number format. Only candidates are scored exactly: in
+    float32, with each product summed in a fixed order. A bound on the rounding error proves that no other key is among
+    the top k. Queries for which the proof fails are searched again with float32 products, and finally by the exact
+    scores of all keys. The result is therefore bit-identical to a full sort of the exact scores, independently of
+    query batches and the number of processes.
 
     Args:
         keys: `(M, D)`.
-        num_candidates: Number of keys that are scored exactly at first.
+        num_candidates: Number of candidates in the first attempt.
         cache: Returns the rounded keys from a cache, and calls its argument to build them on a miss; None to always
             build them.
 
     Raises:
-        DataError: If a key is not finite, as no bound on the error holds then.
+        DataError: If a key is not finite, since the error bound requires finite keys.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class InnerProductSearch:
         excluded: tuple[Tensor, Tensor] | None = None,
         num_candidates: int | None = None,
     ) -> Tensor:
-        """Top-k keys of each query, excluded ones last, ties by index.
+        """Return the top-k keys of each query, excluded ones last, ties by index.
 
         Args:
-            queries: `(B, D)`; they are searched at once, with memory for `B * M` scores.
-            top_k: Number of keys, K; K > M is cut to M.
+            queries: `(B, D)`; searched in one pass, with memory for `B * M` scores.
+            top_k: Number of keys, K; at most M are returned.
             excluded: Pairs of a row of `queries` and a key to exclude for it, as two tensors `(N,)`, sorted by row.
             num_candidates: Overrides the `num_candidates` of the constructor.
 
@@ -148,12 +148,12 @@ class InnerProductSearch:
     def search_one(
         self, query: Tensor, top_k: int, excluded: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Top-k keys of one query on the CPU and their scores, without the overhead of batched operations.
+        """Return the top-k keys of one query on the CPU and their scores, without the overhead of batched operations.
 
         Args:
             query: `(1, D)`.
             top_k: K, at most M.
-            excluded: Keys that come last, `(N,)`.
+            excluded: Keys to rank last, `(N,)`.
 
         Returns:
             Indices of keys `(K,)`, best first, and their inner products in float32 `(K,)`; -inf for excluded keys.
@@ -161,7 +161,7 @@ class InnerProductSearch:
         return self._single.search(query.detach().float(), top_k, excluded)
 
     def prepare(self) -> None:
-        """Speed up single queries by FAISS if it is installed; this imports it, and copies small tables."""
+        """Speed up single queries by FAISS if installed, at the cost of importing it and copying small tables."""
         if self._keys.device.type == "cpu" and len(self._keys):
             self._single.add_scan()
 
@@ -177,19 +177,19 @@ class InnerProductSearch:
         Args:
             worst_candidate: Smallest rough score among the candidates, `(B,)`.
             queries: `(B, D)`.
-            error: Largest change of a score by the rounding of its factors, `(B,)`. The bound adds the rounding of
-                the score itself, and twice that of a sum of D products in float32.
+            error: Maximum error of a score from rounding its factors, `(B,)`. The bound adds the rounding error of the
+                score itself, and twice that of a sum of D products in float32.
         """
         largest = worst_candidate.float()
         summing = 2 * queries.shape[1] * torch.finfo(torch.float32).eps * _norms(queries) * self._largest_norm
         scoring = largest.abs().nan_to_num(posinf=0.0) * torch.finfo(worst_candidate.dtype).eps
-        underflow = 8 * queries.shape[1] * torch.finfo(torch.float32).tiny  # of products and of the terms of this bound
+        underflow = 8 * queries.shape[1] * torch.finfo(torch.float32).tiny  # in products and in this bound's terms
         bound: Tensor = largest + scoring + 1.01 * (error + summing) + underflow
         return bound
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Norm of each row in float32, computed in float64, as squares of numbers below 1e-19 underflow in float32."""
+    """Norm of each row in float32; computed in float64, because squares of numbers below 1e-19 underflow in float32."""
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).float()
     return norms
 
@@ -197,7 +197,7 @@ def _norms(rows: Tensor) -> Tensor:
 def _products(queries: Tensor, keys: Tensor, num_keys: int) -> Tensor:
     """Products `(B, M')`, where M' is M rounded up to a multiple of `_BLOCK`; the added columns are -inf."""
     padding = 0
-    if queries.dtype == torch.bfloat16:  # few queries are padded to a power of two only, as 128 rows take far longer
+    if queries.dtype == torch.bfloat16:  # small batches are padded only to a power of two, since 128 rows take longer
         padding = -len(queries) % min(_PADDING, 1 << (len(queries) - 1).bit_length())
     with torch.autocast(queries.device.type, enabled=False):
         products: Tensor = (F.pad(queries, (0, 0, 0, padding)) @ keys.T)[: len(queries)]

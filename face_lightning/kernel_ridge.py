@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_POINTS = 4096
+MAX_POINTS = 4096  # training points by default
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-_RESOLUTION = 2.0**33  # fixed-point steps per unit; 2^30 users, more than 10^9, fit into an int64 sum
+_RESOLUTION = 2.0**33  # fixed-point steps per unit; the sum over up to 2^30 users fits into int64
 
 
 class RankingMetric(Metric):
@@ -73,7 +73,7 @@ class NDCG(RankingMetric):
     """
 
     def per_user(self, hits: Tensor, num_relevant: Tensor) -> Tensor:
-        """NDCG of each user; see the base class."""
+        """See `RankingMetric`."""
         ranks = torch.arange(2, self.top_k + 2, device=hits.device, dtype=torch.float64)
         discount = ranks.log2().reciprocal()
         ideal = discount.cumsum(0)[num_relevant.clamp_max(self.top_k) - 1]

@@ -88,7 +88,7 @@ class _Bound(NamedTuple):
     underflow: float
 
     def at(self, norm: float) -> float:
-        """The bound for a query of a norm."""
+        """Return the bound for a query of the given norm."""
         return self.per_norm * norm + self.underflow
 
 

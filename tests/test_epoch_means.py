@@ -1,4 +1,4 @@
-"""Means over an epoch: weighted, per name, and unchanged by a resume."""
+"""Tests of means over an epoch: weighting, names, and resumes."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ STEPS = st.lists(st.tuples(st.floats(-1e3, 1e3, width=32), st.integers(1, 5)), m
 
 
 @given(STEPS, st.integers(0, 12))
-def test_means_are_weighted_and_bit_for_bit_the_same_after_a_break(steps: list[tuple[float, int]], stop: int) -> None:
+def test_means_are_weighted_and_bit_identical_after_a_resume(steps: list[tuple[float, int]], stop: int) -> None:
     whole, cut = EpochMeans(), EpochMeans()
     for number, (value, weight) in enumerate(steps):
         if number == stop:
@@ -26,7 +26,7 @@ def test_means_are_weighted_and_bit_for_bit_the_same_after_a_break(steps: list[t
     assert float(whole.compute()["b"]) == 1
 
 
-def test_names_may_come_apart_and_an_epoch_starts_anew() -> None:
+def test_groups_of_names_and_reset() -> None:
     means = EpochMeans()
     means.update({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, 1)
     means.update({"a": torch.tensor(4.0)}, 2)

@@ -12,7 +12,7 @@ def histories(num_users: int, num_items: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0], liked.sum(1).cumsum()]), np.nonzero(liked)[1]
 
 
-def test_a_linear_dependence_of_users_on_their_items_is_found() -> None:
+def test_fold_in_recovers_a_linear_map() -> None:
     generator = torch.Generator().manual_seed(0)
     items, hidden = torch.randn(40, 4, generator=generator), torch.randn(4, 4, generator=generator)
     starts, rows = histories(600, 40)
@@ -27,7 +27,7 @@ def test_a_linear_dependence_of_users_on_their_items_is_found() -> None:
     torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)  # the ridge shrinks a little
 
 
-def test_users_without_items_and_degenerate_tables_do_no_harm() -> None:
+def test_users_without_items_and_degenerate_tables() -> None:
     items, users = torch.ones(5, 3), torch.ones(4, 3)
     starts = np.array([0, 0, 2, 3, 3])
     found = FoldIn(items, users, starts, np.array([1, 4, 0])).embed(np.array([2]), np.array([1]))

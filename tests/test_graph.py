@@ -1,4 +1,4 @@
-"""Propagation against the dense adjacency."""
+"""Tests of propagation against the dense adjacency matrix."""
 
 import numpy as np
 import pytest
@@ -85,7 +85,7 @@ def test_the_sum_of_powers_and_its_gradient_equal_repeated_propagation(
     assert torch.equal(nodes, ours), "the features are left as they are"
 
 
-def test_given_weights_take_the_place_of_the_normalised_ones(graph: InteractionGraph) -> None:
+def test_given_weights_replace_the_normalised_ones(graph: InteractionGraph) -> None:
     weights, nodes = torch.tensor([1.0, 2.0, 0.0, 5.0]), torch.randn(7, 2)
     torch.testing.assert_close(graph.propagate(nodes, weights), dense_adjacency(weights) @ nodes)
 

@@ -1,4 +1,4 @@
-"""Search for the blocks with the largest scores; the whole search is tested with the ranker and the token search."""
+"""Tests of the search for the largest blocks; ranker and token search test the whole search."""
 
 import torch
 from hypothesis import given
@@ -23,14 +23,14 @@ def test_blocks_are_those_of_the_largest_maxima(
         assert sorted(row[chosen].tolist()) == row.sort(descending=True).values[: len(chosen)].sort().values.tolist()
 
 
-def test_scores_below_zero_are_ordered_as_numbers() -> None:
+def test_negative_scores_are_ordered_correctly() -> None:
     keys = -torch.rand(2000, 8, generator=torch.Generator().manual_seed(0))
     queries = torch.rand(5, 8, generator=torch.Generator().manual_seed(1))
     expected = rank_items((queries.double() @ keys.double().T).float(), 4)
     assert torch.equal(InnerProductSearch(keys).search(queries, 4), expected)
 
 
-def test_candidates_may_be_as_many_as_a_call_needs() -> None:
+def test_num_candidates_per_call() -> None:
     keys = torch.randn(700, 4, generator=torch.Generator().manual_seed(0))
     search, expected = InnerProductSearch(keys, 1), rank_items(keys[:9] @ keys.T, 3)
     for count in (None, 1, 5, 700, 9000):

@@ -15,7 +15,7 @@ def test_predictions_solve_the_regularised_system() -> None:
     assert torch.allclose(KernelRidge.fit(points, values).predict(queries), expected, atol=1e-5)
 
 
-def test_a_limit_takes_evenly_spaced_points() -> None:
+def test_max_points_selects_evenly_spaced_points() -> None:
     draws = torch.Generator().manual_seed(0)
     points, values = torch.randn(9, 3, generator=draws), torch.randn(9, 2, generator=draws)
     expected = KernelRidge.fit(points[::3], values[::3]).predict(points)

@@ -1,4 +1,4 @@
-"""Ranking metrics against hand-computed fractions and a naive loop, and their independence of the order of users."""
+"""Tests of ranking metrics against hand-computed fractions and a naive loop, for any order of users."""
 
 import math
 
@@ -51,7 +51,7 @@ def test_metrics_equal_a_naive_loop(users: tuple[torch.Tensor, torch.Tensor], to
 
 @pytest.mark.parametrize("kind", [Recall, NDCG])
 @given(ranked_users(), st.randoms(use_true_random=False))
-def test_any_order_batching_and_rank_gives_the_same_bits(
+def test_metrics_are_bit_identical_for_any_order_batches_and_ranks(
     kind: type[RankingMetric], users: tuple[torch.Tensor, torch.Tensor], random
 ) -> None:
     hits, relevant = users
@@ -70,7 +70,7 @@ def test_any_order_batching_and_rank_gives_the_same_bits(
     assert joined.num_users == whole.num_users == (relevant > 0).sum()
 
 
-def test_a_reset_metric_starts_anew() -> None:
+def test_reset() -> None:
     recall = Recall(3)
     recall.update(HITS, RELEVANT)
     recall.reset()
@@ -78,7 +78,7 @@ def test_a_reset_metric_starts_anew() -> None:
     assert recall.compute() == 1
 
 
-def test_metrics_equal_on_a_first_batch_stay_apart() -> None:
+def test_metrics_equal_on_the_first_batch_are_not_merged() -> None:
     metrics = ranking_metrics([5, 10], "val/")
     metrics.update(torch.zeros(2, 10, dtype=torch.bool), torch.ones(2, dtype=torch.long))
     metrics.update(torch.arange(10).unsqueeze(0) == 7, torch.tensor([1]))  # found at rank 8
@@ -90,7 +90,7 @@ def test_metrics_equal_on_a_first_batch_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", [Recall, NDCG])
-def test_nobody_to_count_gives_zero(kind: type[RankingMetric]) -> None:
+def test_no_users_give_zero(kind: type[RankingMetric]) -> None:
     metric = kind(2)
     metric.update(torch.zeros(3, 2, dtype=torch.bool), torch.zeros(3, dtype=torch.long))
     assert metric.compute() == 0

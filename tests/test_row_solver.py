@@ -1,4 +1,4 @@
-"""Rows of least squares, compared to the normal equations in float64."""
+"""Tests of the row solver against the normal equations in float64."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_rows_solve_the_normal_equations(
     assert solved.numpy() == pytest.approx(expected, abs=2e-5)
 
 
-def test_a_table_of_low_rank_is_solved_for() -> None:
+def test_table_of_low_rank() -> None:
     table = torch.ones(6, 4)  # three of four eigenvalues are 0 up to rounding
     solved = RowSolver(table, 0.5).solve(torch.tensor([[0, 1]]), torch.tensor([2]), torch.tensor([1.0]))
     assert solved[0].numpy() == pytest.approx(naive(table.double().numpy(), [0, 1], 0.5, 1.0, np.ones(6)), abs=1e-6)

@@ -1,4 +1,4 @@
-"""Learning rates rise with each step of the warm-up, and decay with each epoch."""
+"""Tests of learning rate warm-up and schedules."""
 
 import math
 
@@ -41,7 +41,7 @@ def test_no_warm_up_no_schedule() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
 
 
-def test_a_cosine_that_ends_early_is_warned_of_with_its_cure() -> None:
+def test_warns_of_a_cosine_that_ends_early() -> None:
     optimizer = SGD(nn.Linear(1, 1).parameters())
     warning = cosine_restart_warning(CosineAnnealingLR(optimizer, T_max=24), 48)
     assert warning is not None

@@ -1,4 +1,4 @@
-"""Search for a single query equals a stable sort of exact scores, for rough scores of every kind."""
+"""Tests of single-query search against a stable sort of exact scores, for rough scores of every kind."""
 
 import sys
 
@@ -42,7 +42,7 @@ def scanning(keys: Tensor, patch: pytest.MonkeyPatch) -> InnerProductSearch:
     st.sampled_from(sorted(KINDS)), st.integers(1, 60), st.integers(1, 40), st.integers(1, 12), st.booleans(), st.data()
 )
 @pytest.mark.filterwarnings("error")
-def test_ranking_is_that_of_a_stable_sort(
+def test_ranking_equals_a_stable_sort(
     kind: str, num_keys: int, dim: int, top_k: int, scan: bool, data: st.DataObject
 ) -> None:
     torch.manual_seed(data.draw(st.integers(0, 99)))
@@ -59,7 +59,7 @@ def test_ranking_is_that_of_a_stable_sort(
 
 
 @pytest.mark.parametrize("case", ["rounded keys", "float32 keys", "scan"])
-def test_one_query_gets_what_it_gets_among_others(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_query_equals_batched_search(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_query, "_MIN_ROUNDED", 0 if case == "rounded keys" else 2**20)
     keys = torch.randn(700, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
     keys[300:310] = keys[20:30]
@@ -76,7 +76,7 @@ def test_one_query_gets_what_it_gets_among_others(case: str, monkeypatch: pytest
             assert np.isneginf(scores[count:]).all()
 
 
-def test_a_scan_proves_most_rankings_and_never_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_proves_most_rankings_and_no_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0))
     queries = torch.randn(50, 32, generator=torch.Generator().manual_seed(1))
     search = scanning(keys, monkeypatch)
@@ -96,7 +96,7 @@ def test_a_query_that_is_not_finite_is_not_scanned(query: float, monkeypatch: py
     assert np.array_equal(search.search_one(vector, 9)[0], plain.search_one(vector, 9)[0])
 
 
-def test_without_faiss_or_for_large_tables_nothing_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scan_without_faiss_or_for_large_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(single_query, "_SCANNED", range(1200))
     large = InnerProductSearch(keys)
@@ -110,7 +110,7 @@ def test_without_faiss_or_for_large_tables_nothing_is_scanned(monkeypatch: pytes
     assert missing.search_one(keys[:1], 1)[0].tolist() == naive(keys, keys[:1], 1, [])[0]
 
 
-def test_autocast_leaves_the_rankings_of_one_query_alone() -> None:
+def test_autocast_does_not_change_the_ranking() -> None:
     keys = torch.randn(120_000, 8, generator=torch.Generator().manual_seed(0))
     search = InnerProductSearch(keys)
     expected = [search.search_one(query, 20)[0].tolist() for query in keys[:200].split(1)]

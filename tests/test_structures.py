@@ -1,4 +1,4 @@
-"""Gathering of embeddings and batches."""
+"""Tests of the gathering of embeddings."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""AlphaRec against a loop over users, items and layers."""
+"""Tests of AlphaRec against a loop over users, items and layers."""
 
 import numpy as np
 import pytest
@@ -36,14 +36,14 @@ def test_forward(hidden_dim: int, num_layers: int) -> None:
     np.testing.assert_allclose(torch.cat(backbone(graph)).detach().numpy(), expected, atol=1e-6)
 
 
-def test_texts_are_frozen_and_lie_in_the_checkpoint() -> None:
+def test_texts_are_frozen_and_saved() -> None:
     backbone = AlphaRec(3, 4, embedding_dim=6, text_dim=2)
     backbone.set_texts(torch.from_numpy(TEXTS))
     assert torch.equal(backbone.state_dict()["item_texts"], torch.from_numpy(np.nan_to_num(TEXTS)))
     assert "item_texts" not in dict(backbone.named_parameters())
 
 
-def test_users_follow_the_texts_of_a_checkpoint_and_of_another_graph() -> None:
+def test_user_texts_follow_the_checkpoint_and_the_graph() -> None:
     backbone = AlphaRec(3, 4, embedding_dim=6, text_dim=2)
     backbone.set_texts(torch.from_numpy(TEXTS))
     graph, other = build_graph(sp.csr_array(CELLS)), build_graph(sp.csr_array(1 - CELLS))
@@ -57,6 +57,6 @@ def test_users_follow_the_texts_of_a_checkpoint_and_of_another_graph() -> None:
         fresh.prepare(one)
 
 
-def test_impossible_numbers_are_refused() -> None:
+def test_invalid_numbers_raise() -> None:
     with pytest.raises(ConfigurationError, match="num_layers: expected at least 0, got -1"):
         AlphaRec(3, 4, num_layers=-1)

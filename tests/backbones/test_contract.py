@@ -1,4 +1,4 @@
-"""What every backbone must do, walked over all that the package exports."""
+"""Contract tests of all backbones that the package exports."""
 
 import inspect
 from pathlib import Path
@@ -29,7 +29,7 @@ BACKBONES = sorted(
 every_backbone = pytest.mark.parametrize("kind", BACKBONES, ids=lambda kind: kind.__name__)
 
 
-def test_every_backbone_file_is_walked() -> None:
+def test_every_backbone_file_is_covered() -> None:
     folder = Path(face_lightning.backbones.__file__).parent
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "backbone"}
     assert files == {kind.__module__.rpartition(".")[2] for kind in BACKBONES}
@@ -131,7 +131,7 @@ def test_state_dict_round_trip(kind: type[Backbone]) -> None:
 
 
 @every_backbone
-def test_an_impossible_width_is_refused(kind: type[Backbone]) -> None:
+def test_invalid_width_raises(kind: type[Backbone]) -> None:
     if "embedding_dim" not in inspect.signature(kind).parameters:
         pytest.skip(f"{kind.__name__} has a fixed width")
     with pytest.raises(ConfigurationError, match="embedding_dim: expected at least 1, got 0"):

@@ -1,4 +1,4 @@
-"""SimGCL, XSimGCL and LightGCL: their views and contrasts by a plain form."""
+"""Tests of SimGCL, XSimGCL and LightGCL against plain implementations of their views and losses."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ BATCH = TrainingBatch(
 
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products in float32 on every machine."""
+    """Compute products in float32 on every machine."""
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 
@@ -59,7 +59,7 @@ def test_noise_has_its_length_and_stays_in_the_orthant(rows: int, columns: int, 
     assert (moved.sign() == nodes.sign()).all()
 
 
-def test_noise_is_new_in_every_call_and_follows_the_seed() -> None:
+def test_noise_changes_with_each_call_and_follows_the_seed() -> None:
     nodes = torch.randn(6, 8)
     torch.manual_seed(1)
     first, second = perturb(nodes, 0.1), perturb(nodes, 0.1)
@@ -110,7 +110,7 @@ def test_batch_negatives_are_the_nodes_of_the_batch(graph: InteractionGraph) -> 
     torch.testing.assert_close(loss, naive_contrast(part, part, [[0, 1, 2], [0, 1, 2]], 0.2))
 
 
-def test_xsimgcl_contrasts_its_result_with_a_layer_of_the_same_pass(graph: InteractionGraph) -> None:
+def test_xsimgcl_contrasts_its_result_with_one_of_its_layers(graph: InteractionGraph) -> None:
     backbone = XSimGCL(12, 9, 4, contrast_weight=1.0, contrast_layer=2).train()
     torch.manual_seed(5)
     embeddings = backbone(graph)
@@ -131,7 +131,7 @@ def dense(graph: InteractionGraph) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
-def test_lightgcl_svd_is_the_exact_truncated_one(graph: InteractionGraph, rank: int) -> None:
+def test_lightgcl_svd_is_exact(graph: InteractionGraph, rank: int) -> None:
     backbone, twin = LightGCL(12, 9, 4, rank=rank), LightGCL(12, 9, 4, rank=rank)
     for each in (backbone, twin):
         each.prepare(graph)

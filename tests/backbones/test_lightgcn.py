@@ -1,4 +1,4 @@
-"""LightGCN by hand, against the dense form, and with dropped edges."""
+"""Tests of LightGCN by hand, against dense matrix powers, and with edge dropout."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_layers_are_powers_of_the_normalised_adjacency(num_layers: int) -> None:
     torch.testing.assert_close(torch.cat(backbone(graph)), expected)
 
 
-def test_edges_are_dropped_in_training_alone_and_the_same_in_all_layers() -> None:
+def test_edges_are_dropped_only_in_training_and_equally_in_all_layers() -> None:
     backbone = hand_made(keep_edges=0.5)
     whole = torch.cat(backbone(GRAPH))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Baselines by hand and against naive forms, and the evaluation that they share with stages."""
+"""Tests of baselines by hand and against naive implementations, and of their evaluation."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def fitted(baseline: Baseline, train: np.ndarray = TRAIN) -> np.ndarray:
 
 
 def checkerboard(size: int = 12) -> np.ndarray:
-    """Even users like even items, odd users odd ones; each misses one of them."""
+    """Even users have even items and odd users odd ones, except for one missing item each."""
     cells = (np.add.outer(np.arange(size), np.arange(size)) % 2 == 0).astype(np.float32)
     np.fill_diagonal(cells, 0)
     return cells
 
 
-def test_popularity_counts_for_everybody() -> None:
+def test_popularity_is_the_same_for_all_users() -> None:
     assert fitted(Popularity()).tolist() == [[2.0, 2.0, 2.0, 0.0]] * 3
 
 
@@ -40,7 +40,7 @@ def test_cosine_neighbours_by_hand() -> None:
     assert fitted(ItemKNN("cosine", 3)) == pytest.approx(np.array([[1, 1, 1, 0], [1.5, 1.5, 1, 0], [0.5, 0.5, 0, 0]]))
 
 
-def test_the_nearest_neighbour_alone_counts() -> None:
+def test_one_neighbour() -> None:
     scores = fitted(ItemKNN("cosine", 1))
     assert scores[0] == pytest.approx([1, 1, 0, 0])  # item 2 is nobody's nearest
 
@@ -57,7 +57,7 @@ def test_weights_of_tf_idf_and_bm25_by_hand() -> None:
         assert fitted(ItemKNN(weighting, 4)) == pytest.approx(TRAIN @ similarity, abs=1e-6)
 
 
-def test_tiles_of_items_find_the_same_neighbours() -> None:
+def test_tiles_do_not_change_the_neighbours() -> None:
     train = csr_array((np.random.default_rng(0).random((50, 23)) < 0.2).astype(np.float32))
     whole, tiled = ItemKNN("bm25", 5), ItemKNN("bm25", 5)
     whole.fit(train)
@@ -67,7 +67,7 @@ def test_tiles_of_items_find_the_same_neighbours() -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.5, 100))
-def test_ease_reconstructs_each_item_from_the_others(seed: int, l2: float) -> None:
+def test_ease_equals_least_squares_per_item(seed: int, l2: float) -> None:
     train = (np.random.default_rng(seed).random((12, 7)) < 0.4).astype(np.float64)
     weights = np.zeros((7, 7))
     for item in range(7):  # ridge regression on the other items is the same optimum, one column at a time
@@ -83,7 +83,7 @@ def test_a_checkerboard_is_completed(kind: type[Baseline]) -> None:
     assert (np.where(checkerboard() > 0, -np.inf, scores).argmax(1) == np.arange(12)).all()
 
 
-def test_ease_is_refused_where_it_does_not_fit() -> None:
+def test_ease_above_the_memory_limit_raises() -> None:
     with pytest.raises(ConfigurationError, match=r"memory_gib: expected at least 111\.8 for EASE on 100,000 items"):
         EASE().fit(csr_array((2, 100_000), dtype=np.float32))
     with pytest.raises(ConfigurationError, match="l2: expected more than 0, got 0"):
@@ -93,13 +93,13 @@ def test_ease_is_refused_where_it_does_not_fit() -> None:
 
 
 @every_baseline
-def test_every_setting_of_the_grid_is_taken(kind: type[Baseline]) -> None:
+def test_every_setting_of_the_grid_is_valid(kind: type[Baseline]) -> None:
     for setting in kind.grid:
         assert np.isfinite(fitted(kind(**setting))).all()
 
 
 class Dots(Baseline):
-    """Dot products of given embeddings: what stages rank by."""
+    """Baseline that scores by dot products of given embeddings, as stages do."""
 
     def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
@@ -112,7 +112,7 @@ class Dots(Baseline):
         return self.embeddings.users[users] @ self.embeddings.items.T
 
 
-def test_evaluation_is_that_of_stages() -> None:
+def test_evaluation_equals_that_of_stages() -> None:
     split = np.random.default_rng(3).choice(3, size=(30, 20), p=(0.5, 0.3, 0.2))
     train, test = (csr_array((split == part).astype(np.float32)) for part in (1, 2))
     small = torch.Generator().manual_seed(0)  # small integers: many ties

@@ -1,4 +1,4 @@
-"""MovieLens-100K in miniature, in both layouts it is found in, and small folders of matrices."""
+"""Fixtures: a miniature MovieLens-100K in both of its layouts, and small folders of matrices."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ FLAGS[4] = "0" * 8 + "1" + "0" * 10  # Drama
 
 @pytest.fixture
 def grouplens_zip(tmp_path: Path) -> Path:
-    """Archive in the layout of files.grouplens.org, titles in latin-1."""
+    """Archive in the layout of files.grouplens.org, with titles in latin-1."""
     films = [
         ("1", "Toy Story (1995)", FLAGS[1]),
         ("4", "Double vie de Véronique, La (Double Life of Veronique, The) (1991)", FLAGS[4]),
@@ -39,7 +39,7 @@ def grouplens_zip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recbole_wheel(tmp_path: Path) -> Path:
-    """The same content in the layout of the wheel, titles in UTF-8, genres in another order."""
+    """The same content in the layout of RecBole's wheel: titles in UTF-8, genres in another order."""
     films = [
         "2\tGodfather, The\t1972\tDrama Crime Action",
         "1\tToy Story\t1995\tAnimation Children's Comedy",
@@ -62,7 +62,7 @@ def recbole_wheel(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rlmrec_folder(tmp_path: Path) -> Path:
-    """Three users, four items; user u has trained on items u and u + 1."""
+    """Three users and four items; the training items of user u are u and u + 1."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     pairs = {
@@ -78,7 +78,7 @@ def rlmrec_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared_data() -> Path:
-    """Folder of real data sets that the project does not ship."""
+    """Folder of real data sets, which are not part of the repository."""
     default = Path(__file__).parents[3] / "shared" / "data"
     folder = Path(os.environ.get("FACE_SHARED_DATA", default))
     if not folder.is_dir():

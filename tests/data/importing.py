@@ -1,4 +1,4 @@
-"""Clicks to import, and the import by the real command."""
+"""Helpers for tests of `face data import`: sample interactions, and calls of the real command."""
 
 from face_lightning.cli import main
 
@@ -18,7 +18,7 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 
 
 def refused(capsys, tmp_path, *arguments) -> str:
-    """The one line that a refused import prints; nothing may be left of it."""
+    """Return the one-line error of a rejected import; checks that it leaves no files."""
     before = sorted(tmp_path.rglob("*"))
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "mine")
     assert (code, out) == (2, "")

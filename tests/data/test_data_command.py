@@ -5,7 +5,7 @@ from face_lightning.commands.data import main
 from face_lightning.errors import ConfigurationError
 
 
-def test_says_where_what_and_on_which_terms(recbole_wheel, tmp_path, capsys):
+def test_prints_location_contents_and_terms(recbole_wheel, tmp_path, capsys):
     root = tmp_path / "root"
     arguments = ["ml-100k", "--root", str(root), "--archive", str(recbole_wheel)]
     assert main(arguments) == 0

@@ -1,4 +1,4 @@
-"""`face data import` by the real command: what it writes."""
+"""Tests of the output of `face data import`, by the real command."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ from face_lightning.data.readers import InteractionFile, MovieLens100K, Prepared
 from tests.data.importing import ROWS, csv_text, refused, run
 
 
-def test_prepared_folder_tells_everything(clicks, tmp_path, capsys):
+def test_prepared_folder_and_printed_summary(clicks, tmp_path, capsys):
     code, out, _ = run(capsys, clicks, "--out", tmp_path / "mine", "--rating", "rating", "--min_rating", 3, "--core", 2)
     assert code == 0
     assert "18 interactions          6 users          8 items  rating >= 3" in out
@@ -44,13 +44,13 @@ def test_same_splits_as_the_movielens_reader(recbole_wheel, tmp_path, capsys):
     assert PreparedFolder(tmp_path / "mine").read().interactions.fingerprint == expected.fingerprint
 
 
-def test_reader_of_the_file_gives_what_the_folder_holds(clicks, tmp_path, capsys):
+def test_interaction_file_equals_the_prepared_folder(clicks, tmp_path, capsys):
     assert run(capsys, clicks, "--out", tmp_path / "mine", "--seed", 3)[0] == 0
     direct = InteractionFile(clicks, seed=3).read()
     assert direct.interactions.fingerprint == PreparedFolder(tmp_path / "mine").read().interactions.fingerprint
 
 
-def test_order_of_rows_and_repeated_rows_make_no_difference(tmp_path):
+def test_row_order_and_duplicates_make_no_difference(tmp_path):
     fingerprints = set()
     for seed in range(4):
         rows = [*ROWS, *ROWS[:5]] if seed else ROWS
@@ -60,7 +60,7 @@ def test_order_of_rows_and_repeated_rows_make_no_difference(tmp_path):
     assert len(fingerprints) == 1
 
 
-def test_every_form_of_the_file_gives_the_same(clicks, tmp_path):
+def test_all_file_formats_give_the_same(clicks, tmp_path):
     expected = InteractionFile(clicks).read().interactions.fingerprint
     (tmp_path / "a.tsv").write_text(csv_text(separator="\t"))
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(csv_text().encode()))
@@ -79,7 +79,7 @@ def test_every_form_of_the_file_gives_the_same(clicks, tmp_path):
         assert InteractionFile(path, **forms.get(path.name, {})).read().interactions.fingerprint == expected, path.name
 
 
-def test_ids_are_numbers_where_all_are_and_keep_their_text(tmp_path):
+def test_ids_are_sorted_numerically_if_all_are_numbers(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("user_id,item_id\n10,007\n9,7\n 10 ,b\n")
     data = InteractionFile(path, ratios=(1, 0, 0)).read().interactions
@@ -111,7 +111,7 @@ def test_splits_by_time(clicks):
     assert data.train.nnz == 12
 
 
-def test_dates_are_times(tmp_path):
+def test_dates_are_read_as_times(tmp_path):
     for name, shown in {"a": "2024-01-0{} 10:00:00", "b": "2024-01-0{}", "c": "2024-01-0{}T10:00:00.123456Z"}.items():
         path = tmp_path / f"{name}.csv"
         path.write_text("user_id,item_id,when\n" + "".join(f"u,i{k},{shown.format(9 - k)}\n" for k in range(5)))
@@ -119,7 +119,7 @@ def test_dates_are_times(tmp_path):
         assert [str(data.item_ids[i]) for i in data.test.indices] == ["i0"], name
 
 
-def test_given_split_drops_what_came_earlier(tmp_path, capsys):
+def test_given_split_drops_pairs_of_earlier_splits(tmp_path, capsys):
     for name, pairs in {"train": "ax ay bx", "valid": "ay bz", "test": "az cx bz"}.items():
         (tmp_path / f"{name}.csv").write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u, i in pairs.split()))
     files = [tmp_path / "train.csv", "--split", "given", "--valid", tmp_path / "valid.csv"]
@@ -130,14 +130,14 @@ def test_given_split_drops_what_came_earlier(tmp_path, capsys):
     assert "split: expected --valid FILE and --test FILE with split given" in err
 
 
-def test_rows_without_ids_are_left_out_on_demand(tmp_path, capsys):
+def test_drop_missing_drops_rows_without_ids(tmp_path, capsys):
     (tmp_path / "c.csv").write_text(csv_text([*ROWS, ("", "b", 1, 3), ("a", "nan", 1, 3)]))
     code, out, _ = run(capsys, tmp_path / "c.csv", "--out", tmp_path / "mine", "--drop_missing")
     assert code == 0
     assert "24 interactions          6 users          8 items  read, without 2 rows that lack an id" in out
 
 
-def test_a_user_with_every_item_is_named(tmp_path, capsys):
+def test_users_with_all_items_are_reported(tmp_path, capsys):
     rows = [*ROWS, *(("robot", f"i{k}", 5, 0) for k in range(8))]
     (tmp_path / "c.csv").write_text(csv_text(rows))
     code, _, err = run(capsys, tmp_path / "c.csv", "--out", tmp_path / "mine", "--ratios", 1, 0, 0)
@@ -145,7 +145,7 @@ def test_a_user_with_every_item_is_named(tmp_path, capsys):
     assert "1 users have every item in training, the first is 'robot'" in err
 
 
-def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
+def test_folder_is_replaced_only_with_force(clicks, tmp_path, capsys):
     out = tmp_path / "mine"
     assert run(capsys, clicks, "--out", out)[0] == 0
     before = (out / "manifest.json").read_bytes()
@@ -168,7 +168,7 @@ def test_a_folder_is_replaced_only_on_demand(clicks, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["named by the manifest", "folder", "link"])
-def test_what_is_not_the_programs_own_stays(clicks, tmp_path, capsys, kind):
+def test_folders_with_other_files_are_not_replaced(clicks, tmp_path, capsys, kind):
     out = tmp_path / "mine"
     assert run(capsys, clicks, "--out", out)[0] == 0
     own = out / ("thesis.txt" if kind == "named by the manifest" else "items.parquet")
@@ -188,7 +188,7 @@ def test_what_is_not_the_programs_own_stays(clicks, tmp_path, capsys, kind):
     assert (tmp_path / "link").is_symlink()
 
 
-def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
+def test_rlmrec_folder_is_imported_unchanged(rlmrec_folder, tmp_path, capsys):
     (rlmrec_folder / "items.jsonl").write_text('{"item_id": 1, "title": "Alien", "tags": ["horror"]}\n')
     (rlmrec_folder / "usr_prf.pkl").write_bytes(pickle.dumps({2: {"profile": "Likes quiet films."}}))
     (rlmrec_folder / "user_ids.txt").write_text("ann\nbob\ncid\n")
@@ -205,7 +205,7 @@ def test_folder_of_rlmrec_is_taken_as_it_is(rlmrec_folder, tmp_path, capsys):
 
 
 def test_many_blocks_are_one_file_and_progress_is_reported(tmp_path, monkeypatch):
-    """Ids are numbered across blocks that are parsed one after the other."""
+    """Ids are numbered consistently across blocks of a file."""
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 400, 30_000), rng.integers(0, 300, 30_000)
     path = tmp_path / "c.csv"

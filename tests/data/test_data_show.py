@@ -29,7 +29,7 @@ def test_shows_counts_steps_and_degrees(folder, capsys):
     assert "9 users, 9 items" in printed
 
 
-def test_bins_double_and_hold_everybody():
+def test_bins_double_and_cover_all_users():
     assert degree_bins(np.array([0, 1, 1, 2, 3, 9])) == [("0", 1), ("1", 2), ("2-3", 2), ("4-7", 0), ("8-15", 1)]
     assert degree_bins(np.array([4])) == [("4-7", 1)]
 

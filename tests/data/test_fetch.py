@@ -13,7 +13,7 @@ from face_lightning.errors import DataError
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No GroupLens, and a pip that fails; gives the list of pip's command lines."""
+    """Make GroupLens unreachable and pip fail; returns the list of pip's command lines."""
     commands = []
 
     def urlopen(url, timeout):
@@ -29,7 +29,7 @@ def offline(monkeypatch):
     return commands
 
 
-def test_grouplens_is_asked_first(monkeypatch, offline, grouplens_zip, tmp_path):
+def test_grouplens_is_the_first_source(monkeypatch, offline, grouplens_zip, tmp_path):
     content = grouplens_zip.read_bytes()
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: io.BytesIO(content))
     monkeypatch.setattr(fetch, "GROUPLENS_MD5", hashlib.md5(content).hexdigest())
@@ -58,7 +58,7 @@ def test_wheel_is_downloaded_but_not_installed(monkeypatch, offline, recbole_whe
     assert "failed: <urlopen error no route>" in capsys.readouterr().out
 
 
-def test_what_is_intact_is_left_alone_and_damage_is_fetched_again(offline, recbole_wheel, tmp_path, capsys):
+def test_intact_tables_are_kept_and_damaged_ones_fetched_again(offline, recbole_wheel, tmp_path, capsys):
     root = tmp_path / "root"
     first = fetch.fetch_movielens_100k(root, archive=recbole_wheel)
     before = (root / "manifest.json").stat().st_mtime_ns
@@ -73,7 +73,7 @@ def test_what_is_intact_is_left_alone_and_damage_is_fetched_again(offline, recbo
     assert fetch.fetch_movielens_100k(root, archive=recbole_wheel, force=True).fresh
 
 
-def test_without_any_source_every_reason_and_a_way_out(offline, tmp_path):
+def test_without_any_source_all_reasons_are_reported(offline, tmp_path):
     with pytest.raises(DataError) as raised:
         fetch.fetch_movielens_100k(tmp_path / "root", quiet=True)
     message = str(raised.value)
@@ -84,7 +84,7 @@ def test_without_any_source_every_reason_and_a_way_out(offline, tmp_path):
     assert not (tmp_path / "root").exists()
 
 
-def test_other_content_than_published_is_refused(monkeypatch, offline, grouplens_zip, recbole_wheel, tmp_path):
+def test_unexpected_checksum_raises(monkeypatch, offline, grouplens_zip, recbole_wheel, tmp_path):
     monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda url, timeout: grouplens_zip.open("rb"))
     monkeypatch.setattr(
         fetch.subprocess,

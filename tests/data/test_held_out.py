@@ -30,7 +30,7 @@ def dataset() -> tuple[Interactions, Profiles]:
     return interactions, write_profiles(interactions, RECORDS, "book", facts)
 
 
-def test_a_hash_of_id_and_seed_decides() -> None:
+def test_selection_is_a_hash_of_id_and_seed() -> None:
     ids = [str(number) for number in range(5000)]
     first = held_out("item", ids, 0.2, 0)
     assert abs(first.mean() - 0.2) < 0.02
@@ -42,7 +42,7 @@ def test_a_hash_of_id_and_seed_decides() -> None:
     assert held_out("item", ids, 1.0, 0).all()
 
 
-def test_texts_to_learn_from_say_nothing_of_held_out_items() -> None:
+def test_training_texts_do_not_mention_held_out_items() -> None:
     interactions, profiles = dataset()
     visible, hidden = hold_out_texts(interactions, profiles, 0.4, 0)
     items = held_out("item", interactions.item_ids.tolist(), 0.4, 0)
@@ -65,7 +65,7 @@ def test_texts_to_learn_from_say_nothing_of_held_out_items() -> None:
     assert all(any(name in (visible.user_texts[user] or "") for name in named) for user in kept)
 
 
-def test_a_written_text_is_hidden_where_it_names_a_held_out_item_of_the_user() -> None:
+def test_other_texts_that_name_a_held_out_item_are_held_out() -> None:
     interactions, profiles = dataset()
     items = held_out("item", interactions.item_ids.tolist(), 0.4, 0)
     texts = list(profiles.user_texts)
@@ -79,7 +79,7 @@ def test_a_written_text_is_hidden_where_it_names_a_held_out_item_of_the_user() -
     assert visible.user_texts[other] == texts[other]
 
 
-def test_vectors_of_a_file_are_refused() -> None:
+def test_precomputed_vectors_raise() -> None:
     interactions, profiles = dataset()
     vectors = np.zeros((NUM_USERS, 2), dtype=np.float32)
     with pytest.raises(DataError, match="held_out_texts: expected texts"):
@@ -91,7 +91,7 @@ class Given(Reader):
         return Dataset(*dataset())
 
 
-def test_the_data_module_hides_them() -> None:
+def test_data_module_holds_out_texts() -> None:
     plain, hiding = InteractionDataModule(Given()), InteractionDataModule(Given(), held_out_texts=0.4, seed=0)
     assert plain.held_out_profiles is None
     visible, hidden = hold_out_texts(*dataset(), 0.4, 0)

@@ -1,4 +1,4 @@
-"""`face data import` by the real command: what it refuses, in one line, and that it leaves nothing behind."""
+"""Tests of errors of `face data import`, by the real command: one line each, and no files left."""
 
 import errno
 import gzip
@@ -97,7 +97,7 @@ class _Harm:
 
 
 @pytest.mark.parametrize("name", ["trn_mat.pkl", "usr_prf.pkl", "itm_emb_np.pkl"])
-def test_malicious_pickle_is_refused_and_not_run(name, rlmrec_folder, tmp_path, capsys, monkeypatch):
+def test_malicious_pickle_is_rejected_and_not_executed(name, rlmrec_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (rlmrec_folder / name).write_bytes(pickle.dumps(_Harm()))
     err = refused(capsys, tmp_path, rlmrec_folder)
@@ -106,8 +106,8 @@ def test_malicious_pickle_is_refused_and_not_run(name, rlmrec_folder, tmp_path, 
     assert not (tmp_path / "harmed").exists()
 
 
-def test_full_disk_leaves_nothing(tmp_path):
-    """The process may write 4 KiB a file, as a disk that fills up while the tables are written."""
+def test_full_disk_leaves_no_files(tmp_path):
+    """A limit of 4 KiB per file simulates a disk that fills up while the tables are written."""
     rng = np.random.default_rng(0)
     rows = zip(rng.integers(0, 500, 9000), rng.integers(0, 900, 9000), strict=True)
     (tmp_path / "c.csv").write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u, i in rows))
@@ -125,7 +125,7 @@ def test_full_disk_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.csv"]
 
 
-def test_full_disk_keeps_what_was_there(clicks, tmp_path, capsys, monkeypatch):
+def test_full_disk_keeps_the_existing_folder(clicks, tmp_path, capsys, monkeypatch):
     out = tmp_path / "mine"
     assert run(capsys, clicks, "--out", out)[0] == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}

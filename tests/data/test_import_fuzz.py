@@ -1,4 +1,4 @@
-"""Whatever lies in the files: a whole folder or none, at most one line of complaint, and no traceback.
+"""Fuzz tests of the import: a complete folder or none, at most one line of error message, and no traceback.
 
 10,000 cases in the slow suite, 200 of the same in the default one.
 """
@@ -88,7 +88,7 @@ options = st.lists(st.sampled_from(OPTIONS), max_size=3).map(lambda chosen: [one
 
 
 def spoilt(whole: bytes) -> st.SearchStrategy[bytes]:
-    """The file with a few places overwritten, cut out or filled in."""
+    """Corrupt a file: overwrite, remove or insert bytes at a few positions."""
     places = st.integers(0, len(whole) - 1)
     piece = st.one_of(st.binary(max_size=6), st.sampled_from(TOKENS).map(str.encode))
     return st.lists(st.tuples(places, st.integers(0, 40), piece), min_size=1, max_size=4).map(
@@ -150,7 +150,7 @@ def check_import(files: dict[str, bytes], arguments: list[str]) -> int:
 
 
 def fuzz(num_cases: int) -> list[int]:
-    """Run the four families; returns the exit codes."""
+    """Run the four kinds of cases; returns the exit codes."""
     codes: list[int] = []
     often = settings(max_examples=num_cases // 4, suppress_health_check=list(HealthCheck), database=None)
 
@@ -203,7 +203,7 @@ def _prepared_files() -> dict[str, bytes]:
 
 
 def _read_spoilt(whole: dict[str, bytes], name: str, content: bytes) -> int:
-    """A prepared folder with one spoilt file is refused, or is what it was."""
+    """Check that a prepared folder with one corrupted file is rejected, or read with the original content."""
     with tempfile.TemporaryDirectory() as folder:
         for other, bytes_ in {**whole, name: content}.items():
             (Path(folder) / other).write_bytes(bytes_)

@@ -1,4 +1,4 @@
-"""Parquet columns of every type in every role, by the real command."""
+"""Tests of imports with Parquet columns of every type in every role, by the real command."""
 
 import datetime
 import decimal
@@ -45,7 +45,7 @@ TAKEN = {
 
 
 def imported(folder: Path, *arguments: object) -> bool:
-    """Whether an import is taken, and read again; else there is one line, and nothing is left."""
+    """Return whether an import succeeds and can be read; otherwise check for a one-line error and no files."""
     before = {path.name for path in folder.iterdir()}
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

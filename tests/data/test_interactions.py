@@ -62,7 +62,7 @@ def test_ids_default_to_numbers():
 
 
 @pytest.mark.parametrize(("first", "second"), [("train", "valid"), ("train", "test"), ("valid", "test")])
-def test_overlap_names_splits_number_and_cure(first, second):
+def test_overlap_raises_with_splits_number_and_cure(first, second):
     parts = {
         "train": (np.array([0, 0]), np.array([0, 1])),
         "valid": (np.array([1]), np.array([2])),
@@ -93,7 +93,7 @@ def test_overlap_drop_removes_from_the_later_split_and_warns():
         ({"train": (np.array([], int), np.array([], int))}, "expected at least one training interaction"),
     ],
 )
-def test_errors_say_what_is_wrong(changes, message):
+def test_invalid_coordinates_and_ids_raise(changes, message):
     with pytest.raises(DataError, match=message) as raised:
         small(**changes)
     assert "\n" not in str(raised.value)
@@ -106,7 +106,7 @@ def test_shapes_and_id_counts_must_fit():
         Interactions.from_matrices(matrix([[1, 0]]), matrix([[0, 0]]), matrix([[0, 1]]), name="x", user_ids=["a", "b"])
 
 
-def test_constructor_refuses_what_is_not_canonical():
+def test_constructor_rejects_non_canonical_matrices():
     good = small()
     fields = {field.name: getattr(good, field.name) for field in dataclasses.fields(good)}
     unsorted = csr_array((np.ones(2, np.float32), np.array([1, 0]), np.array([0, 2, 2])), shape=(2, 3))
@@ -134,7 +134,7 @@ def test_fingerprint_is_a_hash_of_shape_splits_and_ids():
     assert small().fingerprint == digest.hexdigest()
 
 
-def test_fingerprint_ignores_dtype_order_and_name_but_no_content():
+def test_fingerprint_depends_on_content_but_not_on_dtype_order_and_name():
     same = small(
         train=(np.array([1, 0, 0], np.int32), np.array([2, 1, 0], np.int32)),
         name="other",

@@ -1,4 +1,4 @@
-"""Metadata joined by original id, by the real command: what texts say, what is counted, what is refused."""
+"""Tests of metadata joined by original id, by the real command: texts, counts and errors."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def jsonl(path: Path, records=ITEMS) -> Path:
     return path
 
 
-def test_texts_labels_and_what_is_missing(clicks, tmp_path, capsys):
+def test_texts_labels_and_missing_metadata(clicks, tmp_path, capsys):
     items = jsonl(tmp_path / "items.jsonl")
     out = tmp_path / "mine"
     arguments = ["data", "import", str(clicks), "--out", str(out), "--item_metadata", str(items), "--domain", "movie"]
@@ -55,7 +55,7 @@ def test_texts_labels_and_what_is_missing(clicks, tmp_path, capsys):
     assert direct.profiles.user_texts == dataset.profiles.user_texts
 
 
-def test_every_form_of_metadata_gives_the_same_texts(clicks, tmp_path):
+def test_all_metadata_formats_give_the_same_texts(clicks, tmp_path):
     expected = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "a.jsonl")).read().profiles.item_texts
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
     (tmp_path / "c.csv").write_text("item_id,title,genres\n0,Alien,Horror|Sci-Fi\n1,Heat,['Crime']\n2,Up,\n77,x,\n")
@@ -69,7 +69,7 @@ def test_every_form_of_metadata_gives_the_same_texts(clicks, tmp_path):
         assert reader.read().profiles.item_texts == expected, name
 
 
-def test_recbole_files_lie_beside_each_other(tmp_path):
+def test_recbole_metadata_files_are_found(tmp_path):
     (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\n" + CLICKS.partition("\n")[2].replace(",", "\t"))
     (tmp_path / "x.item").write_text(
         'item_id:token\tmovie_title:token_seq\tclass:token_seq\n0\tThe "Alien"\tHorror Sci-Fi\n1\tHeat\tCrime\n'
@@ -99,8 +99,8 @@ def test_recbole_files_of_a_given_split(tmp_path):
     assert dataset.interactions.name == "d"
 
 
-def test_readers_stand_in_configurations(clicks, tmp_path):
-    """`face summarize` builds its data from the same YAML as the stages, and writes whoever has text."""
+def test_readers_in_configurations(clicks, tmp_path):
+    """`face summarize` builds its data from the same YAML as the stages."""
     items = jsonl(tmp_path / "items.jsonl", [{"id": 9, "label": "Alien", "kinds": "Horror|Space"}])
     assert main(["data", "import", str(clicks), "--out", str(tmp_path / "mine"), "--quiet"]) == 0
     file = {
@@ -127,7 +127,7 @@ def test_readers_stand_in_configurations(clicks, tmp_path):
     assert texts["item", "0"] is None
 
 
-def test_written_texts_come_before_templates(clicks, tmp_path):
+def test_given_texts_replace_template_texts(clicks, tmp_path):
     users = jsonl(tmp_path / "users.jsonl", [{"user_id": "u1", "text": "Loves  quiet films.", "titles": "spoilt"}])
     items = jsonl(tmp_path / "items.jsonl", [*ITEMS[:2], {"item_id": 2, "title": "Up", "text": "Balloons."}])
     reader = InteractionFile(clicks, item_metadata=items, user_metadata=users)
@@ -138,7 +138,7 @@ def test_written_texts_come_before_templates(clicks, tmp_path):
 
 
 def test_users_are_described_by_training_items_alone(clicks, tmp_path):
-    """Metadata of an item change the texts of those users only who trained on it."""
+    """Metadata of an item change only the texts of users with this training item."""
     everything = [{"item_id": i, "title": f"film {i}", "tags": [f"tag {i}"]} for i in (*range(6), 9)]
     plain = InteractionFile(clicks, item_metadata=jsonl(tmp_path / "a.jsonl", everything)).read()
     train = plain.interactions.train
@@ -152,8 +152,8 @@ def test_users_are_described_by_training_items_alone(clicks, tmp_path):
     assert all_affected == set(range(4))
 
 
-def test_users_metadata_tell_no_item_outside_training(clicks, tmp_path):
-    """Fields of users that would name items are not believed: neither texts nor prompts change by them."""
+def test_user_metadata_reveal_no_items_outside_training(clicks, tmp_path):
+    """Fields of user metadata that could name test items affect neither texts nor prompts."""
     films = [{"item_id": i, "title": f"film{i}", "tags": ["x"]} for i in (*range(6), 9)]
     items, named = jsonl(tmp_path / "items.jsonl", films), [film["title"] for film in films]
     fields = ("titles", "favourites", "items", "authors", "tags", "profile", "history", "clicked", "item_ids")
@@ -226,7 +226,7 @@ def test_mistakes_in_one_line(case, clicks, tmp_path, capsys):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_half_characters_and_odd_values_survive(clicks, tmp_path):
+def test_lone_surrogates_and_unusual_values_are_read(clicks, tmp_path):
     odd = [
         {"item_id": 0, "title": "\ud800x", "genres": [1, None, "a", {"b": 2}], "year": float("inf"), "n": {"\ud800": 1}}
     ]

@@ -75,7 +75,7 @@ def test_tables_survive_writing(grouplens_zip, tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_damage_is_found_and_cured_by_name(grouplens_zip, tmp_path):
+def test_damage_is_detected_and_names_the_cure(grouplens_zip, tmp_path):
     root = tmp_path / "root"
     with pytest.raises(DataError, match=f"got a folder without manifest.json; .*face data ml-100k --root {root}$"):
         read_tables(root)
@@ -92,7 +92,7 @@ def test_damage_is_found_and_cured_by_name(grouplens_zip, tmp_path):
         read_tables(root)
 
 
-def test_archives_that_are_none(tmp_path):
+def test_invalid_archives_raise(tmp_path):
     with pytest.raises(DataError, match=r"x\.zip: expected MovieLens-100K, got a damaged archive"):
         parse_archive(tmp_path / "x.zip")
     (tmp_path / "x.zip").write_bytes(b"PK no")

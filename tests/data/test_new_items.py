@@ -6,7 +6,7 @@ from face_lightning.data.new_items import read_new_items
 from face_lightning.errors import DataError
 
 
-def test_texts_are_given_or_written_from_fields(tmp_path: Path) -> None:
+def test_texts_are_given_or_rendered_from_fields(tmp_path: Path) -> None:
     path = tmp_path / "new.jsonl"
     path.write_text(
         '{"item_id": 7, "title": "Dune", "genres": ["Sci-Fi"], "tags": ["Desert", "Sci-Fi"]}\n\n'

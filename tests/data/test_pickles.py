@@ -17,7 +17,7 @@ DENSE = np.array([[0, 2, 0], [1, 0, 3]])
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", ["matrix", "array"])
 @pytest.mark.parametrize("form", ["coo", "csr", "csc"])
-def test_sparse_matrices_come_as_csr(tmp_path, form, kind, protocol):
+def test_sparse_matrices_are_returned_as_csr(tmp_path, form, kind, protocol):
     value = getattr(sparse, f"{form}_{kind}")(DENSE)
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(value, protocol))
     result = read_matrix(tmp_path / "m.pkl")
@@ -59,7 +59,7 @@ class Attack:
 
 
 @pytest.mark.parametrize(("function", "name"), [(os.mkdir, r"\w+\.mkdir"), (eval, "builtins.eval")])
-def test_foreign_class_is_named_and_nothing_runs(tmp_path, function, name):
+def test_other_classes_are_named_and_not_executed(tmp_path, function, name):
     target = tmp_path / "made"
     argument = str(target) if function is os.mkdir else f"__import__('os').mkdir({str(target)!r})"
     (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"a": [1, Attack(function, argument)]}))
@@ -69,7 +69,7 @@ def test_foreign_class_is_named_and_nothing_runs(tmp_path, function, name):
     assert not target.exists()
 
 
-def test_a_pickle_cannot_spoil_the_next_one(tmp_path):
+def test_pickles_cannot_affect_each_other(tmp_path):
     # Pushes the class, then sets an attribute on the class itself with BUILD's slot state.
     spoil = b"cscipy.sparse._coo\ncoo_matrix\n(N}X\x07\x00\x00\x00rebuildK\x01stb."
     (tmp_path / "spoil.pkl").write_bytes(spoil)
@@ -79,7 +79,7 @@ def test_a_pickle_cannot_spoil_the_next_one(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["coo", "csr"])
-def test_indices_outside_the_shape_are_damage(tmp_path, form):
+def test_indices_outside_the_shape_raise(tmp_path, form):
     value = getattr(sparse, f"{form}_matrix")(DENSE)
     (value.col if form == "coo" else value.indices)[-1] = 99
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(value))
@@ -89,7 +89,7 @@ def test_indices_outside_the_shape_are_damage(tmp_path, form):
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_every_truncation_is_one_line(tmp_path_factory, data):
+def test_truncated_pickles_raise_in_one_line(tmp_path_factory, data):
     buffer = io.BytesIO()
     pickle.dump(sparse.coo_matrix(DENSE), buffer)
     content = buffer.getvalue()
@@ -110,7 +110,7 @@ def test_missing_file_and_wrong_content(tmp_path):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("kind", ["f8", ">f8", "<i4", "u1", "?", "U3", "S2", "O", "c16"])
-def test_arrays_of_every_plain_format(tmp_path, kind, protocol):
+def test_arrays_of_every_plain_dtype(tmp_path, kind, protocol):
     value = np.asfortranarray(np.array([[1, 0, 2], [0, 3, 0]], dtype=kind))
     (tmp_path / "v.pkl").write_bytes(pickle.dumps({"rows": [value, value[:, 1], value[:0]]}, protocol))
     for result, expected in zip(read_pickle(tmp_path / "v.pkl")["rows"], (value, value[:, 1], value[:0]), strict=True):
@@ -119,7 +119,7 @@ def test_arrays_of_every_plain_format(tmp_path, kind, protocol):
 
 
 class Forged:
-    """An array, or a call of another part of NumPy, as no NumPy would write it."""
+    """Pickles as an array, or as a call of another part of NumPy, with arguments that NumPy never writes."""
 
     def __init__(self, *reduced):
         self.reduced = reduced
@@ -155,19 +155,19 @@ def test_forged_arrays_are_refused_before_numpy_sees_them(tmp_path, name):
         read_pickle(tmp_path / "v.pkl")
 
 
-def test_sizes_that_a_format_claims_are_not_believed(tmp_path):
+def test_claimed_sizes_are_not_trusted(tmp_path):
     claims = Forged(np.dtype, ("f8", False, True), (3, "<", None, None, None, 10**9, 1, 0))
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(Forged(*START, (1, (1,), claims, False, np.float64(7).tobytes()))))
     assert read_pickle(tmp_path / "v.pkl").tolist() == [7.0]
 
 
-def test_a_pickle_cannot_spoil_what_stands_for_numpy(tmp_path):
+def test_pickles_cannot_change_the_substitutes_of_numpy(tmp_path):
     (tmp_path / "v.pkl").write_bytes(b"cnumpy\ndtype\n(N}X\x05\x00\x00\x00_partX\x06\x00\x00\x00scalarstb.")
     with pytest.raises(DataError, match="dtype has no attribute _part"):
         read_pickle(tmp_path / "v.pkl")
 
 
-def test_an_array_is_filled_once(tmp_path):
+def test_arrays_are_set_once(tmp_path):
     content = pickle.dumps(Forged(*START, (1, (1,), FLOAT, False, b"12345678")), 4)
     state = pickle.dumps((1, (1,), FLOAT, False, b"abcdefgh"), 4)
     frames = content[2:11], state[2:11]  # PROTO, then FRAME with its length

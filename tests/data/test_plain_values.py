@@ -1,4 +1,4 @@
-"""Values of metadata as people write them."""
+"""Tests of the parsing of metadata values."""
 
 import pytest
 from hypothesis import given
@@ -20,20 +20,20 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_markup_is_left_out(text: str) -> None:
+def test_markup_is_removed(text: str) -> None:
     assert " ".join(without_markup(text).split()) == TEXTS[text]
 
 
 @given(st.text(alphabet="<>/!-&;#bpscriptyle ='\"", max_size=60))
-def test_any_text_is_read(text: str) -> None:
+def test_arbitrary_texts_are_read(text: str) -> None:
     assert len(without_markup(text)) <= len(text) + 9
 
 
 @pytest.mark.parametrize(
     ("repeated", "left"), [("<script>", ""), ("<!--", "<!--"), ("<b", "<b"), ("&amp;", "&"), ("<style></style>", "")]
 )
-def test_long_texts_take_no_longer_than_they_are(repeated: str, left: str) -> None:
-    """In the square of the length they would take minutes."""
+def test_long_texts_take_linear_time(repeated: str, left: str) -> None:
+    """With quadratic time in the length, these would take minutes."""
     assert without_markup(repeated * 100_000).strip() == left * 100_000
 
 
@@ -45,7 +45,7 @@ def test_years_of_dates(date: str) -> None:
     assert year_in(date) == "1990"
 
 
-def test_what_is_no_year() -> None:
+def test_numbers_that_are_not_years() -> None:
     assert [year_in(text) for text in ("", "12345", "soon", "0090")] == [""] * 4
     assert [whole_number(value) for value in (1990.0, "1990.0", "1990.5", 2.5, "x")] == [
         1990,

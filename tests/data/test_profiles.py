@@ -7,7 +7,7 @@ from face_lightning.errors import DataError
 
 
 def clicks(*item_ids):
-    """Interactions of two users with these items."""
+    """Interactions of two users with the given items."""
     one, none = (np.array([0]), np.array([0])), (np.array([], int), np.array([], int))
     return Interactions.from_coordinates(one, none, none, name="small", user_ids=["a", "b"], item_ids=item_ids)
 
@@ -40,7 +40,7 @@ def profiles(**changes):
     ],
     ids=["texts", "vectors"],
 )
-def test_what_fits_these_interactions_passes_and_fits_no_others(interactions, changes):
+def test_check_accepts_only_matching_interactions(interactions, changes):
     fitting = profiles(**changes)
     fitting.check(interactions)
     with pytest.raises(DataError, match="expected 4"):
@@ -56,7 +56,7 @@ def test_what_fits_these_interactions_passes_and_fits_no_others(interactions, ch
         ({"item_labels": ()}, "item_labels: expected 3 labels, .* got 0"),
     ],
 )
-def test_other_row_counts_are_one_clear_line(interactions, changes, expected):
+def test_other_row_counts_raise(interactions, changes, expected):
     with pytest.raises(DataError, match=f"^folder: {expected}; .* omit them$"):
         profiles(**changes).check(interactions, source="folder")
 
@@ -74,6 +74,6 @@ def test_other_row_counts_are_one_clear_line(interactions, changes, expected):
         ),
     ],
 )
-def test_what_is_wrong_by_itself_is_refused_at_once(changes, message):
+def test_invalid_profiles_raise_in_the_constructor(changes, message):
     with pytest.raises(DataError, match=message):
         profiles(**changes)

@@ -1,4 +1,4 @@
-"""Tiles of rows hold every interaction once, for any size and number of ranks."""
+"""Tests of tiles of rows: every interaction once, for any batch size and number of ranks."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def matrix() -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 13, 1000])
 @pytest.mark.parametrize("world_size", [1, 3])
-def test_every_interaction_comes_once_from_either_side(batch_size: int, world_size: int) -> None:
+def test_every_interaction_occurs_once_per_side(batch_size: int, world_size: int) -> None:
     cells = matrix()
     loaders = [
         RowLoader(csr_array(cells), batch_size=batch_size, rank=rank, world_size=world_size)
@@ -36,7 +36,7 @@ def test_every_interaction_comes_once_from_either_side(batch_size: int, world_si
     assert sorted(rows[False]) == list(range(11))
 
 
-def test_users_come_before_items_and_a_resume_goes_on() -> None:
+def test_users_precede_items_and_resumes_are_exact() -> None:
     loader = RowLoader(csr_array(matrix()), batch_size=13)
     whole = list(loader)
     assert [batch.of_users for batch in whole] == sorted((batch.of_users for batch in whole), reverse=True)

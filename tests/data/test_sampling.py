@@ -1,4 +1,4 @@
-"""Sampling: no positive among negatives, every pair once, ranks apart, and a resume that misses nothing."""
+"""Tests of sampling: true negatives, every pair once, disjoint ranks, and exact resumes."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def test_every_missing_item_is_reached_by_its_rank(train: sp.csr_array) -> None:
         assert sampler.missing_item(users, torch.arange(len(missing))).tolist() == missing.tolist()
 
 
-def test_negatives_are_spread_evenly_over_each_users_missing_items() -> None:
+def test_negatives_are_uniform_over_missing_items() -> None:
     train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
     cells = train.toarray()
     draws = torch.arange(12).repeat(9_000)
@@ -61,7 +61,7 @@ def test_negatives_are_spread_evenly_over_each_users_missing_items() -> None:
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_popular_items_are_drawn_in_proportion_to_their_power_and_never_a_positive(power: float) -> None:
+def test_popularity_sampling_follows_the_power_and_draws_no_positive(power: float) -> None:
     train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
     cells = train.toarray()
     cells[:, 3] = 0  # nobody knows it, and it is drawn all the same
@@ -95,7 +95,7 @@ def all_pairs(train: sp.csr_array) -> list[tuple[int, int]]:
 
 
 @given(matrices(), st.integers(1, 20), st.integers(1, 3))
-def test_every_usable_pair_comes_once_an_epoch_with_a_true_negative(
+def test_every_usable_pair_occurs_once_per_epoch_with_a_true_negative(
     train: sp.csr_array, batch_size: int, world_size: int
 ) -> None:
     cells = train.toarray()
@@ -118,7 +118,7 @@ def test_every_usable_pair_comes_once_an_epoch_with_a_true_negative(
     assert len(usable) - len(came) < world_size, "no more is left out than cannot feed every rank"
 
 
-def test_nothing_to_train_on_is_reported() -> None:
+def test_no_usable_pairs_raises() -> None:
     with pytest.raises(DataError, match=r"train: expected at least 1 interactions .*, got 0"):
         TrainingLoader(sp.csr_array(np.ones((2, 3), dtype=np.float32)), batch_size=4)
 
@@ -146,7 +146,7 @@ def test_any_number_of_ranks_trains_on_the_same_triples(per_rank: int, world_siz
         assert all(len(batch.entity_ids) >= 1 for batch in batches)
 
 
-def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
+def test_batches_depend_on_seed_and_epoch() -> None:
     def epoch(number: int, seed: int = 0) -> list[TrainingBatch]:
         loader = TrainingLoader(random_matrix(), batch_size=16, entities_per_step=9, seed=seed, epoch=lambda: number)
         return list(loader)
@@ -158,7 +158,7 @@ def test_epochs_and_seeds_differ_and_repeat_by_their_number() -> None:
 
 
 @pytest.mark.parametrize(("world_size", "entities_per_step"), [(1, 12), (1, 50), (1, 80), (2, 7), (3, 1)])
-def test_all_of_a_kind_are_visited_before_any_is_visited_again(world_size: int, entities_per_step: int) -> None:
+def test_all_entities_of_a_kind_are_visited_before_any_repeats(world_size: int, entities_per_step: int) -> None:
     train, epoch = random_matrix(), [0]
     num_users, num_entities = train.shape[0], sum(train.shape)
     loaders = [
@@ -189,9 +189,7 @@ def test_all_of_a_kind_are_visited_before_any_is_visited_again(world_size: int, 
 @pytest.mark.parametrize(
     ("num_users", "num_items", "per_step", "items"), [(60, 4, 16, 4), (20, 60, 16, 12), (60, 20, 1, 1), (9, 9, 3, 2)]
 )
-def test_items_take_their_part_and_a_quarter_of_a_step_at_least(
-    num_users: int, num_items: int, per_step: int, items: int
-) -> None:
+def test_items_are_at_least_a_quarter_of_a_step(num_users: int, num_items: int, per_step: int, items: int) -> None:
     train = sp.csr_array(sp.random(num_users, num_items, density=0.3, random_state=0))
     batch = next(iter(TrainingLoader(train, batch_size=8, entities_per_step=per_step)))
     assert int((batch.entity_ids >= num_users).sum()) <= items
@@ -199,7 +197,7 @@ def test_items_take_their_part_and_a_quarter_of_a_step_at_least(
     assert 1 <= int((batch.entity_ids < num_users).sum()) <= max(1, per_step - items)
 
 
-def test_no_entities_where_nothing_is_mapped() -> None:
+def test_no_entities_if_nothing_is_mapped() -> None:
     (batch,) = TrainingLoader(random_matrix(), batch_size=1000)
     assert batch.entity_ids.shape == (0,)
     assert batch.entity_ids.dtype == torch.int64
@@ -208,7 +206,7 @@ def test_no_entities_where_nothing_is_mapped() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("stop", [0, 1, 3])
 @pytest.mark.parametrize("epoch", [0, 5])
-def test_a_resume_in_mid_epoch_gives_exactly_the_rest(epoch: int, stop: int, rank: int) -> None:
+def test_resume_in_mid_epoch_yields_the_remaining_batches(epoch: int, stop: int, rank: int) -> None:
     def loader(number: int = epoch) -> TrainingLoader:
         return TrainingLoader(
             random_matrix(),
@@ -229,7 +227,7 @@ def test_a_resume_in_mid_epoch_gives_exactly_the_rest(epoch: int, stop: int, ran
     assert len(list(resumed)) == len(whole), "the epoch after starts at its beginning"
 
 
-def test_a_finished_epoch_resumes_at_the_start_of_the_next() -> None:
+def test_resume_after_a_finished_epoch_starts_the_next() -> None:
     loader, resumed = (TrainingLoader(random_matrix(), batch_size=16, epoch=lambda: 1) for _ in range(2))
     whole = list(loader)
     resumed.load_state_dict(loader.state_dict())
@@ -237,7 +235,7 @@ def test_a_finished_epoch_resumes_at_the_start_of_the_next() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_users_to_rank_for_are_sharded_without_padding(world_size: int) -> None:
+def test_evaluation_users_are_sharded_without_padding(world_size: int) -> None:
     train, valid = random_matrix(seed=1), random_matrix(density=0.05, seed=2)
     users: list[int] = []
     for rank in range(world_size):
@@ -258,7 +256,7 @@ def test_users_to_rank_for_are_sharded_without_padding(world_size: int) -> None:
 
 
 @pytest.mark.parametrize(("num_entities", "per_step", "world_size"), [(50, 12, 1), (50, 60, 1), (50, 7, 2), (5, 4, 3)])
-def test_an_epoch_visits_every_entity_once_over_all_ranks(num_entities: int, per_step: int, world_size: int) -> None:
+def test_entity_epoch_visits_every_entity_once(num_entities: int, per_step: int, world_size: int) -> None:
     orders = []
     for epoch in range(2):
         visited: list[int] = []
@@ -273,7 +271,7 @@ def test_an_epoch_visits_every_entity_once_over_all_ranks(num_entities: int, per
     assert orders[0] != orders[1]
 
 
-def test_a_pass_over_entities_is_resumed_where_it_stopped() -> None:
+def test_entity_epoch_is_resumed_exactly() -> None:
     whole = [batch.entity_ids.tolist() for batch in EntityLoader(50, entities_per_step=8)]
     stopped, resumed = EntityLoader(50, entities_per_step=8), EntityLoader(50, entities_per_step=8)
     start = [batch.entity_ids.tolist() for batch, _ in zip(stopped, range(3), strict=False)]
@@ -281,7 +279,7 @@ def test_a_pass_over_entities_is_resumed_where_it_stopped() -> None:
     assert start + [batch.entity_ids.tolist() for batch in resumed] == whole
 
 
-def test_one_user_on_two_processes_gives_both_a_batch() -> None:
+def test_both_of_two_processes_get_a_batch_for_one_user() -> None:
     relevant = sp.csr_array(np.eye(1, 5, dtype=np.float32))
     seen = sp.csr_array((1, 5), dtype=np.float32)
     loaders = [EvaluationLoader(seen, relevant, batch_size=4, rank=rank, world_size=2) for rank in range(2)]

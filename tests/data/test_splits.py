@@ -33,7 +33,7 @@ def test_core_equals_a_naive_loop(pairs, k):
     assert set(zip(users[mask].tolist(), items[mask].tolist(), strict=True)) == naive_core(pairs, k)
 
 
-def test_core_unravels_a_chain_step_by_step():
+def test_core_removes_a_chain():
     users = np.array([0, 0, 1, 1, 2])
     items = np.array([0, 1, 1, 2, 2])  # a path: each removal makes the next end thin
     assert not k_core(users, items, 2).any()
@@ -77,7 +77,7 @@ def test_renumber_in_ascending_order():
 
 @st.composite
 def timed_pairs(draw):
-    """Distinct pairs with times that often coincide."""
+    """Distinct pairs with times that are often equal."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9)), min_size=1, max_size=50, unique=True))
     times = draw(st.lists(st.integers(0, 8), min_size=len(pairs), max_size=len(pairs)))
     users, items = np.array(pairs).T
@@ -85,7 +85,7 @@ def timed_pairs(draw):
 
 
 @given(timed_pairs(), st.integers(0, 5), st.randoms(use_true_random=False))
-def test_global_split_has_exact_sizes_and_knows_no_order(pairs, seed, random):
+def test_global_split_has_exact_sizes_for_any_order(pairs, seed, random):
     users, items, _ = pairs
     splits = global_split(users, items, (3, 1, 1), seed)
     sizes = np.bincount(splits, minlength=3)
@@ -96,7 +96,7 @@ def test_global_split_has_exact_sizes_and_knows_no_order(pairs, seed, random):
 
 
 @given(timed_pairs())
-def test_temporal_split_trains_on_the_past(pairs):
+def test_temporal_split_trains_on_older_pairs(pairs):
     times = pairs[2]
     splits = temporal_split(times)
     for number in (0, 1):
@@ -111,7 +111,7 @@ def test_temporal_split_by_hand():
 
 
 @given(timed_pairs(), st.integers(1, 3))
-def test_last_split_leaves_out_the_last_of_every_user(pairs, last_n):
+def test_last_split_holds_out_the_last_pairs_of_every_user(pairs, last_n):
     users, items, times = pairs
     splits = last_split(users, items, times, last_n)
     for user in np.unique(users):

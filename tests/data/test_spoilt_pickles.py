@@ -1,4 +1,4 @@
-"""Folders of spoilt pickles by the real command: imported, or refused in one line, without the room they ask for."""
+"""Tests of corrupted pickles by the real command: imported or rejected in one line, without excessive memory."""
 
 import io
 import pickle
@@ -21,7 +21,7 @@ from face_lightning.errors import DataError
 
 
 def imported(folder: Path, *arguments: object) -> bool:
-    """Whether an import is taken, and read again; else there is one line, and nothing is left."""
+    """Return whether an import succeeds and can be read; otherwise check for a one-line error and no files."""
     before = {path.name for path in folder.iterdir()}
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
@@ -40,7 +40,7 @@ def imported(folder: Path, *arguments: object) -> bool:
 
 
 def pickled_folder() -> dict[str, bytes]:
-    """Files of a small folder of RLMRec's form."""
+    """Files of a small folder in RLMRec's layout."""
     split = np.random.default_rng(0).choice(4, p=[0.3, 0.4, 0.15, 0.15], size=(5, 6))
     names = enumerate(("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl"), start=1)
     files = {name: pickle.dumps(sparse.coo_array(split == part), 1 + part) for part, name in names}
@@ -54,7 +54,7 @@ places = st.tuples(st.integers(0, 2000), st.sampled_from([0, 1, 1, 2, 40]), st.b
 
 
 @pytest.mark.parametrize("num_cases", [40, pytest.param(2000, marks=pytest.mark.slow)])
-def test_spoilt_pickles(num_cases):
+def test_corrupted_pickles(num_cases):
     taken = []
 
     @settings(max_examples=num_cases, suppress_health_check=list(HealthCheck), database=None)

@@ -27,7 +27,7 @@ RECORDS = [
 
 
 def dataset(splits):
-    """A data set from the split of every pair of user and item: 0 train, 1 valid, 2 test, 3 none."""
+    """Data set from the split of each pair of user and item: 0 train, 1 valid, 2 test, 3 none."""
     grid = np.array(splits).reshape(NUM_USERS, NUM_ITEMS)
     pairs = [np.nonzero(grid == number) for number in range(3)]
     ids = [f"u{user}" for user in range(NUM_USERS)], [f"i{item}" for item in range(NUM_ITEMS)]
@@ -41,8 +41,8 @@ SPLITS = st.lists(st.integers(0, 3), min_size=NUM_USERS * NUM_ITEMS, max_size=NU
 
 
 @given(SPLITS, st.booleans())
-def test_users_are_reported_by_training_items_alone(splits, with_facts):
-    """What a prompt says of a user names no validation or test item, and is the same without these splits."""
+def test_user_prompts_depend_only_on_training_items(splits, with_facts):
+    """Prompts of users name no validation or test items, and do not change without these splits."""
     data = dataset(splits)
     if not with_facts:
         data = replace(data, profiles=replace(data.profiles, facts=None))
@@ -68,13 +68,13 @@ def test_requests_are_items_then_users_by_original_id():
     assert [one.kind for one in summary_requests(data, ["user"])] == ["user"] * 4
 
 
-def test_template_writer_says_what_the_reader_says():
+def test_template_writer_equals_the_readers_texts():
     data = dataset([0] * 6 + [3] * 6 + [1, 2] * 6 + [0] * 24)
     texts = [summary.text for _, summary in TemplateSummaries("book").write(summary_requests(data))]
     assert texts == [*data.profiles.item_texts, *data.profiles.user_texts]
 
 
-def test_without_facts_the_readers_texts_describe_items():
+def test_items_without_facts_are_described_by_the_readers_texts():
     data = dataset([0] * 48)
     plain = Profiles((None,) * 4, ("A tale.",) * 12, ("u",) * 4, ("Tale", *(f"i{item}" for item in range(1, 12))))
     first, second, *_ = summary_requests(replace(data, profiles=plain))
@@ -84,7 +84,7 @@ def test_without_facts_the_readers_texts_describe_items():
         summary_requests(Dataset(data.interactions))
 
 
-def test_summaries_take_the_place_of_texts(tmp_path):
+def test_summaries_replace_texts(tmp_path):
     data = dataset([0] * 48)
     vectors = np.ones((12, 3), dtype=np.float32)
     data = replace(data, profiles=replace(data.profiles, item_vectors=vectors))
@@ -137,7 +137,7 @@ def test_a_bad_line_is_reported_by_its_number(tmp_path, line):
         read_summary_file(path)
 
 
-def test_a_file_that_is_none_is_reported(tmp_path):
+def test_invalid_summary_files_raise(tmp_path):
     with pytest.raises(DataError, match=r"summaries: cannot read .*FileNotFoundError"):
         read_summary_file(tmp_path / "none.jsonl")
     (tmp_path / "s.jsonl").write_bytes(b"\xff\xfe")

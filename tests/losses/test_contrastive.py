@@ -1,4 +1,4 @@
-"""Losses against their formulas, written out pair by pair."""
+"""Tests of BPR and contrastive losses against loops over pairs."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_bpr_by_hand() -> None:
     torch.testing.assert_close(positive.grad, torch.tensor([-1 / (1 + math.exp(2)), -1 / 2]) / 2)
 
 
-def test_bpr_of_far_scores_neither_overflows_nor_vanishes() -> None:
+def test_bpr_of_extreme_scores_is_finite_and_not_zero() -> None:
     far = torch.tensor([1e4])
     assert BPR().compare(-far, far) == 2e4
     assert BPR().compare(far, -far) == 0
@@ -65,7 +65,7 @@ def test_info_nce_equals_a_loop_with_masked_pairs(name: str, symmetric: bool) ->
     assert (queries.grad.abs().sum() > 1e-3) == (name != "all"), "nothing is left to contrast with"
 
 
-def test_both_halves_of_info_nce_honour_positives() -> None:
+def test_symmetric_info_nce_uses_positives_in_both_directions() -> None:
     generator = torch.Generator().manual_seed(0)
     queries = F.normalize(torch.randn(6, 4, generator=generator), dim=1)
     keys = F.normalize(torch.randn(6, 4, generator=generator), dim=1)
@@ -74,7 +74,7 @@ def test_both_halves_of_info_nce_honour_positives() -> None:
     assert info_nce(queries, keys, 0.2, symmetric=True, positives=positives).item() == pytest.approx(expected.item())
 
 
-def test_an_entity_alone_has_nothing_to_contrast() -> None:
+def test_info_nce_of_a_single_entity_is_zero() -> None:
     one = F.normalize(torch.randn(1, 4), dim=1)
     assert info_nce(one, one, 0.1).item() == 0
 
@@ -102,7 +102,7 @@ def test_log_partition_in_tiles_equals_logsumexp(tile_size: int, kept_size: int,
 
 @pytest.mark.parametrize("kept_size", [0, 31 * 23])
 @pytest.mark.parametrize("number_format", [None, torch.bfloat16])
-def test_excluded_keys_are_left_out_of_the_sum(number_format: torch.dtype | None, kept_size: int) -> None:
+def test_excluded_keys_do_not_enter_the_sum(number_format: torch.dtype | None, kept_size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(31, 8, generator=generator), torch.randn(23, 8, generator=generator)
     excluded = torch.stack([torch.randperm(23, generator=generator)[:5] for _ in range(31)])
@@ -129,7 +129,7 @@ def test_log_partition_of_a_low_temperature_does_not_overflow() -> None:
     torch.testing.assert_close(queries.grad, torch.tensor([[1000.0, 0.0]]))
 
 
-def test_log_partition_in_another_format_is_near_and_keeps_float32() -> None:
+def test_log_partition_in_another_format_is_close_and_returns_float32() -> None:
     torch.manual_seed(0)
     queries, keys = F.normalize(torch.randn(9, 16), dim=1), F.normalize(torch.randn(11, 16), dim=1)
     exact = log_partition_function(queries, keys, 0.2)
@@ -146,7 +146,7 @@ def test_log_partition_in_another_format_is_near_and_keeps_float32() -> None:
 
 
 @pytest.mark.parametrize("kept_size", [0, 10**6])
-def test_log_partition_in_another_format_holds_over_many_tiles_and_odd_sizes(kept_size: int) -> None:
+def test_log_partition_in_another_format_for_many_tiles_and_odd_sizes(kept_size: int) -> None:
     torch.manual_seed(0)
     ours = [F.normalize(torch.randn(size, 8), dim=1).requires_grad_() for size in (300, 131)]
     theirs = [vectors.detach().clone().requires_grad_() for vectors in ours]
@@ -160,7 +160,7 @@ def test_log_partition_in_another_format_holds_over_many_tiles_and_odd_sizes(kep
         torch.testing.assert_close(mine.grad, other.grad, atol=0.02, rtol=0.05)
 
 
-def test_unit_vectors_are_those_of_torch_with_their_gradient() -> None:
+def test_unit_vectors_and_gradient_equal_torch() -> None:
     torch.manual_seed(0)
     ours = torch.randn(7, 5, dtype=torch.float64)
     ours[3] = 0
@@ -171,7 +171,7 @@ def test_unit_vectors_are_those_of_torch_with_their_gradient() -> None:
     assert torch.autograd.gradcheck(unit_vectors, ours)
 
 
-def test_an_agreement_beyond_the_limit_earns_nothing() -> None:
+def test_positive_logits_are_clamped_at_the_limit() -> None:
     queries, keys = torch.tensor([[2.0, 0.0]], requires_grad=True), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     loss = contrast_with_all(queries, keys, torch.tensor([0]), temperature=0.5, limit=3.0)
     assert loss.item() == pytest.approx(math.log(math.exp(4) + 1) - 3, abs=0.02)
@@ -180,7 +180,7 @@ def test_an_agreement_beyond_the_limit_earns_nothing() -> None:
 
 
 @pytest.mark.parametrize(("fast", "tolerance"), [(False, 1e-6), (True, 0.02)])
-def test_contrast_with_all_is_cross_entropy_over_every_key(
+def test_contrast_with_all_is_cross_entropy_over_all_keys(
     fast: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: fast)
@@ -193,7 +193,7 @@ def test_contrast_with_all_is_cross_entropy_over_every_key(
 
 
 def test_unbounded_products_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16 products of some hundreds are wrong by a half, more than the loss of the best key."""
+    """In bfloat16, products of a few hundred have errors of about 0.5, more than the loss of the best key."""
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: True)
     generator = torch.Generator().manual_seed(0)
     queries, keys = (5 * torch.randn(count, 16, generator=generator) for count in (20, 50))

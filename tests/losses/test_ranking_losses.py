@@ -1,4 +1,4 @@
-"""Every ranking loss against loops in float64."""
+"""Tests of all ranking losses against loops in float64."""
 
 import math
 
@@ -54,7 +54,7 @@ def batch(pairs: list[tuple[int, int]] = PAIRS) -> TrainingBatch:
 
 
 def drawn(loss: RankingLoss, embeddings: Embeddings, graph: InteractionGraph, count: int) -> tuple[float, list[int]]:
-    """The loss, and the items that it drew."""
+    """Compute the loss, and record the items that it drew."""
     torch.manual_seed(3)
     value = loss(batch(), embeddings, graph)
     torch.manual_seed(3)
@@ -72,7 +72,7 @@ def test_bpr(graph: InteractionGraph, embeddings: Embeddings) -> None:
 
 
 @pytest.mark.parametrize("use_cosine", [False, True])
-def test_softmax_of_uniform_draws(graph: InteractionGraph, embeddings: Embeddings, use_cosine: bool) -> None:
+def test_softmax_with_uniform_negatives(graph: InteractionGraph, embeddings: Embeddings, use_cosine: bool) -> None:
     users, items = (table.numpy() for table in embeddings)
     loss = SampledSoftmax("uniform", DRAWN, temperature=0.5, cosine=use_cosine)
     value, chosen = drawn(loss, embeddings, graph, DRAWN)
@@ -85,7 +85,7 @@ def test_softmax_of_uniform_draws(graph: InteractionGraph, embeddings: Embedding
     assert value == pytest.approx(np.mean(terms))
 
 
-def test_softmax_of_the_batch_corrects_for_popularity(graph: InteractionGraph, embeddings: Embeddings) -> None:
+def test_softmax_with_in_batch_negatives(graph: InteractionGraph, embeddings: Embeddings) -> None:
     users, items = (table.numpy() for table in embeddings)
     degrees = graph.item_degrees().tolist()
     terms = []
@@ -100,7 +100,7 @@ def test_softmax_of_the_batch_corrects_for_popularity(graph: InteractionGraph, e
     assert float(SampledSoftmax("batch")(batch(), embeddings, graph)) == pytest.approx(np.mean(terms))
 
 
-def test_many_uniform_draws_come_near_the_full_softmax(graph: InteractionGraph, embeddings: Embeddings) -> None:
+def test_many_uniform_negatives_approximate_the_full_softmax(graph: InteractionGraph, embeddings: Embeddings) -> None:
     scores = embeddings.users @ embeddings.items.T
     users, items = batch().user_ids, batch().positive_ids
     full = torch.nn.functional.cross_entropy(scores[users], items)
@@ -146,7 +146,7 @@ def test_alignment_and_uniformity(graph: InteractionGraph, embeddings: Embedding
     assert float(DirectAU(0.7)(batch(), embeddings, graph)) == pytest.approx(expected)
 
 
-def test_a_batch_of_one_pair_has_no_uniformity(graph: InteractionGraph, embeddings: Embeddings) -> None:
+def test_uniformity_of_a_single_pair_is_zero(graph: InteractionGraph, embeddings: Embeddings) -> None:
     alone = batch(PAIRS[:1])
     assert float(DirectAU(9.0)(alone, embeddings, graph)) == pytest.approx(float(DirectAU(0)(alone, embeddings, graph)))
 
@@ -164,7 +164,7 @@ def test_squares_of_all_pairs(graph: InteractionGraph, embeddings: Embeddings, d
     assert float(value) == pytest.approx(expected / len(edges), rel=1e-6)
 
 
-def test_weighted_squares_regularise_rows_by_their_frequency(graph: InteractionGraph, embeddings: Embeddings) -> None:
+def test_weighted_squares_regularise_rows_by_frequency(graph: InteractionGraph, embeddings: Embeddings) -> None:
     users, items = (table.numpy() for table in embeddings)
     edges = graph.edge_index.T.tolist()
     weight = 0.2 * math.sqrt(len(edges) / (USERS * ITEMS))
@@ -189,7 +189,7 @@ def test_every_loss_reaches_both_tables(loss: RankingLoss, graph: InteractionGra
         assert table.grad.abs().sum() > 0
 
 
-def test_names_are_keys_of_their_own() -> None:
+def test_names_are_unique() -> None:
     assert len({loss.name for loss in LOSSES}) == 6
 
 

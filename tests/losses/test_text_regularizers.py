@@ -1,4 +1,4 @@
-"""RLMRec-Con and RLMRec-Gen: what takes part, what is hidden, and where the gradient goes."""
+"""Tests of RLMRec-Con and RLMRec-Gen: values, masking and gradients."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ TEXTS = F.normalize(torch.randn(USERS + ITEMS, 6, generator=torch.Generator().ma
 
 @pytest.fixture(autouse=True)
 def exact_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products in float32 on every machine."""
+    """Compute products in float32 on every machine."""
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: False)
 
 
@@ -33,7 +33,7 @@ def graph() -> InteractionGraph:
     return build_graph(sp.csr_array(cells))
 
 
-def test_contrastive_text_by_hand_and_without_entities_that_have_no_text(graph: InteractionGraph) -> None:
+def test_contrastive_text_by_hand_skips_entities_without_text(graph: InteractionGraph) -> None:
     regularizer, backbone = ContrastiveText(4, 6), GMF(USERS, ITEMS, 4)
     embeddings = regularizer.embed(backbone, graph)
     present = torch.ones(USERS + ITEMS, dtype=torch.bool)
@@ -61,7 +61,7 @@ def test_gradient_reaches_all_parameters(kind: type, backbone_kind: type, graph:
 
 
 @pytest.mark.parametrize("kind", [ContrastiveText, GenerativeText])
-def test_a_batch_without_texts_costs_nothing_and_breaks_nothing(kind: type, graph: InteractionGraph) -> None:
+def test_batch_without_texts_has_zero_loss(kind: type, graph: InteractionGraph) -> None:
     regularizer, backbone = kind(4, 6), LightGCN(USERS, ITEMS, 4)
     embeddings = regularizer.embed(backbone, graph)
     loss = regularizer.loss(BATCH, embeddings, TEXTS, torch.zeros(USERS + ITEMS, dtype=torch.bool))
@@ -70,7 +70,7 @@ def test_a_batch_without_texts_costs_nothing_and_breaks_nothing(kind: type, grap
     assert all(parameter.grad is not None for parameter in regularizer.mlp.parameters())
 
 
-def test_hidden_entities_do_not_reach_the_backbone_and_leave_its_tables_alone(graph: InteractionGraph) -> None:
+def test_masked_entities_do_not_reach_the_backbone_and_tables_are_unchanged(graph: InteractionGraph) -> None:
     regularizer, backbone = GenerativeText(4, 6, mask_ratio=0.4), GMF(USERS, ITEMS, 4)
     before = backbone.tables.weight.detach().clone()
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_impossible_values_are_refused(graph: InteractionGraph) -> None:
 
 
 @pytest.mark.parametrize("kinds", [[0, 1, 2, 3], [0, 1, 0, 2, 0, 1], [0, 0, 0]])
-def test_entities_of_equal_text_are_no_negatives_of_each_other(kinds: list[int]) -> None:
+def test_entities_of_equal_text_are_not_negatives(kinds: list[int]) -> None:
     generator = torch.Generator().manual_seed(0)
     groups = torch.tensor(kinds)
     texts = F.normalize(torch.randn(4, 6, generator=generator), dim=1)[groups]

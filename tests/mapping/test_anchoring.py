@@ -1,4 +1,4 @@
-"""Lexical anchoring against autograd on the full softmax."""
+"""Tests of lexical anchoring against autograd on the full softmax."""
 
 import itertools
 from unittest.mock import patch
@@ -24,7 +24,7 @@ def world(
 
 
 def matches(scores: Tensor) -> list[int]:
-    """Word of each slot `(S, W)`: pairs by descending score as long as slot and word are free, then best ones."""
+    """Reference matching of `(S, W)` scores: free pairs by descending score, then the best word of remaining slots."""
     found: dict[int, int] = {}
     for place in scores.flatten().argsort(descending=True).tolist():
         slot, word = divmod(place, scores.shape[1])
@@ -45,7 +45,7 @@ def full_form(concepts: Tensor, codes: Tensor, targets: LexicalTargets, temperat
 
 @given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31))
 @settings(max_examples=40)
-def test_every_slot_has_a_word_of_its_own_as_long_as_there_are_enough(
+def test_slots_match_distinct_words_if_there_are_enough(
     num_rows: int, num_slots: int, num_words: int, seed: int
 ) -> None:
     scores = torch.randn(num_rows, num_slots, num_words, generator=torch.Generator().manual_seed(seed))
@@ -73,7 +73,7 @@ def test_anchoring_and_its_gradient_equal_the_full_softmax(
     assert codes.grad is None
 
 
-def test_entities_without_text_count_for_nothing() -> None:
+def test_entities_without_text_are_ignored() -> None:
     concepts, codes, targets = world()
     targets.probabilities[2] = 0
     kept = torch.tensor([0, 1, 3, 4])
@@ -86,7 +86,7 @@ def test_entities_without_text_count_for_nothing() -> None:
 
 
 @pytest.mark.parametrize("num_negatives", [None, 10])
-def test_no_text_at_all_gives_zero_and_a_gradient_of_zero(num_negatives: int | None) -> None:
+def test_without_any_text_loss_and_gradient_are_zero(num_negatives: int | None) -> None:
     concepts, codes, targets = world()
     concepts.requires_grad_()
     targets.probabilities.zero_()
@@ -96,7 +96,7 @@ def test_no_text_at_all_gives_zero_and_a_gradient_of_zero(num_negatives: int | N
     assert (concepts.grad == 0).all(), "and not nan"
 
 
-def test_drawn_negatives_by_the_formula() -> None:
+def test_sampled_negatives_equal_the_formula() -> None:
     concepts, codes, targets = world()
     torch.manual_seed(5)
     drawn = torch.randperm(40)[:10]
@@ -120,7 +120,7 @@ def test_drawn_negatives_by_the_formula() -> None:
 
 @given(st.integers(3, 6), st.integers(0, 2**31))
 @settings(max_examples=10, deadline=None)
-def test_mean_partition_over_all_draws_is_that_of_the_full_softmax(num_negatives: int, seed: int) -> None:
+def test_sampled_partition_is_unbiased(num_negatives: int, seed: int) -> None:
     concepts, codes, targets = world(num_rows=1, num_slots=1, num_codes=7, seed=seed)
     targets = LexicalTargets(targets.tokens[:, :2], torch.ones(1, 2).double())
     logits = (concepts[0] @ codes.T / 0.3)[0]
@@ -132,7 +132,7 @@ def test_mean_partition_over_all_draws_is_that_of_the_full_softmax(num_negatives
     torch.testing.assert_close(torch.stack(partitions).mean(), logits.exp().sum())
 
 
-def test_drawn_negatives_give_the_full_loss_and_gradient_where_slots_lie_on_their_targets() -> None:
+def test_sampled_loss_equals_the_full_one_at_the_targets() -> None:
     generator = torch.Generator().manual_seed(0)
     codes = F.normalize(torch.randn(400, 32, generator=generator), dim=1)
     tokens = torch.stack([torch.randperm(400, generator=generator)[:3] for _ in range(8)])
@@ -149,6 +149,6 @@ def test_drawn_negatives_give_the_full_loss_and_gradient_where_slots_lie_on_thei
     torch.testing.assert_close(lexical_anchoring(concepts, codes, targets, 0.15, num_negatives=400), exact)
 
 
-def test_at_least_one_drawn_word_is_no_target() -> None:
+def test_sample_contains_a_non_target_word() -> None:
     concepts, codes, targets = world(num_codes=6)
     assert lexical_anchoring(concepts, codes, targets, 0.3, num_negatives=1).isfinite()

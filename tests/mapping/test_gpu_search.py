@@ -1,6 +1,6 @@
-"""Search by FAISS on a GPU, with a stand-in for FAISS that answers as its documentation says; see tests/device.
+"""Tests of the search by FAISS on a GPU with a fake FAISS that follows its documentation.
 
-The stand-in shows how FAISS is called, and what is made of its answers. It does not show that FAISS itself is right.
+They verify how FAISS is called and how its results are processed; tests/device verifies FAISS itself.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ from face_lightning.mapping.search import TorchSearch, build_search, search_dist
 
 
 class StandInFaiss(ModuleType):
-    """`knn_gpu` as documented: the K best, equal scores in the worst order for us, the highest token first."""
+    """`knn_gpu` as documented, with equal scores in the most adverse order: the highest token first."""
 
     METRIC_INNER_PRODUCT = 0
 
@@ -56,7 +56,7 @@ def faiss(monkeypatch: pytest.MonkeyPatch) -> StandInFaiss:
 
 
 def small_integers(rows: int, dim: int, seed: int) -> Tensor:
-    """Vectors whose products are exact, and often equal."""
+    """Vectors with exact products, many of them equal."""
     return torch.randint(-1, 2, (rows, dim), generator=torch.Generator().manual_seed(seed)).float()
 
 
@@ -82,7 +82,7 @@ def test_distinct_tokens_are_those_of_torch_tiles(faiss: StandInFaiss) -> None:
     assert torch.equal(*found)
 
 
-def test_refresh_neither_copies_nor_makes_resources_again(faiss: StandInFaiss) -> None:
+def test_refresh_neither_copies_nor_reallocates_resources(faiss: StandInFaiss) -> None:
     search, codes = FaissGpuSearch(TorchSearch()), torch.randn(30, 8)
     for _ in range(3):
         search.refresh(codes)
@@ -91,7 +91,7 @@ def test_refresh_neither_copies_nor_makes_resources_again(faiss: StandInFaiss) -
     assert faiss.temporary_memory == [64 * 2**20]
 
 
-def test_a_larger_k_than_faiss_allows_is_searched_by_tiles(faiss: StandInFaiss) -> None:
+def test_k_above_the_limit_of_faiss_uses_tiles(faiss: StandInFaiss) -> None:
     codes, queries = torch.randn(2100, 4), torch.randn(3, 4)
     search = FaissGpuSearch(TorchSearch())
     search.refresh(codes)
@@ -101,7 +101,7 @@ def test_a_larger_k_than_faiss_allows_is_searched_by_tiles(faiss: StandInFaiss) 
     assert [call.k for call in faiss.calls] == [2048]
 
 
-def test_auto_on_a_gpu_takes_faiss_where_it_has_gpu_support(faiss: StandInFaiss) -> None:
+def test_auto_on_a_gpu_selects_faiss_with_gpu_support(faiss: StandInFaiss) -> None:
     cuda = torch.device("cuda", 0)
     assert isinstance(build_search("auto", cuda), FaissGpuSearch)
     assert isinstance(build_search("faiss", cuda), FaissGpuSearch)
@@ -110,13 +110,13 @@ def test_auto_on_a_gpu_takes_faiss_where_it_has_gpu_support(faiss: StandInFaiss)
     assert isinstance(build_search("auto", cuda), TorchSearch)
 
 
-def test_auto_on_a_gpu_takes_torch_tiles_where_faiss_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_on_a_gpu_selects_torch_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_search.importlib.util, "find_spec", lambda name: None)
     assert not has_faiss_gpu()
     assert isinstance(build_search("auto", torch.device("cuda")), TorchSearch)
 
 
-def test_faiss_for_cpus_is_refused_on_a_gpu(faiss: StandInFaiss) -> None:
+def test_faiss_for_cpus_raises_on_a_gpu(faiss: StandInFaiss) -> None:
     del faiss.StandardGpuResources
     assert not has_faiss_gpu()
     with pytest.raises(MissingDependencyError, match=r"face-lightning\[gpu\]"):

@@ -1,4 +1,4 @@
-"""The mapper: shapes, errors and its bond to a vocabulary."""
+"""Tests of the mapper: shapes, errors, and the check of its vocabulary."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def small(**options) -> TokenMapper:
     ],
     ids=["ours", "levels", "no transformer", "no hidden layer", "shared", "rotation", "unwhitened", "paper"],
 )
-def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
+def test_every_variant_trains_all_parameters(options) -> None:
     mapper = small(**options)
     mapped = mapper(torch.randn(7, 10))
     assert mapped.concepts.shape == (7, 4, 16)
@@ -53,7 +53,7 @@ def test_every_form_maps_and_trains_all_its_parameters(options) -> None:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
-def test_no_entity_gets_two_words_of_one_lemma(similarity: str) -> None:
+def test_words_of_an_entity_have_different_lemmas(similarity: str) -> None:
     mapper, lemmas = small(similarity=similarity, num_levels=2).eval(), torch.arange(60) % 5
     mapper.distinguish(lemmas)
     for level in mapper(torch.randn(50, 10)).quantized.indices:
@@ -63,7 +63,7 @@ def test_no_entity_gets_two_words_of_one_lemma(similarity: str) -> None:
         mapper.distinguish(torch.arange(60) % 3)
 
 
-def test_some_of_a_batch_are_quantized_as_they_are_among_all() -> None:
+def test_quantizing_some_rows_equals_quantizing_all() -> None:
     mapper, embeddings, rows = small().eval(), torch.randn(7, 10), torch.tensor([1, 4, 5])
     every, some = mapper(embeddings), mapper(embeddings, rows)
     torch.testing.assert_close(some.concepts, every.concepts)
@@ -85,12 +85,12 @@ def test_input_and_target_are_layer_normalised_by_default() -> None:
 
 
 def anisotropic(num: int = 200) -> torch.Tensor:
-    """Embeddings as graph backbones make them: around a common mean, along few directions."""
+    """Embeddings like those of graph backbones: near a common mean, with variance along few directions."""
     spread = torch.diag(torch.logspace(0, -4, 10))
     return torch.randn(num, 10, generator=torch.Generator().manual_seed(0)) @ spread + 3 * torch.ones(10).cumsum(0)
 
 
-def test_the_input_is_whitened_once_and_the_same_at_every_scale() -> None:
+def test_input_whitening_is_fitted_once_and_scale_invariant() -> None:
     mapper, embeddings = small().eval(), anisotropic()
     before = mapper(embeddings).target
     mapper.fit_input(embeddings.split(64))
@@ -108,7 +108,7 @@ def test_the_input_is_whitened_once_and_the_same_at_every_scale() -> None:
     assert torch.equal(again(embeddings).target, white), "nor after a checkpoint"
 
 
-def test_the_parts_make_the_whole() -> None:
+def test_encode_quantize_decode_equal_forward() -> None:
     mapper, embeddings = small(num_levels=2).eval(), torch.randn(6, 10)
     mapped = mapper(embeddings)
     torch.testing.assert_close(mapped.concepts, mapper.encode(embeddings))
@@ -117,7 +117,7 @@ def test_the_parts_make_the_whole() -> None:
     assert torch.equal(mapper.describe([embeddings]), mapped.quantized.indices[0]), "descriptors are of the first level"
 
 
-def test_describing_is_deterministic_and_free_of_batches() -> None:
+def test_describe_is_deterministic_and_independent_of_batches() -> None:
     mapper, embeddings = small().eval(), torch.randn(9, 10)
     assert torch.equal(mapper.describe([embeddings]), mapper.describe(embeddings.split(2)))
 
@@ -137,24 +137,24 @@ def test_training_reconstructs_and_keeps_words_in_use() -> None:
     assert len(mapper.eval().describe([embeddings]).unique()) > 30, "half of the words are in use: no collapse"
 
 
-def test_more_descriptors_than_words_are_refused() -> None:
+def test_more_descriptors_than_words_raise() -> None:
     with pytest.raises(ConfigurationError, match="num_descriptors: expected 1 to 60"):
         small(num_descriptors=61)
 
 
-def test_more_dimensions_than_the_codebook_has_are_refused() -> None:
+def test_more_dimensions_than_the_rank_of_the_codebook_raise() -> None:
     with pytest.raises(ConfigurationError, match="concept_dim: expected at most 24"):
         small(concept_dim=25)
 
 
-def test_a_map_learnt_for_other_words_is_refused() -> None:
+def test_loading_a_mapper_of_another_vocabulary_raises() -> None:
     other = TokenMapper(table(seed=1), 10, num_descriptors=4, concept_dim=16, hidden_dim=48, feedforward_dim=32)
     with pytest.raises(CheckpointError, match="another vocabulary"):
         small().load_state_dict(other.state_dict())
     small().load_state_dict(small().state_dict())
 
 
-def test_kinds_of_codebook() -> None:
+def test_codebook_variants() -> None:
     tokens, random, learned = (small(codebook=kind) for kind in ("tokens", "random", "learned"))
     assert not torch.equal(tokens.quantizer.codebook, random.quantizer.codebook)
     torch.testing.assert_close(random.quantizer.codes().norm(dim=1), torch.ones(60))
@@ -167,7 +167,7 @@ def test_kinds_of_codebook() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_training_multiplies_in_the_fast_format_and_evaluation_in_float32(fast, monkeypatch) -> None:
+def test_training_uses_the_fast_format_and_evaluation_float32(fast, monkeypatch) -> None:
     monkeypatch.setattr("face_lightning.hardware.has_bfloat16", lambda device: fast)
     mapper, embeddings = small(), torch.randn(7, 10, generator=torch.Generator().manual_seed(0))
     seen: list[torch.dtype] = []

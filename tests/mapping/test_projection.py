@@ -1,4 +1,4 @@
-"""Projections: orthogonal slots, one affine map each, or one for all."""
+"""Tests of the disentangled projection."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from face_lightning.mapping.projection import DisentangledProjection
 
 
 @pytest.mark.parametrize("sizes", [(12, 5), (5, 12), (5, 5)])
-def test_every_slot_is_orthogonal_and_none_is_like_another(sizes: tuple[int, int]) -> None:
+def test_slots_are_orthogonal_and_different(sizes: tuple[int, int]) -> None:
     torch.manual_seed(0)
     projection = DisentangledProjection(*sizes, num_slots=3)
     for weight in projection.weight:
@@ -18,7 +18,7 @@ def test_every_slot_is_orthogonal_and_none_is_like_another(sizes: tuple[int, int
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_projection_is_one_affine_map_for_each_slot(shared: bool) -> None:
+def test_projection_is_one_affine_map_per_slot(shared: bool) -> None:
     torch.manual_seed(0)
     projection, inputs = DisentangledProjection(6, 4, num_slots=3, shared=shared), torch.randn(5, 6)
     projection.bias.data.normal_()
@@ -29,7 +29,7 @@ def test_projection_is_one_affine_map_for_each_slot(shared: bool) -> None:
         torch.testing.assert_close(result[:, slot], expected)
 
 
-def test_a_shared_projection_starts_with_slots_apart() -> None:
+def test_shared_projection_starts_with_different_slots() -> None:
     projection = DisentangledProjection(6, 4, num_slots=3, shared=True)
     assert projection.weight.shape == (1, 4, 6)
     assert torch.pdist(projection(torch.randn(1, 6))[0]).min() > 0

@@ -1,4 +1,4 @@
-"""The quantizer against a naive float64 reference: choices, losses and gradients."""
+"""Tests of the residual quantizer against a naive float64 reference: indices, losses and gradients."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from face_lightning.mapping.residual_quantizer import ResidualQuantizer
 
 
 def reference(inputs: Tensor, table: Tensor, weight: Tensor, scales: list[Tensor], similarity: str):
-    """Slot by slot and level by level, the nearest code that no earlier slot of the row has taken."""
+    """Choose for each level and slot the nearest code that no earlier slot of the row has."""
     codes = table @ weight.T
     residual = inputs
     if similarity == "cosine":
@@ -80,7 +80,7 @@ def test_quantizer_equals_the_reference(
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
 @given(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
 @settings(max_examples=25)
-def test_ties_are_broken_as_in_the_reference(
+def test_ties_equal_the_reference(
     similarity: str, backend: str, num_levels: int, num_rows: int, num_slots: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -97,7 +97,7 @@ def test_ties_are_broken_as_in_the_reference(
 
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
-def test_of_equal_codes_the_lowest_token_is_chosen(similarity: str, backend: str) -> None:
+def test_lowest_token_of_equal_codes_is_chosen(similarity: str, backend: str) -> None:
     axes = torch.eye(3).repeat(3, 1)  # tokens 0, 3 and 6 are one code, as are 1, 4, 7 and 2, 5, 8
     quantizer = ResidualQuantizer(axes, 3, similarity=similarity, backend=backend)
     inputs = torch.stack([torch.eye(3)[[1, 1, 1]], torch.eye(3)[[2, 0, 2]]])
@@ -117,7 +117,7 @@ def test_backends_agree(similarity: str) -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_moved_codes_are_searched_at_once() -> None:
+def test_search_uses_updated_codes() -> None:
     quantizer = ResidualQuantizer(torch.eye(4), 4)
     inputs = torch.eye(4).unsqueeze(0)
     assert quantizer(inputs).indices.flatten().tolist() == [0, 1, 2, 3]
@@ -127,7 +127,7 @@ def test_moved_codes_are_searched_at_once() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
-def test_nearest_tokens_are_those_of_the_similarity(similarity: str) -> None:
+def test_nearest_tokens_by_similarity(similarity: str) -> None:
     generator = torch.Generator().manual_seed(0)
     quantizer = ResidualQuantizer(torch.randn(30, 4, generator=generator), 4, similarity=similarity, backend="torch")
     inputs = torch.randn(3, 2, 4, generator=generator)
@@ -150,7 +150,7 @@ def rotation_onto(start: Tensor, end: Tensor) -> Tensor:
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
 @given(st.integers(1, 3), st.integers(2, 4), st.integers(1, 3), st.integers(0, 2**31))
 @settings(max_examples=25)
-def test_rotation_keeps_the_value_and_turns_the_gradient(
+def test_rotation_keeps_the_value_and_rotates_the_gradient(
     similarity: str, num_levels: int, dim: int, num_slots: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -183,7 +183,7 @@ def test_rotation_onto_the_opposite_side_is_finite() -> None:
     assert inputs.grad.isfinite().all()
 
 
-def test_gradients_repeat_to_the_last_bit_on_several_threads() -> None:
+def test_gradients_are_bit_identical_on_several_threads() -> None:
     # Many slots choose the same few codes: a sum that threads add to in the order they come in would differ.
     torch.manual_seed(0)
     quantizer, inputs = ResidualQuantizer(torch.randn(50, 256), 256), torch.randn(64, 16, 256)
@@ -202,12 +202,12 @@ def test_gradients_repeat_to_the_last_bit_on_several_threads() -> None:
         torch.set_num_threads(threads)
 
 
-def test_the_frozen_table_is_no_parameter_and_not_saved() -> None:
+def test_frozen_table_is_neither_trained_nor_saved() -> None:
     quantizer = ResidualQuantizer(torch.randn(9, 4), 4)
     assert set(quantizer.state_dict()) == {"code_transform.weight"}
     assert torch.equal(quantizer.code_transform.weight, torch.eye(4)), "the map starts at the identity"
 
 
-def test_levels_below_one_are_refused() -> None:
+def test_fewer_than_one_level_raises() -> None:
     with pytest.raises(ConfigurationError, match="num_levels: expected at least 1, got 0"):
         ResidualQuantizer(torch.randn(9, 4), 4, num_levels=0)

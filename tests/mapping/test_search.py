@@ -1,4 +1,4 @@
-"""Token search: both backends, any tile, distinct tokens."""
+"""Tests of the token search: all backends, tile sizes, and distinct tokens."""
 
 import sys
 
@@ -25,7 +25,7 @@ def vectors(rows: int, dim: int, seed: int) -> Tensor:
 
 
 def small_integers(rows: int, dim: int, seed: int) -> Tensor:
-    """Vectors whose products are exact, and often equal."""
+    """Vectors with exact products, many of them equal."""
     return torch.randint(-1, 2, (rows, dim), generator=torch.Generator().manual_seed(seed)).float()
 
 
@@ -40,7 +40,7 @@ def test_all_backends_give_the_same_tokens(top_k: int, num_queries: int) -> None
 
 
 @pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
-def test_refresh_forgets_the_codes_of_before(search) -> None:
+def test_refresh_replaces_the_codes(search) -> None:
     search.refresh(vectors(40, 8, 0))
     codes = vectors(25, 8, 2)
     search.refresh(codes)
@@ -57,9 +57,7 @@ def test_equal_codes_are_ordered_by_the_lowest_token(search) -> None:
 
 @pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 120), st.integers(0, 2**31))
-def test_ties_everywhere_are_those_of_a_stable_sort(
-    search, num_queries: int, num_codes: int, top_k: int, seed: int
-) -> None:
+def test_ties_equal_a_stable_sort(search, num_queries: int, num_codes: int, top_k: int, seed: int) -> None:
     codes, queries = small_integers(num_codes, 3, seed), small_integers(num_queries, 3, seed + 1)
     search.refresh(codes)
     expected = (queries @ codes.T).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
@@ -94,7 +92,7 @@ def test_distinct_search_equals_masking_the_whole_matrix(
 
 @pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**31), st.sampled_from([0.0, 3.0]))
-def test_no_lemma_comes_twice_as_if_its_words_were_masked(
+def test_distinct_lemmas_equal_masking_their_words(
     search, num_rows: int, num_slots: int, seed: int, common: float
 ) -> None:
     lemmas = torch.tensor([0, 1, 1, 1, 1, 2, 3, 3, 3, 4])
@@ -113,7 +111,7 @@ def test_no_lemma_comes_twice_as_if_its_words_were_masked(
 
 
 @pytest.mark.parametrize(("num_lemmas", "expected"), [(1, 1), (2, 4), (3, 6)])
-def test_as_many_tokens_are_searched_as_hold_enough_lemmas_in_the_worst_case(num_lemmas: int, expected: int) -> None:
+def test_num_sufficient_holds_enough_lemmas_in_the_worst_case(num_lemmas: int, expected: int) -> None:
     assert num_sufficient(torch.tensor([5, 0, 0, 1, 1, 1, 5]).unique(return_inverse=True)[1], num_lemmas) == expected
 
 
@@ -122,14 +120,14 @@ def test_greedy_choice_by_hand() -> None:
     assert pick_greedily(candidates).tolist() == [[5, 1, 3]]
 
 
-def test_greedy_choice_says_which_slots_have_to_ask() -> None:
+def test_greedy_choice_marks_slots_without_a_free_candidate() -> None:
     candidates = torch.tensor([[[5, -1, -1], [5, -1, -1], [5, -1, -1], [4, -1, -1]]])
     assert pick_greedily(candidates).tolist() == [[5, -1, -1, 4]]
     lemmas = torch.tensor([0, 1, 2, 3, 0, 0])  # tokens 0, 4 and 5 share one
     assert pick_greedily(candidates, lemmas).tolist() == [[5, -1, -1, -1]]
 
 
-def test_slots_whose_best_token_is_free_are_searched_once() -> None:
+def test_slots_without_conflict_are_searched_once() -> None:
     search, asked = TorchSearch(), []
     search.refresh(torch.eye(5))
 
@@ -144,14 +142,14 @@ def test_slots_whose_best_token_is_free_are_searched_once() -> None:
     assert asked == [([0, 0, 1, 0, 1, 2], 1), ([0], 3), ([1], 3)]
 
 
-def test_faiss_demanded_but_missing_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(MissingDependencyError, match=r"face-lightning\[cpu\]"):
         build_search("faiss")
 
 
 @pytest.mark.parametrize(("in_hardware", "expected"), [(True, RoundedSearch), (False, FaissSearch)])
-def test_auto_takes_what_is_fastest_on_the_device(
+def test_auto_selects_the_fastest_backend_of_the_device(
     in_hardware: bool, expected: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("face_lightning.mapping.search.has_bfloat16", lambda device: in_hardware)
@@ -160,7 +158,7 @@ def test_auto_takes_what_is_fastest_on_the_device(
     assert isinstance(build_search("auto", torch.device("meta")), TorchSearch)
 
 
-def test_auto_does_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_works_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("face_lightning.mapping.search.has_bfloat16", lambda device: False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert isinstance(build_search("auto"), TorchSearch)
@@ -168,7 +166,7 @@ def test_auto_does_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("search", [TorchSearch(), RoundedSearch(), FaissSearch()], ids=["torch", "rounded", "faiss"])
 @pytest.mark.parametrize("top_k", [1, 5])
-def test_autocast_rounds_no_score(search, top_k: int) -> None:
+def test_autocast_does_not_round_scores(search, top_k: int) -> None:
     codes, queries = 1 + 1e-3 * vectors(500, 16, 0), 1 + 1e-3 * vectors(40, 16, 1)  # alike to bfloat16
     search.refresh(codes)
     expected = search.search(queries, top_k)

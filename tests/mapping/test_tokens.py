@@ -1,4 +1,4 @@
-"""Tokens that go forward as they are, and the gradient that comes back to the concepts behind them."""
+"""Tests of straight-through token embeddings: forward values, and gradients of the concepts."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from face_lightning.mapping.tokens import tokens_with_gradient
 
 
 class World:
-    """Random concepts and codes of unit length, distinct tokens, token embeddings, and a gradient from above."""
+    """Random concepts and codes of unit length, distinct tokens, token embeddings, and an upstream gradient."""
 
     def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float64, num_codes: int = 40) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -29,21 +29,21 @@ TOKENS = torch.randint(0, 40, (5, 3), generator=torch.Generator().manual_seed(1)
 
 
 @pytest.mark.parametrize("method", ["linear", "soft"])
-def test_true_tokens_go_forward(method) -> None:
+def test_forward_returns_the_token_embeddings(method) -> None:
     world = World(dtype=torch.float32)
     words = tokens_with_gradient(world.concepts.requires_grad_(), TOKENS, world.codes, world.table, method)
     torch.testing.assert_close(words, world.table[TOKENS])
 
 
 @pytest.mark.parametrize("method", ["linear", "soft"])
-def test_true_tokens_go_forward_to_the_last_bit(method) -> None:
+def test_forward_is_bit_identical_to_the_token_embeddings(method) -> None:
     world = World(dtype=torch.float32)
     words = tokens_with_gradient(world.concepts.requires_grad_(), TOKENS, world.codes, world.table, method)
     assert torch.equal(words, world.table[TOKENS])
 
 
 @pytest.mark.parametrize("method", ["linear", "soft"])
-def test_a_gradient_reaches_the_concepts_and_not_the_codes(method) -> None:
+def test_gradient_reaches_the_concepts_and_not_the_codes(method) -> None:
     world = World()
     concepts, codes = world.concepts.requires_grad_(), world.codes.requires_grad_()
     tokens_with_gradient(concepts, world.best[..., 0], codes, world.table, method).sum().backward()
@@ -79,7 +79,7 @@ def test_soft_gradient_is_that_of_the_softmax_over_near_words(
     torch.testing.assert_close(world.gradient(words, ours), world.gradient(torch.stack(expected).view(5, 3, 9), theirs))
 
 
-def test_projected_tokens_are_what_the_best_linear_map_makes_of_codes() -> None:
+def test_projected_tokens_are_the_linear_map_of_the_codes() -> None:
     world = World()
     world.table[:] = world.codes @ torch.randn(6, 9, dtype=torch.float64) + 2  # a linear map fits these exactly
     world.codes -= world.codes.mean(0)
@@ -101,7 +101,7 @@ def test_projected_tokens_have_the_linear_gradient() -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_the_near_words_are_the_eight_of_largest_product_where_nobody_has_looked_them_up() -> None:
+def test_near_words_default_to_the_eight_of_largest_product() -> None:
     world = World()
     concepts, tokens = world.concepts.requires_grad_(), world.best[..., 0]
     found = [

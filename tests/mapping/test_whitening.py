@@ -1,4 +1,4 @@
-"""Whitening by hand and against the singular value decomposition."""
+"""Tests of whitening by hand and against the singular value decomposition."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_whitening_is_that_of_the_singular_vectors(seed: int, dim: int) -> None:
     torch.testing.assert_close(whiten(table.float(), dim).double().numpy(), naive, atol=1e-4, rtol=0)
 
 
-def test_half_a_whitening_leaves_the_root_of_the_deviations_by_hand() -> None:
+def test_half_whitening_leaves_the_root_of_the_deviations() -> None:
     table = torch.tensor([[17.0, 8.0], [17.0, 6.0], [-3.0, 8.0], [-3.0, 6.0]])  # deviations 10 and 1
     along, across = (10 / 11) ** 0.5, (1 / 11) ** 0.5
     expected = torch.tensor([[along, across], [along, -across], [-along, across], [-along, -across]])
@@ -50,14 +50,14 @@ def test_directions_without_variance_stay_zero() -> None:
 
 
 @pytest.mark.parametrize("dim", [0, 6, 9])
-def test_impossible_sizes_are_refused(dim: int) -> None:
+def test_invalid_sizes_raise(dim: int) -> None:
     with pytest.raises(ConfigurationError, match=f"dim: expected 1 to 5 .* got {dim}"):
         whiten(random(0, 9, 5), dim)
 
 
 @given(SEEDS, st.sampled_from([0.0, 0.02, 1.0]))
 @settings(max_examples=25)
-def test_whitened_input_has_the_covariance_that_the_ridge_leaves(seed: int, ridge: float) -> None:
+def test_whitened_input_has_the_expected_covariance(seed: int, ridge: float) -> None:
     rows = (random(seed, 40, 5) @ random(seed + 1, 5, 5) + 3).double()
     whitening = InputWhitening(5, ridge).double()
     whitening.fit(rows.split(7))
@@ -70,12 +70,12 @@ def test_whitened_input_has_the_covariance_that_the_ridge_leaves(seed: int, ridg
     torch.testing.assert_close(whitening.matrix, whitening.matrix.T, msg="no direction is turned")
 
 
-def test_input_that_does_not_vary_stays_finite() -> None:
+def test_constant_input_stays_finite() -> None:
     whitening = InputWhitening(4)
     whitening.fit([torch.ones(6, 4)])
     assert torch.equal(whitening(torch.ones(2, 4)), torch.zeros(2, 4))
 
 
-def test_an_unfitted_whitening_changes_nothing() -> None:
+def test_unfitted_whitening_is_the_identity() -> None:
     rows = random(0, 6, 4)
     torch.testing.assert_close(InputWhitening(4)(rows), rows)

@@ -1,4 +1,4 @@
-"""The greedy path: by hand, on a function whose best point is known, and resumed."""
+"""Tests of the greedy path: by hand, on concave functions, and after a restore."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def walk(path: GreedyPath, values: list[float]) -> list[tuple[int, ...]]:
     return taken
 
 
-def test_it_goes_on_while_values_rise_and_turns_from_the_best_where_they_do_not() -> None:
+def test_path_continues_while_values_rise_and_otherwise_turns_at_the_best() -> None:
     path = GreedyPath(2, patience=2)
     assert walk(path, [0.1, 0.2, 0.2, 0.19]) == [(1, 0), (2, 0), (3, 0), (1, 1)]  # the best was at (1, 0)
     assert path.best_steps == (1, 0)
@@ -23,7 +23,7 @@ def test_it_goes_on_while_values_rise_and_turns_from_the_best_where_they_do_not(
 
 
 @pytest.mark.parametrize("best", [(0, 0), (3, 0), (0, 4), (6, 5)])
-def test_it_finds_the_best_point_of_a_concave_function(best: tuple[int, int]) -> None:
+def test_finds_the_maximum_of_a_concave_function(best: tuple[int, int]) -> None:
     path = GreedyPath(2)
     for _ in range(40):
         path.observe(-sum((step - at) ** 2 for step, at in zip(path.steps, best, strict=True)))
@@ -31,7 +31,7 @@ def test_it_finds_the_best_point_of_a_concave_function(best: tuple[int, int]) ->
     assert path.best_steps == best
 
 
-def test_no_step_without_a_validation() -> None:
+def test_no_step_without_a_new_value() -> None:
     path = GreedyPath(2)
     path.advance()
     assert path.steps == (0, 0)
@@ -41,7 +41,7 @@ def test_no_step_without_a_validation() -> None:
     assert path.steps == (1, 0)
 
 
-def test_a_restored_path_goes_on() -> None:
+def test_restored_path_continues_identically() -> None:
     path, restored = GreedyPath(2), GreedyPath(2)
     walk(path, [0.1, 0.2, 0.1])
     path.observe(0.1)  # not acted on yet

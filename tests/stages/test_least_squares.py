@@ -1,4 +1,4 @@
-"""Alternating least squares: the objective in float64, a planted pattern, resumes, processes, and stages behind it."""
+"""Tests of alternating least squares: objective, planted clusters, resumes, two processes, and later stages."""
 
 import itertools
 import signal
@@ -70,7 +70,7 @@ def naive_objective(
     return float(total / cells.sum())
 
 
-def test_the_objective_is_that_of_all_pairs_and_no_epoch_raises_it(world: World) -> None:
+def test_objective_is_over_all_pairs_and_never_increases(world: World) -> None:
     logged = [row["train/loss"] for row in rows(world.run("stage1-als"))]
     assert len(logged) == 4
     assert all(later < earlier + 1e-6 for earlier, later in itertools.pairwise(logged))
@@ -84,8 +84,8 @@ def test_the_objective_is_that_of_all_pairs_and_no_epoch_raises_it(world: World)
             assert naive_objective(moved, cells) > naive_objective(tables, cells) - 1e-9
 
 
-def test_the_default_follows_a_path_of_regularisation(world: World, tmp_path: Path) -> None:
-    """The third step, which a resumed run takes, is the same whether the second improved validation or not."""
+def test_default_increases_regularisation_along_the_path(world: World, tmp_path: Path) -> None:
+    """The third step, taken by a resumed run, does not depend on whether the second improved validation."""
     command = ["--model.init_args.regularization_growth=1.5", "--model.init_args.unobserved_weight=null"]
     command = [world.config("stage1-als"), *command, "--run_dir", str(tmp_path)]
     assert fit(*command, "--trainer.max_epochs=2") == 0
@@ -121,7 +121,7 @@ def test_refinements_surround_constant_settings() -> None:
     assert found == [pytest.approx((*values, 1.0)) for values in expected]
 
 
-def test_a_warm_start_has_directions_that_were_shrunk_to_nothing() -> None:
+def test_warm_start_restores_zero_directions() -> None:
     stage = LeastSquaresStage(GMF, 30, 20)
     with torch.no_grad():
         for table in stage.backbone.initial_embeddings():
@@ -132,7 +132,7 @@ def test_a_warm_start_has_directions_that_were_shrunk_to_nothing() -> None:
         assert (table[:, 0] - 1).abs().max() < 0.2
 
 
-def test_a_path_needs_validation(
+def test_path_requires_validation_pairs(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interactions = RLMRecFolder(world.root / "data", "movie").read().interactions
@@ -144,21 +144,21 @@ def test_a_path_needs_validation(
     assert not (tmp_path / "run").exists()
 
 
-def test_it_learns_what_the_world_is_made_of(world: World) -> None:
+def test_learns_the_planted_clusters(world: World) -> None:
     found = result(world.run("stage1-als"))
     assert found["stage"] == "least_squares"
     assert found["backbone"] == "GMF"
     assert found["metrics"]["test/ndcg@5"] > 0.5  # chance is a third of that: 1 of 3 clusters
 
 
-def test_a_shorter_run_goes_on_as_the_longer_one(world: World, tmp_path: Path) -> None:
+def test_resuming_a_shorter_run_equals_a_longer_run(world: World, tmp_path: Path) -> None:
     assert fit(world.config("stage1-als"), "--run_dir", tmp_path, "--trainer.max_epochs", "2") == 0
     assert fit(world.config("stage1-als"), "--run_dir", tmp_path, "--ckpt_path", "last") == 0
     assert_same_weights(tmp_path, world.run("stage1-als"))
     assert result(tmp_path)["metrics"] == result(world.run("stage1-als"))["metrics"]
 
 
-def test_a_run_cut_in_the_middle_of_a_sweep_goes_on_bit_for_bit(world: World, tmp_path: Path) -> None:
+def test_resume_in_mid_epoch_is_bit_identical(world: World, tmp_path: Path) -> None:
     config = world.read("stage1-als")
     config["every_n_minutes"] = 0
     # batch 9 of the second sweep solves items: all users are new, and some of the items
@@ -176,7 +176,7 @@ def test_a_run_cut_in_the_middle_of_a_sweep_goes_on_bit_for_bit(world: World, tm
 
 
 @pytest.mark.slow
-def test_two_processes_solve_what_one_solves(world: World, tmp_path: Path) -> None:
+def test_two_processes_equal_one(world: World, tmp_path: Path) -> None:
     many = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=32", "--run_dir", str(tmp_path)]
     fit_together(2, ["fit", "--config", world.config("stage1-als"), *QUIET, *many])
     one, two = (checkpoint(run)["state_dict"]["backbone.tables.weight"] for run in (world.run("stage1-als"), tmp_path))
@@ -186,7 +186,7 @@ def test_two_processes_solve_what_one_solves(world: World, tmp_path: Path) -> No
     )
 
 
-def test_words_start_from_it_unchanged(world: World, tmp_path: Path) -> None:
+def test_stage_2_starts_from_it_with_unchanged_tables(world: World, tmp_path: Path) -> None:
     command = [
         "fit",
         "--config",
@@ -207,7 +207,7 @@ def assert_same_tables(one: Path, other: Path) -> None:
     assert torch.equal(checkpoint(one)["state_dict"][key], best)
 
 
-def test_what_cannot_be_solved_is_refused() -> None:
+def test_invalid_arguments_raise() -> None:
     with pytest.raises(ConfigurationError, match="backbone: expected GMF for least squares, got LightGCN"):
         LeastSquaresStage(LightGCN, 3, 4)
     with pytest.raises(ConfigurationError, match="regularization: expected more than 0, got 0"):
@@ -216,8 +216,8 @@ def test_what_cannot_be_solved_is_refused() -> None:
         LeastSquaresStage(GMF, 3, 4, frequency_power=2)
 
 
-def test_a_known_history_gets_the_embedding_of_one_more_half_epoch(world: World) -> None:
-    """By the normal equations of its objective."""
+def test_fold_in_of_a_known_history_equals_another_half_epoch(world: World) -> None:
+    """Expected values solve the normal equations of the objective."""
     recommender = Recommender.load(world.run("stage1-als"))
     items = recommender.embeddings().items.double().numpy()
     cells = RLMRecFolder(world.root / "data", "movie").read().interactions.train.toarray()

@@ -1,4 +1,4 @@
-"""What Lightning's users expect of any LightningModule, outside of the command line."""
+"""Stages in a user's own Trainer: fit, test, checkpoints, pickling and multi-process strategies."""
 
 import os
 import pickle
@@ -62,7 +62,7 @@ def test_validate_then_fit_then_test(data: InteractionDataModule) -> None:
     assert tested["test/recall@20"] > 0
 
 
-def test_a_checkpoint_of_an_own_trainer_loads_with_weights_only(trained: tuple[PretrainingStage, Path]) -> None:
+def test_checkpoint_of_a_custom_trainer_loads_with_weights_only(trained: tuple[PretrainingStage, Path]) -> None:
     stage, path = trained
     content = torch.load(path, weights_only=True)
     assert content["hyper_parameters"]["num_users"] == 40
@@ -70,7 +70,7 @@ def test_a_checkpoint_of_an_own_trainer_loads_with_weights_only(trained: tuple[P
     assert torch.equal(content["state_dict"]["backbone.tables.weight"], stage.backbone.tables.weight)
 
 
-def test_load_from_checkpoint_takes_the_backbone(trained: tuple[PretrainingStage, Path]) -> None:
+def test_load_from_checkpoint_with_the_backbone(trained: tuple[PretrainingStage, Path]) -> None:
     stage, path = trained
     loaded = PretrainingStage.load_from_checkpoint(path, backbone=BACKBONE)
     assert torch.equal(loaded.backbone.tables.weight, stage.backbone.tables.weight)
@@ -78,12 +78,12 @@ def test_load_from_checkpoint_takes_the_backbone(trained: tuple[PretrainingStage
 
 
 @pytest.mark.parametrize("stage", [PretrainingStage, MappingStage, AlignmentStage])
-def test_load_from_checkpoint_says_what_it_needs(trained: tuple[PretrainingStage, Path], stage: type[Any]) -> None:
+def test_load_from_checkpoint_without_backbone_raises(trained: tuple[PretrainingStage, Path], stage: type[Any]) -> None:
     with pytest.raises(CheckpointError, match=r"load_from_checkpoint: expected backbone=.* or rank with Recommender"):
         stage.load_from_checkpoint(trained[1])
 
 
-def test_an_own_trainer_refuses_a_checkpoint_of_other_data(
+def test_custom_trainer_rejects_a_checkpoint_of_other_data(
     trained: tuple[PretrainingStage, Path], tmp_path: Path, folder: Path
 ) -> None:
     other = tmp_path / "other"
@@ -116,20 +116,20 @@ def train_on_two_processes(folder: Path, strategy: str) -> None:
     assert trainer.callback_metrics["train/loss"] > 0
 
 
-def test_processes_may_be_spawned(folder: Path) -> None:
-    """ddp_spawn pickles everything."""
+def test_ddp_spawn(folder: Path) -> None:
+    """The strategy ddp_spawn pickles the stage and the data module."""
     train_on_two_processes(folder, "ddp_spawn")
 
 
-def test_processes_may_be_forked(folder: Path) -> None:
-    """ddp_notebook forks, as notebooks must; OpenMP's threads do not survive that, so it needs a fresh process."""
+def test_ddp_notebook(folder: Path) -> None:
+    """The strategy ddp_notebook forks, which needs a fresh process, since OpenMP threads do not survive a fork."""
     code = "from tests.stages.test_lightning_ways import *; train_on_two_processes(Path(sys.argv[1]), 'ddp_notebook')"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code, folder], cwd=root, env=environment, check=True, timeout=300)
 
 
-def test_loaders_in_place_of_the_data_module_are_refused(data: InteractionDataModule) -> None:
+def test_dataloaders_instead_of_the_data_module_raise(data: InteractionDataModule) -> None:
     loader = data.train_dataloader()
     with pytest.raises(ConfigurationError, match="datamodule: expected an InteractionDataModule, whose graph"):
         new_trainer().fit(new_stage(data), train_dataloaders=loader)

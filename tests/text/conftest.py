@@ -11,7 +11,7 @@ SENTENCE = ["the", "movie", "user", "attracts", "those", "who", "like", "words",
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Writes a two-layer BERT with random weights and dropout as a sentence-transformers folder."""
+    """Write a two-layer BERT with random weights and dropout as a sentence-transformers folder."""
     made: dict[str, Path] = {}
 
     def make(pooling: str = "mean") -> Path:
@@ -54,7 +54,7 @@ def tiny_model(make_model: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def make_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes the vocabulary of a language model: a tokenizer of a family, and random token embeddings."""
+    """Write the vocabulary of a language model: a tokenizer of the given family, and random token embeddings."""
     made: dict[tuple[str, str], Path] = {}
 
     def make(family: str, name: str = "model.embed_tokens.weight") -> Path:
@@ -75,7 +75,7 @@ def make_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 
 
 def _tokenizer(family: str) -> Any:
-    """A tokenizer trained on a few sentences, of one of the families that language models have."""
+    """Train a tokenizer of the given family on a few sentences."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     known = [*WORDS, "ships", "toys"]
@@ -116,7 +116,7 @@ SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 def config_of(kind: str, vocab_size: int, positions: int) -> Any:
-    """Settings of a tiny model; large initial weights, so that differences show."""
+    """Settings of a tiny model, with large initial weights so that differences are visible."""
     import transformers as hf
 
     common = {"vocab_size": vocab_size, "initializer_range": 0.3, "pad_token_id": None}
@@ -146,7 +146,7 @@ TOKENIZERS = {
 def make_language_model(
     tmp_path_factory: pytest.TempPathFactory, make_vocabulary: Callable[..., Path]
 ) -> Callable[..., Path]:
-    """Writes a tiny language model with random weights and no settings of a sentence encoder."""
+    """Write a tiny language model with random weights, without settings of sentence-transformers."""
     made: dict[tuple[str, int], Path] = {}
 
     def make(kind: str, positions: int = 48) -> Path:

@@ -8,7 +8,7 @@ for package in ("wordfreq", "lemminflect", "textblob"):
     pytest.importorskip(package)
 
 
-def test_content_words_are_counted_once_a_text() -> None:
+def test_content_words_are_counted_once_per_text() -> None:
     texts = ["A dark THRILLER about a dragon; dragon!", None, "The dragon and the anime.", "Quickly, of the."]
     found = coverage({"dragon", "dark", "robot"}, texts)
     # content: dark 1, thriller 1, dragon 2, anime 1; "about", "the", "and", "of" are stop words, "quickly" an adverb
@@ -19,7 +19,7 @@ def test_content_words_are_counted_once_a_text() -> None:
     assert coverage({"dragon"}, texts, num_missing=1).missing == (("anime", 1),)
 
 
-def test_without_texts_nothing_is_covered() -> None:
+def test_coverage_without_texts_is_zero() -> None:
     found = coverage({"dragon"}, [None])
     assert (found.num_texts, found.share_of_words, found.share_of_occurrences) == (0, 0.0, 0.0)
 

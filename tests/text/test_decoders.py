@@ -1,4 +1,4 @@
-"""Encoders made of plain language models: decoder-only ones, and BERTs without settings of a sentence encoder."""
+"""Tests of sentence encoders from plain language models: decoder-only ones, and BERT without pooling settings."""
 
 import shutil
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_descriptors_encode_as_their_sentence(
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_vectors_are_those_of_the_plain_model(
+def test_vectors_equal_the_model_of_transformers(
     make_language_model: Callable[[str], Path], tmp_path: Path, kind: str
 ) -> None:
     from transformers import AutoModel, AutoTokenizer
@@ -85,7 +85,7 @@ def test_gradient_reaches_every_word_and_no_weight(
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_other_number_formats_are_near(
+def test_other_number_formats_are_close(
     make_language_model: Callable[[str], Path], tmp_path: Path, precision: Any
 ) -> None:
     folder = str(make_language_model("llama"))

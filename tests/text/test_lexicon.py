@@ -65,7 +65,7 @@ def test_a_missing_lexicon_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @needs_sources
-def test_words_frequent_in_the_texts_are_their_own_nouns() -> None:
+def test_frequent_words_are_nouns_of_the_texts() -> None:
     texts = [
         "A dark thriller movie with Dracula, that somehow thrills. Don't watch.",
         "This thriller movie, a noir one with Dracula, somehow thrills.",
@@ -117,7 +117,7 @@ def test_own_lists_are_read(tmp_path: Path, name: str, content: str, expected: l
         ("w.txt", b"it\n42\n", "expected words of at least 3 letters a-z, got none"),
     ],
 )
-def test_bad_lists_are_reported_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+def test_invalid_word_lists_raise(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -144,7 +144,7 @@ def test_own_blocklists_are_read(tmp_path: Path) -> None:
         read_blocklist(tmp_path / "missing.txt")
 
 
-def test_words_never_come_from_addresses() -> None:
+def test_words_in_addresses_are_ignored() -> None:
     texts = [
         "a puzzle at https://click.example/robot?guitar=1 and www.planet.org",
         "a puzzle by robot@guitar.com",

@@ -55,7 +55,7 @@ def test_sentences_by_hand(domain, entity, fields, expected):
 
 @pytest.mark.parametrize("entity", ["user", "item"])
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_nothing_known_is_none_in_every_domain(domain, entity):
+def test_no_facts_give_no_summary_in_every_domain(domain, entity):
     writer = TemplateWriter(domain)
     for fields in (
         {},
@@ -73,7 +73,7 @@ def test_unknown_domain_lists_the_known_ones():
 
 
 @given(st.sampled_from(DOMAINS), st.sampled_from(["user", "item"]), TEXT, st.lists(TEXT, max_size=9), TEXT)
-def test_every_summary_is_one_clean_line(domain, entity, title, values, profile):
+def test_summaries_are_one_clean_line(domain, entity, title, values, profile):
     fields = {"title": title, "tags": values, "favourites": values, "titles": values, "authors": values}
     text = TemplateWriter(domain).write(entity, fields | {"profile": profile, "city": title})
     assert text is None or (text and text == " ".join(text.split()))
@@ -105,7 +105,7 @@ def test_listing():
         ("A. one two three four", 4, "A. one two three…"),
     ],
 )
-def test_clip_ends_with_a_sentence_or_says_that_it_was_cut(text, words, expected):
+def test_clip_ends_with_a_sentence_or_an_ellipsis(text, words, expected):
     assert clip(text, words) == expected
 
 

@@ -15,7 +15,7 @@ def test_keys_are_equal_exactly_when_the_parts_are(left: list[str], right: list[
     assert (content_key(left) == content_key(right)) == (left == right)
 
 
-def test_text_that_is_no_valid_unicode_has_a_key() -> None:
+def test_invalid_unicode_has_a_key() -> None:
     assert content_key(["\ud800"]) != content_key(["?"])
 
 
@@ -25,7 +25,7 @@ def test_file_key_is_the_sha256_of_the_content(tmp_path: Path) -> None:
     assert file_key(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+def test_tensors_and_metadata_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "x.safetensors"
     rows = torch.arange(6.0).view(2, 3)
     save_tensors(path, {"turned": rows.T, "ids": torch.tensor([3])}, {"words": "a b"})
@@ -36,7 +36,7 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["x.safetensors"]
 
 
-def test_missing_and_damaged_files_are_results_not_there_yet(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_load_as_none(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     assert load_tensors(path) is None
     path.write_bytes(b"half a file")
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeyp
     assert load_tensors(path) == ({"x": torch.ones(1)}, {})
 
 
-def test_large_files_are_reported_apart_by_size_ends_and_samples(tmp_path: Path) -> None:
+def test_sampled_keys_depend_on_size_ends_and_samples(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     size = 9 * 2**20
 

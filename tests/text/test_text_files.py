@@ -21,7 +21,7 @@ def test_a_bad_line_is_reported_by_its_number(tmp_path: Path, line: str) -> None
         read_texts(path)
 
 
-def test_files_that_are_no_texts_are_reported(tmp_path: Path) -> None:
+def test_invalid_text_files_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*FileNotFoundError"):
         read_texts(tmp_path / "none.txt")
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\xfa")

@@ -17,7 +17,7 @@ TABLE = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
 
 
 def shard(folder: Path, name: str = "model.embed_tokens.weight", table: torch.Tensor = TABLE) -> Path:
-    """A model of two shards as transformers writes them, the table in the second one."""
+    """A model of two shards as written by transformers, with the table in the second one."""
     folder.mkdir(exist_ok=True)
     parts = {"model.layers.0.mlp.weight": torch.zeros(3, 3)}, {name: table, "model.norm.weight": torch.ones(6)}
     files = {}
@@ -52,7 +52,7 @@ def test_the_table_is_found_by_its_name(tmp_path: Path, name: str, sharded: bool
     assert torch.equal(table.rows(torch.tensor([49, 0, 7, 7])), TABLE[[49, 0, 7, 7]])
 
 
-def test_of_several_tables_the_outermost_is_taken(tmp_path: Path) -> None:
+def test_outermost_of_several_tables_is_used(tmp_path: Path) -> None:
     names = ["decoder.embed_tokens.weight", "encoder.block.embed_tokens.weight", "not_wte.weight"]
     save_file({name: torch.full((3, 2), float(i)) for i, name in enumerate(names)}, tmp_path / "model.safetensors")
     table = TokenTable.find(tmp_path)
@@ -71,7 +71,7 @@ def test_a_module_of_sentence_transformers_may_hold_the_model(tmp_path: Path) ->
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 20_479), max_size=40), st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
-def test_rows_are_those_of_the_whole_table(
+def test_rows_equal_the_whole_table(
     tmp_path_factory: pytest.TempPathFactory, ids: list[int], dtype: torch.dtype
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / f"rows-{dtype}"
@@ -96,7 +96,7 @@ def test_only_the_shard_with_the_table_is_needed(tmp_path: Path) -> None:
         TokenTable.find(tmp_path)
 
 
-def test_the_key_is_of_the_table_alone(tmp_path: Path) -> None:
+def test_key_depends_only_on_the_table(tmp_path: Path) -> None:
     shard(tmp_path)
     key = TokenTable.find(tmp_path).identity  # type: ignore[union-attr]
     save_file({"model.layers.0.mlp.weight": torch.ones(3, 3)}, tmp_path / "model-00001-of-00002.safetensors")
@@ -105,7 +105,7 @@ def test_the_key_is_of_the_table_alone(tmp_path: Path) -> None:
     assert TokenTable.find(tmp_path).identity != key  # type: ignore[union-attr]
 
 
-def test_a_token_without_a_row_is_reported(tmp_path: Path) -> None:
+def test_token_id_out_of_range_raises(tmp_path: Path) -> None:
     table = TokenTable.find(shard(tmp_path))
     assert table is not None
     with pytest.raises(
@@ -167,7 +167,7 @@ print(table.rows(torch.arange(0, table.shape[0], 37)).numel() * 4 // 2**20, len(
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits memory as Linux does")
 def test_words_of_a_large_model_take_little_memory(tmp_path: Path) -> None:
-    """A sparse file stands for the shard of a large model: 1 GiB of embeddings, read with 200 MB of memory."""
+    """1 GiB of embeddings, in a sparse file, are read with 200 MB of memory."""
     header = {"model.embed_tokens.weight": {"dtype": "BF16", "shape": [65_536, 8_192], "data_offsets": [0, 2**30]}}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

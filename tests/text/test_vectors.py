@@ -13,7 +13,7 @@ from tests.processes import together
 
 
 class Counting:
-    """Encodes a text as its length and first letter, and counts what it is asked."""
+    """Encodes a text as its length and first letter, and records the texts."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[list[str]] = []
@@ -35,7 +35,7 @@ def expected(texts: list[str | None]) -> torch.Tensor:
 
 
 @given(st.lists(st.none() | st.text("abc", min_size=1, max_size=5), max_size=30).filter(any), st.integers(1, 10))
-def test_rows_are_those_of_the_texts(
+def test_rows_are_in_the_order_of_the_texts(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str | None], shard_size: int
 ) -> None:
     path = tmp_path_factory.mktemp("vectors") / "a.npy"
@@ -44,14 +44,14 @@ def test_rows_are_those_of_the_texts(
     assert [file.name for file in path.parent.iterdir()] == ["a.npy"]
 
 
-def test_shards_hold_texts_of_like_length_once(tmp_path: Path) -> None:
+def test_shards_hold_distinct_texts_sorted_by_length(tmp_path: Path) -> None:
     encode = Counting()
     encode_in_shards(TEXTS, encode, tmp_path / "a.npy", 2)
     assert encode.asked == [["ffffff", "dddd"], ["ccc", "bb"], ["a", "e"]]
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2])
-def test_an_interrupted_run_goes_on_with_the_next_shard(tmp_path: Path, stop_after: int) -> None:
+def test_interrupted_run_continues_with_the_next_shard(tmp_path: Path, stop_after: int) -> None:
     stopped, resumed = Counting(stop_after), Counting()
     with pytest.raises(KeyboardInterrupt):
         encode_in_shards(TEXTS, stopped, tmp_path / "a.npy", 2)
@@ -64,7 +64,7 @@ def test_an_interrupted_run_goes_on_with_the_next_shard(tmp_path: Path, stop_aft
     assert not again.asked
 
 
-def test_a_damaged_shard_is_encoded_anew(tmp_path: Path) -> None:
+def test_damaged_shard_is_encoded_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         encode_in_shards(TEXTS, Counting(2), tmp_path / "a.npy", 2)
     first, _ = sorted((tmp_path / "a.shards").iterdir())
@@ -75,8 +75,8 @@ def test_a_damaged_shard_is_encoded_anew(tmp_path: Path) -> None:
     assert torch.equal(found.nan_to_num(-1), expected(TEXTS).nan_to_num(-1))
 
 
-def test_a_process_leaves_to_others_what_they_have_done(tmp_path: Path) -> None:
-    """The second of two processes; the first one's shards lie there."""
+def test_process_reuses_the_shards_of_others(tmp_path: Path) -> None:
+    """Encode as the second of two processes, with the shards of the first in place."""
     with pytest.raises(KeyboardInterrupt):
         encode_in_shards(TEXTS, Counting(2), tmp_path / "a.npy", 2, rank=0, world_size=2)  # shards 0 and 2
     second = Counting()
@@ -85,13 +85,13 @@ def test_a_process_leaves_to_others_what_they_have_done(tmp_path: Path) -> None:
     assert torch.equal(found.nan_to_num(-1), expected(TEXTS).nan_to_num(-1))
 
 
-def test_vectors_are_mapped_and_safe_from_writing(tmp_path: Path) -> None:
+def test_vectors_are_memory_mapped_copy_on_write(tmp_path: Path) -> None:
     found = encode_in_shards(TEXTS, Counting(), tmp_path / "a.npy", 2)
     found[0] = 7.0
     assert np.load(tmp_path / "a.npy")[0].tolist() == [2.0, float(ord("b"))]
 
 
-def test_no_text_at_all_has_no_vectors(tmp_path: Path) -> None:
+def test_sharding_without_texts_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected at least one text"):
         encode_in_shards([None], Counting(), tmp_path / "a.npy")
 
@@ -109,7 +109,7 @@ def test_the_encoder_shards_many_texts(tiny_model: Path, tmp_path: Path, monkeyp
 
 
 def encode_a_share(folder: Path, shared: bool) -> list[str]:
-    """The texts that this process has encoded."""
+    """Return the texts that this process has encoded."""
     asked: list[str] = []
 
     def encode(texts: list[str]) -> torch.Tensor:

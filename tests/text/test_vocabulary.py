@@ -55,14 +55,14 @@ def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, wo
     )
 
 
-def test_shorter_words_are_let_in_on_demand(encoder: TextEncoder, word_list: Path) -> None:
+def test_min_length_admits_shorter_words(encoder: TextEncoder, word_list: Path) -> None:
     word_list.write_text("a\nwar\n", encoding="utf-8")
     assert build_codebook(encoder, word_list=word_list)[0].words == ("war",)
     assert build_codebook(encoder, word_list=word_list, min_length=1)[0].words == ("a", "war")
     assert build_codebook(encoder, word_list=word_list, min_length=1, num_frequent=1)[0].words == ("a",)
 
 
-def test_a_list_that_meets_no_token_is_reported(encoder: TextEncoder, word_list: Path) -> None:
+def test_word_list_without_tokens_raises(encoder: TextEncoder, word_list: Path) -> None:
     word_list.write_text("elephant\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"expected words that are single tokens of .*, got none among 1"):
         build_codebook(encoder, word_list=word_list)
@@ -71,7 +71,7 @@ def test_a_list_that_meets_no_token_is_reported(encoder: TextEncoder, word_list:
         build_codebook(encoder, word_list=word_list)
 
 
-def test_a_second_start_needs_neither_sources_nor_tokenizer(
+def test_cached_codebook_needs_neither_sources_nor_tokenizer(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("wordfreq", "lemminflect", "textblob"):
@@ -97,7 +97,7 @@ def test_a_second_start_needs_neither_sources_nor_tokenizer(
         build_codebook(encoder, num_frequent=19_999)
 
 
-def test_every_setting_makes_a_codebook_of_its_own(encoder: TextEncoder, word_list: Path) -> None:
+def test_every_setting_changes_the_cache_key(encoder: TextEncoder, word_list: Path) -> None:
     first, _ = build_codebook(encoder, word_list=word_list)
     extra, _ = build_codebook(encoder, word_list=word_list, extra_words=["crime"])
     assert extra.fingerprint != first.fingerprint
@@ -107,7 +107,7 @@ def test_every_setting_makes_a_codebook_of_its_own(encoder: TextEncoder, word_li
     assert build_codebook(encoder, word_list=word_list)[0].fingerprint == first.fingerprint
 
 
-def test_word_vectors_are_the_words_as_sentences(encoder: TextEncoder, word_list: Path) -> None:
+def test_word_vectors_encode_words_as_sentences(encoder: TextEncoder, word_list: Path) -> None:
     codebook, _ = build_codebook(encoder, word_list=word_list)
     vectors = word_vectors(encoder, codebook)
     assert torch.equal(vectors, encoder.encode(["dragon", "war", "love", "ship"]))
@@ -126,7 +126,7 @@ def test_the_bundled_model_has_thousands_of_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["wordpiece", "sentencepiece", "bytelevel"])
-def test_every_family_gives_the_words_its_text_is_made_of(
+def test_every_tokenizer_family_yields_the_words_of_its_text(
     make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path, family: str
 ) -> None:
     files = VocabularyFiles(str(make_vocabulary(family)), tmp_path)
@@ -146,7 +146,7 @@ def test_every_family_gives_the_words_its_text_is_made_of(
     assert torch.equal(codebook.token_embeddings, next(iter(table.values()))[codebook.token_ids])
 
 
-def test_a_word_that_the_tokenizer_writes_in_other_tokens_is_left_out(
+def test_words_split_in_running_text_are_removed(
     make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
@@ -166,7 +166,7 @@ def test_a_tokenizer_without_whole_words_is_reported(
         build_codebook(VocabularyFiles(str(make_vocabulary(family)), tmp_path))
 
 
-def test_base_forms_leave_inflections_out(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
+def test_base_forms_remove_inflections(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("lemminflect")
     path = tmp_path / "words.txt"
     path.write_text("ship\nships\ntoy\ntoys\nlovely\n", encoding="utf-8")
@@ -176,7 +176,7 @@ def test_base_forms_leave_inflections_out(make_vocabulary: Callable[..., Path], 
     assert (set(codebook.words), report.num_inflected) == ({"ship", "toy"}, 2)
 
 
-def test_words_of_one_lemma_are_kept_together(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
+def test_words_of_a_lemma_share_a_group(make_vocabulary: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("lemminflect")
     (tmp_path / "words.txt").write_text("ship\nships\ntoy\ntoys\nlovely\n", encoding="utf-8")
     files = VocabularyFiles(str(make_vocabulary("wordpiece")), tmp_path)
@@ -194,7 +194,7 @@ def test_words_of_one_lemma_are_kept_together(make_vocabulary: Callable[..., Pat
     assert load_codebook(tmp_path / "old")[0].lemmas.tolist() == [0, 1, 2, 3], "each word has its own"
 
 
-def test_a_saved_codebook_comes_back(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
+def test_codebook_round_trip(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
     codebook, report = build_codebook(encoder, word_list=word_list)
     save_codebook(tmp_path / "own.safetensors", codebook, report)
     again, same = load_codebook(tmp_path / "own.safetensors")
@@ -206,7 +206,7 @@ def test_a_saved_codebook_comes_back(encoder: TextEncoder, word_list: Path, tmp_
         load_codebook(Path(encoder.model) / "model.safetensors")
 
 
-def test_files_and_encoder_of_a_model_give_one_codebook(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
+def test_model_files_and_encoder_give_the_same_codebook(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:
     ours, _ = build_codebook(encoder, word_list=word_list)
     files = VocabularyFiles(encoder.model, tmp_path / "other")
     theirs, _ = build_codebook(files, word_list=word_list)
@@ -214,7 +214,7 @@ def test_files_and_encoder_of_a_model_give_one_codebook(encoder: TextEncoder, wo
     assert files.token_dim == encoder.token_dim == 16
 
 
-def test_a_codebook_of_another_model_is_refused(
+def test_codebook_of_another_model_raises(
     encoder: TextEncoder, make_vocabulary: Callable[..., Path], word_list: Path, tmp_path: Path
 ) -> None:
     files = VocabularyFiles(str(make_vocabulary("bytelevel")), tmp_path)

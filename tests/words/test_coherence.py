@@ -23,12 +23,12 @@ def test_npmi_by_hand() -> None:
     assert found.coherence(["dragon", "robot"]) is None, "one word that occurs"
 
 
-def test_words_of_every_text_and_of_the_same_texts_are_fully_coherent() -> None:
+def test_words_of_identical_texts_have_coherence_one() -> None:
     assert TextStatistics(["a b", "a b"], ["a", "b"]).coherence(["a", "b"]) == 1.0
     assert TextStatistics(["a b", "c"], ["a", "b"]).coherence(["a", "b"]) == pytest.approx(1.0)
 
 
-def test_tf_idf_prefers_what_is_frequent_here_and_rare_elsewhere() -> None:
+def test_tf_idf_prefers_words_frequent_in_the_text_and_rare_elsewhere() -> None:
     found = TextStatistics(TEXTS, ["dragon", "knight", "ship", "war"])
     # text 0: dragon 2 log(6/4) = .81, knight log(6/3) = .69
     assert found.tf_idf_words(0, 16) == ["dragon", "knight"]

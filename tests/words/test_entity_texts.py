@@ -1,4 +1,4 @@
-"""Vectors of entities: from texts, from files, and what is refused."""
+"""Tests of text vectors of entities, from texts and from files."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from face_lightning.words.entity_texts import text_vectors
 
 
 class LengthEncoder:
-    """Two numbers a text, and a memory of whether a bar was wanted."""
+    """Encodes a text as two numbers, and records whether a progress bar was requested."""
 
     width = 2
 
@@ -35,25 +35,25 @@ def test_users_come_before_items_and_missing_texts_are_nan():
     assert vectors[1].isnan().all()
 
 
-def test_given_vectors_take_the_place_of_texts_at_unit_length():
+def test_precomputed_vectors_replace_texts_and_are_normalised():
     encoder = LengthEncoder()
     vectors = text_vectors(encoder, profiles(item_vectors=np.array([[3.0, 4.0]], dtype=np.float32)))
     torch.testing.assert_close(vectors[2], torch.tensor([0.6, 0.8]))
     assert len(encoder.progress) == 1, "items' texts are not read"
 
 
-def test_vectors_of_another_width_are_refused():
+def test_vectors_of_another_width_raise():
     with pytest.raises(DataError, match="item_vectors: expected width 2 of the text encoder, got 3"):
         text_vectors(LengthEncoder(), profiles(item_vectors=np.ones((1, 3), dtype=np.float32)))
 
 
-def test_no_text_at_all_is_refused():
+def test_no_text_at_all_raises():
     with pytest.raises(DataError, match="got none at all"):
         text_vectors(LengthEncoder(), profiles(user_texts=[None, None], item_texts=[None]))
 
 
 @pytest.mark.parametrize(("terminal", "rank", "shown"), [(True, 0, True), (True, 1, False), (False, 0, False)])
-def test_one_process_shows_a_bar_and_only_on_a_terminal(monkeypatch, terminal, rank, shown):
+def test_progress_bar_is_shown_by_one_process_on_a_terminal(monkeypatch, terminal, rank, shown):
     monkeypatch.setattr(entity_texts.sys, "stderr", SimpleNamespace(isatty=lambda: terminal))
     monkeypatch.setattr(entity_texts, "rank", lambda: rank)
     encoder = LengthEncoder()

@@ -1,4 +1,4 @@
-"""Judges with encoders, models and servers whose answers are known."""
+"""Tests of judges with fake encoders, models and servers."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ def encode(texts: Sequence[str]) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()], dim=1)
 
 
-def test_an_encoder_takes_the_nearest_text_and_the_odd_word() -> None:
+def test_encoder_judge_chooses_the_nearest_text_and_the_odd_word() -> None:
     judge = EncoderJudge("plane", encode)
     questions = [
         Question("retrieval", "sea", ("a wedding", "sailors at sea"), 1),
@@ -39,7 +39,7 @@ def test_an_encoder_takes_the_nearest_text_and_the_odd_word() -> None:
 
 
 class Fake:
-    """A tokenizer of characters, and a model that likes the label of an option with a star, and the first label."""
+    """Character tokenizer, and a model that prefers the label of an option with a star, and the first label."""
 
     config = SimpleNamespace(max_position_embeddings=2000)
 
@@ -64,7 +64,7 @@ def fake_judge(tmp_path: Path, num_orders: int) -> LanguageModelJudge:
     return judge
 
 
-def test_orders_undo_a_preference_for_a_place(tmp_path: Path) -> None:
+def test_rotations_cancel_position_bias(tmp_path: Path) -> None:
     questions = [
         Question("retrieval", "words", ("a", "b", "right*", "d"), 2),
         Question("intrusion", "", ("right*", "b", "c"), 0),
@@ -74,7 +74,7 @@ def test_orders_undo_a_preference_for_a_place(tmp_path: Path) -> None:
     assert fake_judge(tmp_path, 4).choose(questions) == [2, 0, 1]
 
 
-def test_a_prompt_that_the_model_has_no_room_for_is_an_error(tmp_path: Path) -> None:
+def test_too_long_a_prompt_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected room for a prompt of .* allows 2000; ask for fewer --candidates"):
         fake_judge(tmp_path, 1).choose([Question("retrieval", "words", ("x" * 300,) * 10, 0)])
 
@@ -103,7 +103,7 @@ def completion(content: str) -> bytes:
     return json.dumps({"choices": [{"message": {"content": content}}]}).encode()
 
 
-def test_a_server_is_asked_for_a_label(serve: Callable[..., Any]) -> None:
+def test_server_judge_requests_a_label(serve: Callable[..., Any]) -> None:
     answers = {"sea": "B", "sky": "**A**.", "hat": "It is (C), I think", "cup": "?"}
 
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Health of words by hand, their change from epoch to epoch, and the warning of a collapse."""
+"""Tests of codebook statistics, churn, the warning of a collapse, and alignment accuracy."""
 
 import math
 import warnings
@@ -15,7 +15,7 @@ from face_lightning.stages.alignment import AlignmentStage
 from face_lightning.words.monitor import WordMonitor, churn, codebook_health
 
 
-def test_health_of_words_spread_evenly() -> None:
+def test_health_of_evenly_used_words() -> None:
     health = codebook_health(torch.tensor([[0, 1], [2, 3], [4, 5]]), num_codes=12)
     assert health["perplexity"].item() == pytest.approx(6.0)
     assert health["active"] == 6
@@ -32,13 +32,13 @@ def test_health_shows_a_collapse() -> None:
     assert health["duplicate_rate"] == 1, "the order of words makes no other set"
 
 
-def test_health_of_a_single_word_for_all() -> None:
+def test_health_of_a_single_word() -> None:
     health = codebook_health(torch.full((50, 1), 3), num_codes=10)
     expected = {"perplexity": 1, "active": 1, "active_fraction": 0.1, "top_word_share": 1, "duplicate_rate": 1}
     assert {key: value.item() for key, value in health.items()} == pytest.approx(expected)
 
 
-def test_duplicates_are_counted_by_entity() -> None:
+def test_duplicates_are_counted_per_entity() -> None:
     health = codebook_health(torch.tensor([[0, 1], [1, 0], [2, 3], [0, 2]]), num_codes=4)
     assert health["duplicate_rate"].item() == pytest.approx(2 / 4)
     assert health["top_word_share"].item() == pytest.approx(3 / 4)
@@ -83,7 +83,7 @@ PAPER = {"normalize_input": False, "whiten_input": False, "normalize_codebook": 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "collapses"), [(PAPER, True), ({}, False)], ids=["paper", "default"])
-def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, Any], collapses: bool) -> None:
+def test_monitor_warns_of_the_collapse_of_the_papers_form(form: dict[str, Any], collapses: bool) -> None:
     torch.manual_seed(0)
     tokens = 1 + 0.2 * torch.randn(400, 24)  # token embeddings share a large mean
     embeddings = 0.05 * torch.randn(120, 16)  # and those of a recommender are small
@@ -101,7 +101,7 @@ def test_the_papers_plain_form_collapses_and_the_monitor_warns(form: dict[str, A
     assert 0 <= values["codebook/churn"] <= 1
 
 
-def test_a_loss_of_half_the_variety_is_reported_with_both_figures() -> None:
+def test_monitor_warns_if_perplexity_halves() -> None:
     monitor = WordMonitor(num_codes=2000, num_descriptors=16, num_users=1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -114,7 +114,7 @@ def test_a_loss_of_half_the_variety_is_reported_with_both_figures() -> None:
 
 
 def observed(*steps: tuple[list[list[float]], list[list[float]], list[int], list[int]]) -> dict[str, float]:
-    """What an epoch of alignment steps logs, each of vectors of descriptors and texts, classes and positives."""
+    """Values that an epoch of alignment steps logs, given descriptor and text vectors, classes and positives."""
     stage = object.__new__(AlignmentStage)
     stage.epoch_means = EpochMeans()
     for descriptors, texts, classes, positives in steps:
@@ -134,12 +134,12 @@ def test_accuracy_and_modality_gap_by_hand() -> None:
     assert found == pytest.approx({"alignment/accuracy": 2 / 3, "alignment/modality_gap": gap})
 
 
-def test_words_ordered_as_texts_but_elsewhere_are_accurate_and_far() -> None:
+def test_shifted_descriptors_have_full_accuracy_and_a_modality_gap() -> None:
     texts = [[0.6, 0.8], [0.6, -0.8]]
     found = observed(([[-0.6, 0.8], [-0.6, -0.8]], texts, [0, 1], [0, 1]))
     assert found == pytest.approx({"alignment/accuracy": 1.0, "alignment/modality_gap": 1.2})
     assert observed((texts, texts, [0, 1], [0, 1]))["alignment/modality_gap"] == 0
 
 
-def test_another_entity_of_the_same_text_is_no_mistake() -> None:
+def test_another_entity_with_an_identical_text_is_correct() -> None:
     assert observed(([[0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]], [7, 7], [0]))["alignment/accuracy"] == 1

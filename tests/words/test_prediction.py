@@ -1,4 +1,4 @@
-"""Kernel ridge regression to texts, and target words of its predictions."""
+"""Tests of the prediction of missing texts and their target words."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +37,7 @@ def test_kernel_ridge_by_its_formula() -> None:
     assert torch.equal(kernel_ridge(known, values, queries, max_points=6), every_other)
 
 
-def test_a_small_ridge_gives_known_values_back_and_points_that_are_all_alike_their_mean() -> None:
+def test_small_ridge_interpolates_and_equal_points_get_the_mean() -> None:
     known, values = random(12, 5), random(12, 3, seed=1)
     torch.testing.assert_close(kernel_ridge(known, values, known, 1e-6), values, rtol=1e-3, atol=1e-3)
     same = known[:1].expand(12, -1)
@@ -56,7 +56,7 @@ def space(vectors: Tensor, present: Tensor, num_users: int) -> Any:
 
 
 def clicks(num_users: int, num_items: int) -> Tensor:
-    """User ids and item ids `(2, N)`; the first user has nothing."""
+    """Random user ids and item ids `(2, N)`; the first user has no interactions."""
     cells = random(num_users, num_items, seed=5) > 0.3
     cells[0] = False
     return cells.nonzero().T
@@ -67,14 +67,14 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def around_users(texts: np.ndarray, known: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Mean text of each user's items that have one, centered over users that have such items."""
+    """Mean text of each user's items with text, centered over users with such items."""
     liked = [row & known for row in cells]
     means = np.stack([texts[row].mean(0) if row.any() else np.full(texts.shape[1], np.nan) for row in liked])
     return unit(np.nan_to_num(means - np.nanmean(means, axis=0)))
 
 
 def around_items(texts: np.ndarray, known: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Mean over an item's users of the mean text of their other items that have one, centered over known items."""
+    """Mean over an item's users of the mean text of their other items with text, centered over items that have one."""
     means = np.full(texts.shape, np.nan)
     for item in range(len(texts)):
         others = [row & known & (np.arange(len(texts)) != item) for row in cells if row[item]]
@@ -84,8 +84,8 @@ def around_items(texts: np.ndarray, known: np.ndarray, cells: np.ndarray) -> np.
     return unit(np.nan_to_num(means - np.nanmean(means[known], axis=0)))
 
 
-def test_entities_without_text_get_the_words_of_what_clicks_predict() -> None:
-    """Items are predicted from items, users from both; by loops over users and items."""
+def test_targets_of_entities_without_text_are_words_of_the_predicted_vectors() -> None:
+    """Items are predicted from items, users from both; expected values by loops over users and items."""
     vectors, embeddings, interactions = F.normalize(random(30, 6), dim=1), random(30, 5, seed=3), clicks(12, 18)
     present = torch.ones(30, dtype=torch.bool)
     present[[0, 2, 15, 20]] = False
@@ -121,7 +121,7 @@ def test_entities_without_text_get_the_words_of_what_clicks_predict() -> None:
 
 
 @pytest.mark.parametrize("ridge", [0.1, 1.0])
-def test_items_of_which_no_text_is_known_have_no_targets(ridge: float) -> None:
+def test_items_have_no_targets_if_no_item_has_a_text(ridge: float) -> None:
     vectors, present = F.normalize(random(10, 6), dim=1), torch.arange(10) < 5
     present[0] = False
     given = space(vectors, present, 5)

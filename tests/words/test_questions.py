@@ -8,14 +8,14 @@ WORDS = [[f"w{number}-{place}" for place in range(6)] for number in range(14)]
 
 
 @given(st.integers(2, 12), st.integers(0, 2**31))
-def test_the_own_text_is_among_different_ones_at_the_place_of_the_answer(num_candidates: int, seed: int) -> None:
+def test_answer_is_the_index_of_the_own_text_among_distinct_ones(num_candidates: int, seed: int) -> None:
     questions = ask_retrieval(TEXTS, WORDS, num_candidates, seed)
     assert [question.options[question.answer] for question in questions] == TEXTS
     assert all(len(set(question.options)) == num_candidates for question in questions)
     assert questions[3].context == "w3-0, w3-1, w3-2, w3-3, w3-4, w3-5"
 
 
-def test_all_kinds_of_words_are_asked_about_the_same_texts() -> None:
+def test_all_sources_of_words_get_the_same_candidates() -> None:
     ours, theirs = (ask_retrieval(TEXTS, words, 5, 0) for words in (WORDS, [*WORDS[1:], WORDS[0]]))
     assert [one.options for one in ours] == [one.options for one in theirs]
     assert len(ask_retrieval(TEXTS, [[], *WORDS[1:]], 5, 0)) == 13, "no words, no question"
@@ -33,7 +33,7 @@ def test_the_intruder_is_the_only_foreign_word(seed: int) -> None:
 
 
 @given(st.integers(0, 2**31))
-def test_one_of_two_words_is_the_entity_s_own(seed: int) -> None:
+def test_one_of_two_words_is_the_entitys_own(seed: int) -> None:
     for row, question in enumerate(ask_detection(TEXTS, WORDS, seed)):
         assert question.context == TEXTS[row]
         assert [word in WORDS[row] for word in question.options] == [question.answer == 0, question.answer == 1]

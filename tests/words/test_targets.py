@@ -41,7 +41,7 @@ def naive_targets(texts: np.ndarray, words: np.ndarray, top_k: int, pool: int) -
 
 @given(SEEDS, st.integers(1, 6), st.integers(6, 12))
 @settings(deadline=None, max_examples=25)
-def test_targets_are_those_of_a_naive_loop(seed: int, top_k: int, pool: int) -> None:
+def test_targets_equal_a_naive_loop(seed: int, top_k: int, pool: int) -> None:
     texts, words = random(seed, 7, 6) + 1, random(seed + 1, 9, 6) - 2
     indices, probabilities = lexical_targets(texts.double(), words.double(), top_k, pool)
     assert indices.tolist() == naive_targets(texts.double().numpy(), words.double().numpy(), top_k, pool)
@@ -50,7 +50,7 @@ def test_targets_are_those_of_a_naive_loop(seed: int, top_k: int, pool: int) -> 
 
 @given(SEEDS)
 @settings(deadline=None, max_examples=10)
-def test_a_pool_of_as_many_words_as_are_chosen_gives_the_nearest_ones(seed: int) -> None:
+def test_pool_of_size_k_gives_the_nearest_words(seed: int) -> None:
     texts, words = random(seed, 7, 6), random(seed + 1, 9, 6)
     near = (unit_rows(texts.numpy()) @ unit_rows(words.numpy()).T).argsort(1)[:, -4:]
     assert [set(row) for row in lexical_targets(texts, words, 4, 4)[0].tolist()] == [set(row) for row in near.tolist()]
@@ -58,8 +58,8 @@ def test_a_pool_of_as_many_words_as_are_chosen_gives_the_nearest_ones(seed: int)
 
 @given(SEEDS, st.integers(1, 4))
 @settings(deadline=None, max_examples=25)
-def test_no_target_shares_a_lemma_with_another(seed: int, pool: int) -> None:
-    """The pool holds the nearest word of each lemma; a pool of K words is therefore these themselves."""
+def test_targets_have_different_lemmas(seed: int, pool: int) -> None:
+    """The pool holds the nearest word of each lemma, so a pool of K words is the result."""
     lemmas = torch.tensor([0, 1, 1, 1, 2, 3, 3, 3, 3, 4])
     texts, words = random(seed, 7, 6).double(), random(seed + 1, 10, 6).double()
     indices = lexical_targets(texts, words, pool, pool, lemmas)[0]
@@ -76,7 +76,7 @@ def angles(*degrees: float) -> torch.Tensor:
     return torch.stack([radians.cos(), radians.sin()], dim=1)
 
 
-def test_a_word_from_the_other_side_of_the_text_is_better_than_one_more_of_the_same() -> None:
+def test_targets_cover_both_aspects_of_a_text() -> None:
     # Words on opposite sides, so that their mean is 0; the texts lie at 0 and 180. Nearest are 10 and 12 degrees,
     # but 10 and -15 together point to -2.5.
     words = angles(10, 12, -15, 190, 192, 165)
@@ -84,7 +84,7 @@ def test_a_word_from_the_other_side_of_the_text_is_better_than_one_more_of_the_s
     assert lexical_targets(angles(0, 180), words, 2, 3)[0].tolist() == [[0, 2], [3, 5]]
 
 
-def test_missing_texts_have_no_words_and_do_not_move_the_others() -> None:
+def test_missing_texts_have_no_targets_and_do_not_affect_others() -> None:
     texts, words = random(0, 5, 6), random(1, 9, 6)
     alone = lexical_targets(texts[[0, 2, 4]], words, 4)
     texts[[1, 3]] = torch.nan
@@ -114,6 +114,6 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"top_k": 3, "lemmas": torch.arange(9) % 2}, "top_k: expected 1 to 2, the lemmas"),
     ],
 )
-def test_impossible_settings_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_settings_raise(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         lexical_targets(random(0, 3, 4), random(1, 9, 4), **arguments)

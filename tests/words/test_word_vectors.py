@@ -1,4 +1,4 @@
-"""What words mean together, against loops and by hand."""
+"""Tests of word vectors against loops and by hand."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def test_expected_vectors_equal_a_loop_over_near_words() -> None:
     torch.testing.assert_close(center(alone), words.means(near[:, :, 0]))
 
 
-def test_words_are_sorted_by_their_agreement_with_all_of_the_entity() -> None:
+def test_words_are_sorted_by_similarity_to_the_entitys_mean() -> None:
     words = WordVectors(("zombie", "undead", "ale", "car", "truck"), torch.zeros(5, 3), temperature=1.0)
     words.vectors = torch.tensor([[1, 0, 0], [0.9, 0.4, 0], [0, 0, 1], [0, 1, 0], [0, 0.9, 0.4]])
     shown = words.sorted_words(torch.tensor([[2, 0, 1], [4, 3, 0]]))
@@ -33,7 +33,7 @@ def test_words_are_sorted_by_their_agreement_with_all_of_the_entity() -> None:
     assert words.sorted_words(torch.tensor([[2, 0]])) == [["ale", "zombie"]]  # ties keep the order of slots
 
 
-def test_whitened_words_are_those_of_the_singular_vectors() -> None:
+def test_whitened_words_equal_the_singular_vectors() -> None:
     torch.manual_seed(1)
     words = WordVectors([str(row) for row in range(9)], torch.randn(9, 5) * torch.tensor([9.0, 5, 3, 1, 0.5]), 1.0)
     vectors = words.vectors.double()

@@ -11,7 +11,7 @@ from face_lightning.errors import ConfigurationError, DataError
 
 @pytest.fixture
 def root(tmp_path):
-    """Ten viewers who like ten films, but for two ratings, and a viewer and a film nobody needs."""
+    """Ten viewers and ten films with high ratings except for two, and a viewer and a film that the core removes."""
     ratings = [(viewer, film, 4 + (viewer + film) % 2, 0) for viewer in range(1, 11) for film in range(1, 11)]
     ratings = [row for row in ratings if row[:2] not in {(1, 2), (1, 3)}] + [(1, 2, 3, 0), (11, 11, 5, 0)]
     films = [Film(film, f"Film{film}x", str(1980 + film), ("War" if film % 2 else "Comedy",)) for film in range(1, 12)]
@@ -33,7 +33,7 @@ def test_protocol_by_hand(root):
     assert np.argwhere(everything == 0).tolist() == [[0, 1], [0, 2]]
 
 
-def test_seed_rating_and_core_matter(root):
+def test_seed_rating_and_core_change_the_split(root):
     reference = MovieLens100K(root).read().interactions
     assert MovieLens100K(root).read().interactions.fingerprint == reference.fingerprint
     assert MovieLens100K(root, seed=1).read().interactions.fingerprint != reference.fingerprint
@@ -45,7 +45,7 @@ def test_seed_rating_and_core_matter(root):
         MovieLens100K(root, core=0)
 
 
-def test_texts_tell_training_films_only(root):
+def test_texts_name_only_training_films(root):
     dataset = MovieLens100K(root).read()
     interactions, profiles = dataset.interactions, dataset.profiles
     assert profiles.domain == "movie"
@@ -69,7 +69,7 @@ def test_age_group_and_occupation_on_demand(root):
 
 @pytest.fixture
 def given(tmp_path):
-    """A split of viewers 7 and 3 and films 9, 2 and 5, in that order."""
+    """A given split of viewers 7 and 3 and films 9, 2 and 5, in this order."""
     folder = tmp_path / "given"
     folder.mkdir()
     for split, (row, column) in {"trn": ([0, 1], [0, 1]), "val": ([0], [1]), "tst": ([1], [2])}.items():
@@ -88,7 +88,7 @@ def test_given_split_is_joined_by_id(root, given):
     assert dataset.profiles.user_texts[0] == "Viewer who loves movies such as Film9x."
 
 
-def test_given_split_without_or_with_foreign_ids(root, given):
+def test_given_split_without_ids_or_with_unknown_ids_raises(root, given):
     (given / "item_ids.txt").write_text("9\n2\n12\n")
     with pytest.raises(DataError, match=r"expected ids of MovieLens-100K .* got '12'"):
         MovieLens100K(root, given_split=given).read()

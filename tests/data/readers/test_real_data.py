@@ -16,7 +16,7 @@ FOLDERS = {  # domain, users, items, pairs per split, users and items without te
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_folders_are_read_whole(shared_data, name):
+def test_folders_are_read_completely(shared_data, name):
     domain, num_users, num_items, pairs, without_text = FOLDERS[name]
     dataset = RLMRecFolder(shared_data / name, domain).read()
     interactions, profiles = dataset.interactions, dataset.profiles
@@ -43,7 +43,7 @@ def test_movielens_own_split_has_the_size_of_the_reference_split(shared_data, tm
     assert None not in given.profiles.user_texts
 
 
-def test_fetched_tables_are_these(tmp_path):
+def test_fetched_tables_are_unchanged(tmp_path):
     try:
         source = fetch_movielens_100k(tmp_path, quiet=True).source
     except FaceError as error:

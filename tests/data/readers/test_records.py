@@ -19,7 +19,7 @@ RECORDS = [
 
 
 def interactions(valid, test, num_items=7):
-    """User 0 trains on the first three items, user 1 on the other ones."""
+    """The training items of user 0 are the first three, those of user 1 the others."""
     items = np.arange(num_items)
     train = ((items >= num_items // 2).astype(int), items)
     ids = [f"i{item}" for item in items]
@@ -50,7 +50,7 @@ def test_texts_by_hand():
     assert profiles.domain == "game"
 
 
-def test_texts_know_nothing_of_validation_and_test():
+def test_texts_do_not_depend_on_validation_and_test():
     one = write_profiles(interactions(pair(0, 3), pair(1, 0)), RECORDS, "game")
     other = write_profiles(interactions(pair(1, 1), pair(0, 4)), RECORDS, "game")
     assert one.user_texts == other.user_texts
@@ -97,7 +97,7 @@ def test_records_by_item_and_blank_lines(tmp_path):
         "\ufffe\x00",
     ],
 )
-def test_lines_that_are_no_record_are_named(tmp_path, line):
+def test_invalid_lines_raise(tmp_path, line):
     path = tmp_path / "items.jsonl"
     path.write_text(json.dumps({"item_id": 0, "title": "a"}) + "\n" + line + "\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"jsonl, line 2: expected .* item_id below 3, got: .*; correct") as raised:
@@ -105,7 +105,7 @@ def test_lines_that_are_no_record_are_named(tmp_path, line):
     assert "\n" not in str(raised.value)
 
 
-def test_bytes_that_are_no_text_and_a_missing_file(tmp_path):
+def test_invalid_utf8_and_missing_files_raise(tmp_path):
     (tmp_path / "items.jsonl").write_bytes(b'{"item_id": 0, "title": "\xff"}')
     with pytest.raises(DataError, match="line 1"):
         read_records(tmp_path / "items.jsonl", 3)

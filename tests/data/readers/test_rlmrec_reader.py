@@ -14,7 +14,7 @@ def put(folder, name, value):
     (folder / name).write_bytes(pickle.dumps(value))
 
 
-def test_matrices_alone(rlmrec_folder):
+def test_matrices_without_texts(rlmrec_folder):
     dataset = RLMRecFolder(rlmrec_folder).read()
     assert dataset.profiles is None
     interactions = dataset.interactions
@@ -84,7 +84,7 @@ def test_pairs_in_two_splits_are_dropped_with_a_warning(rlmrec_folder):
         ("item_ids.txt", b"a\na\nb\nc\n", r"item_ids: expected unique ids"),
     ],
 )
-def test_what_is_missing_damaged_or_does_not_fit_is_one_line(rlmrec_folder, name, content, message):
+def test_missing_damaged_and_inconsistent_files_raise_in_one_line(rlmrec_folder, name, content, message):
     if content is None:
         (rlmrec_folder / name).unlink()
     else:
@@ -94,12 +94,12 @@ def test_what_is_missing_damaged_or_does_not_fit_is_one_line(rlmrec_folder, name
     assert "\n" not in str(raised.value)
 
 
-def test_no_folder(tmp_path):
+def test_missing_folder_raises(tmp_path):
     with pytest.raises(DataError, match=r"root: expected a folder with trn_mat\.pkl"):
         RLMRecFolder(tmp_path / "none").read()
 
 
-def test_code_in_profiles_is_not_run(rlmrec_folder, tmp_path):
+def test_code_in_profiles_is_not_executed(rlmrec_folder, tmp_path):
     class Attack:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)

@@ -19,7 +19,7 @@ TRAIN = csr_array(
 
 
 def naive_scores(train, tags):
-    """Tag scores by plain loops, as the docstring has them."""
+    """Tag scores by plain loops, as defined in the docstring."""
     users = [[item for item in range(train.shape[1]) if row[item]] for row in train.toarray()]
     tagged = [sum(bool(tags[item]) for item in items) for items in users]
     names = sorted({name for row in tags for name in row})
@@ -37,7 +37,7 @@ def naive_scores(train, tags):
     return scores
 
 
-def test_favourites_are_what_a_user_has_more_than_others():
+def test_favourites_are_tags_more_frequent_than_in_the_population():
     result = find_taste(TRAIN, TAGS, np.ones(6, bool))
     assert result.favourites == (("war",), ("musical",), ())
     assert [set(row) for row in result.favourites] == [set(row) for row in naive_scores(TRAIN, TAGS)]
@@ -71,7 +71,7 @@ def test_only_items_with_a_title_are_named():
 
 
 @pytest.mark.parametrize("tags", [[[]] * 6, [["same"]] * 6])
-def test_tags_that_tell_nothing(tags):
+def test_uninformative_tags_are_not_favourites(tags):
     result = find_taste(TRAIN, tags, np.ones(6, bool), num_items=2)
     assert result.favourites == ((), (), ())
     assert [len(row) for row in result.items] == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""Answers that never end: a deadline holds for the whole of them."""
+"""Tests of the deadline for whole HTTP responses."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10
 
 @pytest.fixture(params=[b"", HEAD], ids=["head", "body"])
 def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Address of a server that sends a byte every 0.05 s: of the head of its answer, or of the body behind it."""
+    """Address of a server that sends one byte every 0.05 s, of the headers or of the body of its response."""
     stop = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -37,7 +37,7 @@ def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
     listener.close()
 
 
-def test_a_dripping_answer_is_given_up(dripping: str) -> None:
+def test_slow_response_times_out(dripping: str) -> None:
     client = ChatClient(dripping, timeout=0.3, retries=0)
     started = time.monotonic()
     with pytest.raises(GiveUpError, match=r"1 attempts"):

@@ -15,7 +15,7 @@ FILMS = [Request("item", str(n), {"title": "toy " * (n + 1), "tags": ["war"] * (
 
 
 class AnyAnswer(Prompts):
-    """Takes whatever a model with random weights says."""
+    """Accepts any answer of a model with random weights."""
 
     def read(self, answer: object, request: Request) -> str:
         return repr(answer)
@@ -65,7 +65,7 @@ def test_a_prompt_longer_than_the_model_reads_is_reported(model: str) -> None:
     assert "exceed the model's maximum of 2048" in refused.error
 
 
-def test_settings_and_models_have_keys_of_their_own(model: str, make_language_model: Callable[..., Path]) -> None:
+def test_settings_and_models_change_the_key(model: str, make_language_model: Callable[..., Path]) -> None:
     prompts = Prompts("movie", "text")
     writers = [
         LocalWriter(prompts, model),
@@ -78,7 +78,7 @@ def test_settings_and_models_have_keys_of_their_own(model: str, make_language_mo
     assert LocalWriter(prompts, model, batch_size=2).identity == writers[0].identity
 
 
-def test_models_that_cannot_chat_are_reported(make_language_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_models_without_chat_template_raise(make_language_model: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"expected a chat model, but .* has no chat template"):
         answers(LocalWriter(Prompts("movie"), str(make_language_model("gpt2"))))
     with pytest.raises(DataError, match=r"model: .* cannot be loaded"):
@@ -87,7 +87,7 @@ def test_models_that_cannot_chat_are_reported(make_language_model: Callable[...,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SMOLLM2.is_dir(), reason="needs SmolLM2: python -m benchmarks.smollm2")
-def test_smollm2_writes_and_goes_on(tmp_path: Path) -> None:
+def test_smollm2_writes_and_resumes(tmp_path: Path) -> None:
     films = [
         Request("item", "1", {"title": "Toy Story", "tags": ["Animation", "Comedy"], "profile": "A cowboy doll."}),
         Request("item", "2", {"title": "Jaws", "tags": ["Thriller"], "profile": "A shark near a seaside town."}),

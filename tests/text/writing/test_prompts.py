@@ -31,7 +31,7 @@ def test_facts_come_before_the_question(domain, answer):
     assert ('"summarization"' in question) is (answer == "json")
 
 
-def test_a_user_is_reported_by_what_was_chosen():
+def test_user_prompt_lists_training_items():
     (_, user) = Prompts("movie").messages(VIEWER)
     assert user["content"].startswith("Favourite tags: War\nThe user chose:\n- Platoon (1986): War. Two men.\n\n")
 
@@ -45,7 +45,7 @@ def test_entities_without_facts_are_not_asked_about(kind):
     assert (summary.text, summary.error) == (None, NOTHING_KNOWN)
 
 
-def test_keys_tell_apart_what_is_asked():
+def test_keys_depend_on_the_messages():
     assert Prompts("movie").key(FILM) == Prompts("movie").key(Request("item", "2", FILM.fields))
     assert Prompts("movie").key(FILM) != Prompts("game").key(FILM)
     identities = {Prompts(domain, form, 40).identity for domain in ("movie", "game") for form in ("json", "text")}
@@ -98,7 +98,7 @@ def test_plain_answers_are_cut_to_whole_sentences():
 
 
 @given(st.sampled_from(["json", "text"]), st.text() | st.none() | st.integers())
-def test_any_answer_is_one_clean_line_or_an_error(form, answer):
+def test_answers_give_one_clean_line_or_an_error(form, answer):
     with contextlib.suppress(AnswerError):
         text = Prompts("movie", form).read(answer, VIEWER)
         assert text == " ".join(text.split())

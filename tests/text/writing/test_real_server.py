@@ -1,4 +1,4 @@
-"""The HTTP writer against `transformers serve` with SmolLM2: a real server of a real model."""
+"""Tests of the server writer against `transformers serve` with SmolLM2."""
 
 import importlib.util
 import socket
@@ -74,7 +74,7 @@ def test_smollm2_writes_through_its_server(url: str, tmp_path: Path) -> None:
 
 
 def test_a_refusal_of_the_server_is_reported(url: str) -> None:
-    """Garbage in place of a role: the server answers 4xx or 5xx with a message, which comes back as the reason."""
+    """For an invalid role the server responds 4xx or 5xx with a message, which becomes the reason of the failure."""
     client = ChatClient(url, timeout=60, retries=0)
     writer = ServerWriter(Prompts("movie", "text"), client, url, "no/such-model", max_tokens=5, patience=5)
     ((_, summary),) = writer.write([Request("item", "1", {"title": "Jaws"})])

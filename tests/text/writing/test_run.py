@@ -15,7 +15,7 @@ from face_lightning.text.writing.writer import NOTHING_KNOWN, Request, Summary
 
 
 class Recorded:
-    """A writer that counts what it is asked, and fails where the title says so."""
+    """Writer that records its requests, and fails for certain titles."""
 
     identity = "recorded"
 
@@ -50,7 +50,7 @@ def test_every_request_has_a_summary_or_a_reason(tmp_path: Path) -> None:
     assert writer.asked == ["b", "bad", "a"]  # what comes to the same prompt is asked once
 
 
-def test_a_second_run_asks_for_failures_alone(tmp_path: Path) -> None:
+def test_second_run_repeats_only_failures(tmp_path: Path) -> None:
     requests = films("a", "bad", "b")
     first = write_summaries(Recorded(), requests, tmp_path)
     again = Recorded()
@@ -61,7 +61,7 @@ def test_a_second_run_asks_for_failures_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 3])
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after: int) -> None:
+def test_interrupted_run_continues(tmp_path: Path, stop_after: int) -> None:
     requests = films("a", "b", "c", "d")
     stopped, resumed = Recorded(stop_after), Recorded()
     with pytest.raises(KeyboardInterrupt):
@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after:
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
-def test_a_line_that_was_cut_off_is_written_anew(tmp_path: Path, cut: int) -> None:
+def test_truncated_line_is_written_again(tmp_path: Path, cut: int) -> None:
     requests = films("a", "b")
     write_summaries(Recorded(), requests, tmp_path)
     (path,) = (tmp_path / "summaries").iterdir()
@@ -85,7 +85,7 @@ def test_a_line_that_was_cut_off_is_written_anew(tmp_path: Path, cut: int) -> No
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
-def test_any_rubbish_in_the_journal_is_passed_over(
+def test_malformed_lines_of_the_journal_are_skipped(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "a.jsonl"
@@ -104,7 +104,7 @@ def test_writers_do_not_share_a_journal(tmp_path: Path) -> None:
     assert first.asked == other.asked == ["a"]
 
 
-def test_a_full_disk_is_reported_and_what_came_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_raises_and_keeps_earlier_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def write(self, text: str) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -16,7 +16,7 @@ GOOD = "People who enjoy quiet stories about the sea."
 
 
 def completion(content: object, tokens: tuple[int, int] | None = (11, 7)) -> bytes:
-    """A reply as servers of OpenAI's protocol send it."""
+    """Reply in the format of the OpenAI API."""
     usage = {} if tokens is None else {"usage": {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}}
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}], **usage}).encode()
 
@@ -38,7 +38,7 @@ def write(server: Any, requests: list[Request], **settings: Any) -> list[Summary
     return [found[position] for position in range(len(requests))]
 
 
-def test_a_good_server_is_asked_once_an_entity(serve: Callable[..., Any]) -> None:
+def test_one_request_per_entity(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (200, good(), {}))
     summaries = write(server, films(5), api_key="secret", max_tokens=99)
     assert summaries == [Summary(GOOD, None, 11, 7)] * 5
@@ -61,7 +61,7 @@ def test_answers_belong_to_their_entities(serve: Callable[..., Any]) -> None:
     assert texts == [f"People who like number {number}." for number in range(20)]
 
 
-def test_requests_run_at_once_up_to_the_limit(serve: Callable[..., Any]) -> None:
+def test_concurrent_requests_are_limited(serve: Callable[..., Any]) -> None:
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
         time.sleep(0.05)
         return 200, good(), {}
@@ -98,7 +98,7 @@ def test_transient_failures_are_retried(serve: Callable[..., Any], bad: tuple[in
     assert (summary.text, summary.error, len(server.bodies)) == (GOOD, None, 3)
 
 
-def test_a_garbage_answer_is_asked_for_again_in_another_way(serve: Callable[..., Any]) -> None:
+def test_invalid_answer_is_sampled_again(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (200, completion("garbage") if number == 0 else good(), {}))
     assert write(server, films(1)) == [Summary(GOOD, None, 22, 14)]
     assert [body["temperature"] for body in server.bodies] == [0, 0.7]
@@ -118,7 +118,7 @@ def test_a_garbage_answer_is_asked_for_again_in_another_way(serve: Callable[...,
     ],
     ids=str,
 )
-def test_an_entity_that_fails_for_good_says_why_and_the_others_go_on(
+def test_permanent_failure_has_a_reason_and_others_continue(
     serve: Callable[..., Any], bad: tuple[int, bytes, Any], reason: str
 ) -> None:
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
@@ -129,7 +129,7 @@ def test_an_entity_that_fails_for_good_says_why_and_the_others_go_on(
     assert re.search(reason, str(summaries[1].error))
 
 
-def test_a_server_that_is_silent_is_waited_for_so_long_only(serve: Callable[..., Any]) -> None:
+def test_silent_server_times_out(serve: Callable[..., Any]) -> None:
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
         time.sleep(0.4 if number == 0 else 0)
         return 200, good(), {}
@@ -148,7 +148,7 @@ def test_a_server_that_is_silent_is_waited_for_so_long_only(serve: Callable[...,
         (302, b"", "status 302; check --url"),
     ],
 )
-def test_what_fails_for_everybody_stops_the_run(serve: Callable[..., Any], status: int, body: bytes, cure: str) -> None:
+def test_errors_of_all_requests_stop_the_run(serve: Callable[..., Any], status: int, body: bytes, cure: str) -> None:
     headers = {"Location": "http://127.0.0.1:1/"} if status == 302 else {}
     server = serve(lambda number, request: (status, body, headers))
     with pytest.raises(ConfigurationError, match=cure):
@@ -156,7 +156,7 @@ def test_what_fails_for_everybody_stops_the_run(serve: Callable[..., Any], statu
     assert len(server.bodies) <= 4
 
 
-def test_many_failures_in_a_row_stop_the_run(serve: Callable[..., Any]) -> None:
+def test_consecutive_failures_stop_the_run(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (500, b"down", {}))
     with pytest.raises(DataError, match=r"4 consecutive requests .* status 500: down \(1 attempts\); fix that"):
         write(server, films(100), retries=0, patience=4, concurrency=2)
@@ -171,7 +171,7 @@ def test_an_unreachable_server_is_reported() -> None:
         write(Nobody(), films(3), retries=1, patience=3)
 
 
-def test_a_busy_server_is_left_alone_by_all_threads_for_as_long_as_it_asks(serve: Callable[..., Any]) -> None:
+def test_retry_after_pauses_all_threads(serve: Callable[..., Any]) -> None:
     times: list[float] = []
 
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
@@ -183,7 +183,7 @@ def test_a_busy_server_is_left_alone_by_all_threads_for_as_long_as_it_asks(serve
     assert times[1] - times[0] >= 0.45
 
 
-def test_requests_keep_the_pace(serve: Callable[..., Any]) -> None:
+def test_requests_respect_the_rate_limit(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (200, good(), {}))
     started = time.monotonic()
     write(server, films(6), per_minute=600)  # one in 0.1 s: the sixth starts after 0.5 s
@@ -191,12 +191,12 @@ def test_requests_keep_the_pace(serve: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "ftp://x/v1", "http://", ""])
-def test_addresses_that_are_none_are_reported(url: str) -> None:
+def test_invalid_addresses_raise(url: str) -> None:
     with pytest.raises(ConfigurationError, match="url: expected the address of an OpenAI-compatible API"):
         ChatClient(url)
 
 
-def test_the_key_of_the_cache_tells_servers_models_and_settings_apart() -> None:
+def test_cache_key_depends_on_server_model_and_settings() -> None:
     client = ChatClient("http://x/v1")
     writers = [
         ServerWriter(Prompts("movie"), client, "http://x/v1", "m"),
@@ -224,9 +224,7 @@ KEY = "sk-live/4f9a"
     ],
     ids=range(6),
 )
-def test_a_key_that_a_server_repeats_is_neither_shown_nor_kept(
-    serve: Callable[..., Any], echo: tuple[int, bytes, Any]
-) -> None:
+def test_api_key_in_replies_is_redacted(serve: Callable[..., Any], echo: tuple[int, bytes, Any]) -> None:
     client = ChatClient(serve(lambda number, body: echo).url, api_key=KEY, retries=0)
     try:
         (_, summary), *_ = ServerWriter(Prompts("movie"), client, "u", "m").write(films(1))
@@ -237,7 +235,7 @@ def test_a_key_that_a_server_repeats_is_neither_shown_nor_kept(
     assert "4f9a" not in seen
 
 
-def test_an_address_with_a_password_is_refused_without_showing_it() -> None:
+def test_address_with_a_password_raises_without_showing_it() -> None:
     with pytest.raises(ConfigurationError, match="url: expected an address without user and password") as caught:
         ChatClient("https://me:hunter2@host/v1")
     assert "hunter2" not in str(caught.value)
