@@ -1,1 +1,1 @@
-"""How the backbone's tables lie over processes: whole, or shared by columns."""
+"""Distribution of the backbone's tables over processes: replicated, or sharded by columns."""

@@ -1,8 +1,8 @@
-"""Column parallelism: processes share the columns of tables, where data parallelism shares the rows of a batch.
+"""Column parallelism: the columns of tables are sharded, where data parallelism shards the rows of a batch.
 
-Each of W processes holds D / W columns of every node's embedding and of their optimizer state. Propagation works on
-each column by itself, so it needs no communication; a score is a sum over columns, so only the partial dot products of
-a batch, or of a tile of the catalogue, are summed over processes.
+Each of W processes holds D / W columns of every node's embedding and of its optimizer state. Propagation treats columns
+independently, so it needs no communication. A score is a sum over columns, so only the partial dot products of a batch,
+or of a tile of the catalogue, are summed over processes.
 """
 
 from typing import Any, ClassVar
@@ -22,15 +22,15 @@ from face_lightning.structures import Embeddings, EvaluationBatch
 
 
 class ColumnShards(TableLayout):
-    """Each of W processes holds D / W columns of every row, and all work on the same batch."""
+    """Each of W processes holds D / W columns of every row, and all process the same batch."""
 
     is_sharded: ClassVar[bool] = True
 
     def keep_own_part(self, backbone: Backbone) -> str:
-        """Replace the backbone's table by this process's columns, unless that was done before.
+        """Replace the backbone's table by the columns of this process, unless this was done before.
 
         Raises:
-            ConfigurationError: If the backbone's columns depend on each other, or cannot be shared evenly.
+            ConfigurationError: If the backbone's columns depend on each other, or cannot be divided evenly.
         """
         if not backbone.columns_are_independent:
             raise ConfigurationError(
@@ -56,7 +56,7 @@ class ColumnShards(TableLayout):
         return sum_of_columns(partial)
 
     def own_entities(self, *rows: Tensor) -> tuple[tuple[Tensor, ...], float]:
-        """Every W-th row: all processes have drawn the same entities."""
+        """Select every W-th row, as all processes have sampled the same entities."""
         parts = [own_rows(one) for one in rows]
         return tuple(part for part, _ in parts), parts[0][1]
 
@@ -67,7 +67,7 @@ class ColumnShards(TableLayout):
                 parameter.grad = average(parameter.grad)
 
     def random_stream(self, rank: int) -> int:
-        """One stream for all: processes that share columns drop the same edges."""
+        """One stream for all processes, which must drop the same edges."""
         del rank
         return 0
 
@@ -76,40 +76,40 @@ class ColumnShards(TableLayout):
         return ColumnRanker(embeddings)
 
     def own_users(self, batch: EvaluationBatch, ranked: Tensor) -> tuple[EvaluationBatch, Tensor]:
-        """Every W-th user of a tile that all processes have ranked together."""
+        """Select every W-th user of a tile, as all processes have ranked the same users."""
         count, own = dist.get_world_size(), dist.get_rank()
-        seen, relevant = batch.seen_rows % count == own, batch.relevant_rows % count == own
+        own_seen, own_relevant = batch.seen_rows % count == own, batch.relevant_rows % count == own
         part = EvaluationBatch(
             batch.user_ids[own::count],
-            batch.seen_rows[seen] // count,
-            batch.seen_items[seen],
-            batch.relevant_rows[relevant] // count,
-            batch.relevant_items[relevant],
+            batch.seen_rows[own_seen] // count,
+            batch.seen_items[own_seen],
+            batch.relevant_rows[own_relevant] // count,
+            batch.relevant_items[own_relevant],
         )
         return part, ranked[own::count]
 
 
 def own_columns(table: Tensor) -> Tensor:
-    """This process's columns `(N, D / W)` of a table `(N, D)`."""
+    """Columns `(N, D / W)` of this process from a table `(N, D)`."""
     return table.chunk(dist.get_world_size(), dim=1)[dist.get_rank()].contiguous()
 
 
 def whole_columns(own: Tensor) -> Tensor:
-    """The whole table `(N, D)`, on the CPU of the first process; on the others, their own columns as they are."""
+    """Gather the full table `(N, D)` to the CPU of rank 0; other ranks return their own columns unchanged."""
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())] if dist.get_rank() == 0 else None
     dist.gather(own.contiguous(), parts)
     return own if parts is None else torch.cat([part.cpu() for part in parts], dim=1)
 
 
 def gather_columns(own: Tensor) -> Tensor:
-    """Whole rows `(N, D)` of which every process holds its columns `(N, D / W)`, on all of them; without gradient."""
+    """All-gather full rows `(N, D)` from the columns `(N, D / W)` of each process, without gradient."""
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own.detach().contiguous())
     return torch.cat(parts, dim=1)
 
 
 def sum_of_columns(partial: Tensor) -> Tensor:
-    """Sum over processes of partial results of columns; the gradient of the sum is that of each part."""
+    """Sum partial results over processes; the gradient of the sum is passed on to each part."""
     total: Tensor = _SumOfColumns.apply(partial)  # type: ignore[no-untyped-call]
     return total
 
@@ -129,13 +129,13 @@ class _SumOfColumns(torch.autograd.Function):
 
 
 class ColumnRanker:
-    """Ranks all items by dot product, of which every process computes its columns' part.
+    """Ranks all items by dot products, each process computing the partial products of its columns.
 
-    All processes rank the same users together, tile by tile of the items.
+    All processes rank the same users together, in tiles of items.
 
     Args:
-        embeddings: Own columns of users `(U, D / W)` and items `(I, D / W)`.
-        tile_size: Scores that are summed over processes at once.
+        embeddings: Columns of this process for users `(U, D / W)` and items `(I, D / W)`.
+        tile_size: Number of scores that are summed over processes at once.
     """
 
     def __init__(self, embeddings: Embeddings, tile_size: int = 2**24) -> None:
@@ -143,18 +143,18 @@ class ColumnRanker:
         self._tile_size = tile_size
 
     def rank(self, batch: EvaluationBatch, top_k: int) -> Tensor:
-        """Best items of each user, seen items last, ties by ascending item index: see `Ranker.rank`."""
+        """Top-k items of each user, seen items last, ties by ascending item index: see `Ranker.rank`."""
         users = F.embedding(batch.user_ids, self._embeddings.users)
         size = max(1, self._tile_size // max(1, len(users)))
         best = torch.empty(len(users), 0, dtype=torch.long, device=users.device)
         best_scores = users.new_empty(len(users), 0)
         for first, items in enumerate(self._embeddings.items.split(size)):
             scores = sum_of_columns(users @ items.T)
-            places = batch.seen_items - first * size
-            inside = (places >= 0) & (places < len(items))
-            scores[batch.seen_rows[inside], places[inside]] = -torch.inf
+            columns = batch.seen_items - first * size
+            in_tile = (columns >= 0) & (columns < len(items))
+            scores[batch.seen_rows[in_tile], columns[in_tile]] = -torch.inf
             ids = torch.arange(len(items), device=users.device).expand(len(users), -1) + first * size
             best_scores, best = torch.cat([best_scores, scores], 1), torch.cat([best, ids], 1)
-            kept = rank_items(best_scores, top_k)  # ids ascend among equal scores: the kept come first
-            best_scores, best = best_scores.gather(1, kept), best.gather(1, kept)
+            order = rank_items(best_scores, top_k)  # ties go to earlier columns, which hold the lower ids
+            best_scores, best = best_scores.gather(1, order), best.gather(1, order)
         return best

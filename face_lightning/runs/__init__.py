@@ -1,1 +1,1 @@
-"""What a run leaves in its folder, and how it is resumed, read and exported."""
+"""Run folders: the files that a run writes, and how it is resumed and read."""

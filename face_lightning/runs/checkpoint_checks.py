@@ -1,4 +1,4 @@
-"""Checks of checkpoints as files from outside, without Lightning."""
+"""Checks of checkpoints as untrusted files, without Lightning."""
 
 import re
 import zipfile
@@ -9,23 +9,23 @@ from typing import Any
 from face_lightning.errors import CheckpointError
 
 BEST = "best.ckpt"
-# What Lightning and the stages take from a checkpoint.
+# Types of the entries that Lightning and the stages read from a checkpoint.
 _TYPES: dict[str, type] = {
     **dict.fromkeys(("state_dict", "loops", "callbacks", "hyper_parameters", "data", "epoch_means"), dict),
     **dict.fromkeys(("optimizer_states", "lr_schedulers"), list),
     **dict.fromkeys(("epoch", "global_step"), int),
     **dict.fromkeys(("face_stage", "pytorch-lightning_version"), str),
 }
-PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # in the state of a ModelCheckpoint
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # keys in the state of a ModelCheckpoint
 
 
 def check_checksums(path: Path) -> None:
-    """Refuse a checkpoint whose content is not what was written: torch.load ignores its checksums.
+    """Verify the checksums of a checkpoint, which torch.load ignores.
 
     Raises:
-        CheckpointError: If a checksum is wrong, or content is compressed: torch never compresses, and a small file
-            could take any amount of memory.
-        BadZipFile: If it is no archive.
+        CheckpointError: If a checksum is wrong, or content is compressed: torch never compresses, and a small
+            compressed file could exhaust the memory.
+        BadZipFile: If the file is not a zip archive.
     """
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
@@ -40,25 +40,25 @@ def check_checksums(path: Path) -> None:
 
 
 def check_types(path: Path, checkpoint: Mapping[str, Any], argument: str) -> None:
-    """Refuse a checkpoint whose parts are of other types than those that a stage writes.
+    """Check the types of the entries of a checkpoint.
 
     Raises:
-        CheckpointError: If one of them is.
+        CheckpointError: If an entry has another type than a stage writes.
     """
     for name, expected in _TYPES.items():
-        found = checkpoint.get(name)
-        if found is not None and not isinstance(found, expected):
+        entry = checkpoint.get(name)
+        if entry is not None and not isinstance(entry, expected):
             raise CheckpointError(
-                f"{argument}: expected a checkpoint that a stage wrote, but {name} of {path} is {type(found).__name__} "
+                f"{argument}: expected a checkpoint that a stage wrote, but {name} of {path} is {type(entry).__name__} "
                 f"instead of {expected.__name__}; use another checkpoint"
             )
 
 
 def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint without a part that Lightning restores.
+    """Check that a checkpoint has all entries that Lightning restores.
 
     Raises:
-        CheckpointError: If one is missing, or the version is none.
+        CheckpointError: If an entry is missing, or the version of Lightning is not valid.
     """
     missing = [name for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers") if name not in checkpoint]
     if not re.match(r"\d+\.\d+", checkpoint.get("pytorch-lightning_version", "")):
@@ -71,11 +71,11 @@ def check_resumable(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
 
 def restoring_failed(path: str, error: BaseException) -> CheckpointError:
-    """The error for a state that cannot be restored: parts are missing, or of another version or run.
+    """Build the error for a state that cannot be restored, as it is incomplete, or of another version or run.
 
     Args:
-        path: The checkpoint.
-        error: What was raised meanwhile.
+        path: Path of the checkpoint.
+        error: Exception that restoring raised.
     """
     return CheckpointError(
         f"ckpt_path: expected a state that a stage of this version wrote, but {path} cannot be restored "
@@ -84,17 +84,17 @@ def restoring_failed(path: str, error: BaseException) -> CheckpointError:
 
 
 def check_checkpoint_state(state: Mapping[str, Any]) -> None:
-    """Refuse a state of a ModelCheckpoint that names files which it did not write itself.
+    """Check that the state of a ModelCheckpoint only names files that the callback writes itself.
 
-    The callback deletes the file that a better one replaces, so that a crafted state could delete any file. The state
-    of `RunCheckpoint` (`dirpath` ".") names best.ckpt alone; that of another ModelCheckpoint names checkpoints directly
-    in its own folder, and is restored by a callback with the same folder only.
+    The callback deletes the file that a better checkpoint replaces, so a crafted state could delete any file. The state
+    of `RunCheckpoint` (`dirpath` ".") may name best.ckpt only. That of another ModelCheckpoint may name checkpoints
+    directly in its own folder, and is only restored by a callback with the same folder.
 
     Args:
         state: State of any callback; those without the keys of a ModelCheckpoint pass.
 
     Raises:
-        CheckpointError: If it names other files.
+        CheckpointError: If the state names other files.
     """
     if not (isinstance(state, Mapping) and state.keys() & {*PATHS, "best_k_models"}):
         return

@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder once its best checkpoint is tested."""
+"""End of a training: test of the best checkpoint, and output files of the run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from face_lightning.stages.describing import DescribingStage
 
 
 class TrainingData(EntityIds, Protocol):
-    """What a result tells of the data, such as `Interactions`."""
+    """Ids and identity of the training data, such as `Interactions`."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class TrainingData(EntityIds, Protocol):
 
 
 def best_checkpoint(trainer: L.Trainer) -> RunCheckpoint:
-    """The callback that holds the best checkpoint.
+    """Return the callback that holds the best checkpoint.
 
     Raises:
         ConfigurationError: If no epoch has been validated.
@@ -49,9 +49,9 @@ def best_checkpoint(trainer: L.Trainer) -> RunCheckpoint:
 
 
 def evaluate_best(trainer: L.Trainer, stage: Stage, datamodule: L.LightningDataModule, best: str) -> dict[str, float]:
-    """Test the best checkpoint once; its final embeddings stay in the stage even where there is nothing to test."""
+    """Test the best checkpoint once, and leave its final embeddings in the stage, even if there is no test split."""
     for callback in [found for found in trainer.callbacks if isinstance(found, WeightAveraging)]:  # type: ignore[attr-defined]
-        # It would replace the average, which was validated and is in the checkpoint, by the weights of the last step.
+        # It would replace the averaged weights, which the checkpoint holds, by those of the last step.
         trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
     results = trainer.test(stage, datamodule, ckpt_path=best, weights_only=True, verbose=False)
     metrics = dict(results[0]) if results else {}
@@ -68,15 +68,15 @@ def write_outputs(
     notes: Sequence[str],
     new_items: tuple[Mapping[str, str], Mapping[str, str]] | None = None,
 ) -> None:
-    """Write embeddings, users' test metrics, words and, last of all, result.json; a collective operation.
+    """Write embeddings, test metrics of users, words and, at last, result.json; a collective operation.
 
     Args:
-        stage: The stage, holding the weights and final embeddings of its best epoch.
-        data: What it was trained on.
+        stage: Stage with the weights and final embeddings of its best epoch.
+        data: Training data of the stage.
         run_dir: Folder of the run.
-        facts: What the result holds besides what stage and data tell; `metrics` are those of the test.
-        notes: What a reader of the result has to know.
-        new_items: Texts and names, by original id, of items without interactions that the run is to recommend.
+        facts: Further entries of result.json, such as `metrics` of the test.
+        notes: Remarks on the result for the reader, such as warnings.
+        new_items: Texts and labels, by original id, of items without interactions that the run should recommend.
     """
     test_users, embeddings = gather_test_users(stage), embeddings_of(stage)
     descriptors = descriptors_of(stage) if isinstance(stage, DescribingStage) else None

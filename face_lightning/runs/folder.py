@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time; an old run is kept until a new one has saved something."""
+"""The folder of a run: locked by one run at a time, and an earlier run is kept until its successor has saved."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ _RUN_FILES = (
 
 
 class RunFolder:
-    """Lock of a run folder, and what happens to an earlier run in it; for the process that writes.
+    """Lock of a run folder, and backup of an earlier run in it; used by the process that writes.
 
     Args:
         path: Folder of the run.
@@ -37,13 +37,13 @@ class RunFolder:
         self.path = path
         self._old = path / _REPLACED
         self._lock: int | None = None
-        self._made = not path.exists()
+        self._is_new = not path.exists()
 
     def lock(self) -> None:
-        """Make the folder, lock it until this process ends, and repair what a crash left.
+        """Create the folder, lock it until this process ends, and clean up after a crash.
 
         Raises:
-            ConfigurationError: If another process is in it, or what a run keeps in it lies elsewhere, behind a link.
+            ConfigurationError: If another process holds the lock, or a file of the run is a symbolic link.
         """
         for file in (self.path / "checkpoints", self._old, *_run_files(self.path)):
             if file.is_symlink():
@@ -52,7 +52,7 @@ class RunFolder:
                     "overwritten or deleted; remove it, or make the run folder itself a link"
                 )
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)  # the folder itself: no file that could be left behind
+        self._lock = os.open(self.path, os.O_RDONLY)  # the folder itself, so that no lock file is left behind
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -87,7 +87,7 @@ class RunFolder:
         shutil.rmtree(self._old, ignore_errors=True)
 
     def restore(self) -> None:
-        """Delete what a failed run left, and move the earlier one back."""
+        """Delete the files of a failed run, and move the earlier run back."""
         clear_run(self.path)
         for file in list(self._old.rglob("*")):
             if file.is_file():
@@ -95,8 +95,8 @@ class RunFolder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(target)
         self.discard()
-        if self._made:
-            with contextlib.suppress(OSError):  # not there, or the user has put something in
+        if self._is_new:
+            with contextlib.suppress(OSError):  # missing, or it contains files of the user
                 self.path.rmdir()
 
 
@@ -106,24 +106,24 @@ def holds_run(path: Path) -> bool:
 
 
 def current_run(run_dir: Path) -> Path:
-    """Where the files of a run are: in its folder, or set aside there until its successor has saved something."""
+    """Folder with the files of a run: `run_dir`, or its backup there until the run's successor has saved."""
     old = run_dir / _REPLACED
     return old if old.is_dir() and not holds_run(run_dir) else run_dir
 
 
 def finished(run_dir: Path, fingerprint: str) -> bool:
-    """Whether a run folder holds the result of a run with this fingerprint."""
+    """Whether a run folder contains the result of a run with this fingerprint."""
     return _fingerprint(run_dir / "result.json") == fingerprint
 
 
 def unfinished(run_dir: Path, fingerprint: str) -> bool:
-    """Whether a run with this fingerprint was started in the folder, saved a checkpoint, and has no result yet."""
-    begun = (run_dir / "checkpoints" / "last.ckpt").is_file() and not (run_dir / "result.json").exists()
-    return begun and _fingerprint(run_dir / "environment.json") == fingerprint
+    """Whether a run with this fingerprint has saved a checkpoint in the folder, and has no result yet."""
+    is_resumable = (run_dir / "checkpoints" / "last.ckpt").is_file() and not (run_dir / "result.json").exists()
+    return is_resumable and _fingerprint(run_dir / "environment.json") == fingerprint
 
 
 def trained_on(run_dir: Path) -> dict[str, Any]:
-    """Identity of the data that a run records: `fingerprint`, and that of `texts` where it has words."""
+    """Recorded identity of a run's data: `fingerprint`, and `texts` if the run has words; empty if not recorded."""
     try:
         data = json.loads((current_run(run_dir) / "environment.json").read_text())["data"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -132,7 +132,7 @@ def trained_on(run_dir: Path) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path) -> str | None:
-    """Fingerprint that a file of a run records; None where it has none."""
+    """Fingerprint in a JSON file of a run; None if there is none."""
     try:
         fingerprint = json.loads(path.read_text())["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -141,10 +141,10 @@ def _fingerprint(path: Path) -> str | None:
 
 
 def clear_run(run_dir: Path) -> None:
-    """Delete the files of an earlier run, and nothing else."""
+    """Delete the files of a run, but no other files."""
     for path in _run_files(run_dir):
         path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not there, or holds files of the user's
+    with contextlib.suppress(OSError):  # missing, or it contains files of the user
         (run_dir / "checkpoints").rmdir()
 
 

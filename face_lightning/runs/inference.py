@@ -1,7 +1,7 @@
-"""What a run keeps for inference, so that no data set and no encoder is needed: ids, interactions, final embeddings.
+"""Files of a run for inference without the data set or a text encoder: ids, interactions and final embeddings.
 
 `entities.parquet` and `interactions.safetensors` are written when training starts, `embeddings.safetensors` when it has
-finished. Each names the data's fingerprint, so that files of different runs are never mixed.
+finished. Each contains the fingerprint of the data, so that files of different runs are never mixed.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from face_lightning.runs.folder import current_run
 from face_lightning.structures import Embeddings
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_array  # a tenth of a second that ranking does not need
+    from scipy.sparse import csr_array  # slow to import, and not needed to rank
 
 ENTITIES, INTERACTIONS, EMBEDDINGS = "entities.parquet", "interactions.safetensors", "embeddings.safetensors"
 FILES = (ENTITIES, INTERACTIONS, EMBEDDINGS)
@@ -36,13 +36,13 @@ _NUM_SPLITS = {"train": 1, "train+val": 2, "all": 3}
 
 @dataclass(frozen=True, eq=False)
 class Entities:
-    """Original ids and names of users and items, in the order of the embeddings' rows.
+    """Original ids and labels of users and items, in the order of the rows of embeddings.
 
     Attributes:
         user_ids: Arrow array of strings `(U,)`.
         item_ids: Arrow array of strings `(I,)`.
-        user_labels: What a person calls each user; its id where nothing better is known, `(U,)`.
-        item_labels: Likewise of items, such as titles, `(I,)`.
+        user_labels: Name of each user for display, by default its id, `(U,)`.
+        item_labels: Name of each item for display, such as its title, by default its id, `(I,)`.
         fingerprint: Fingerprint of the data.
     """
 
@@ -73,7 +73,7 @@ class Entities:
         return {identifier: row for row, identifier in enumerate(self.item_strings)}
 
     def with_items(self, ids: Sequence[str], labels: Mapping[str, str]) -> "Entities":
-        """A copy with further items behind the others; ids that are there already stay where they are."""
+        """A copy with new items appended; ids that already exist keep their rows."""
         new = [identifier for identifier in ids if identifier not in self.item_rows]
         names = [labels.get(identifier, identifier) for identifier in new]
         return replace(
@@ -84,25 +84,25 @@ class Entities:
 
 
 def _strings(ids: Any) -> np.ndarray:  # noqa: ANN401 an Arrow array
-    """Ids as Python strings."""
+    """Convert ids to Python strings."""
     strings: np.ndarray = ids.to_numpy(zero_copy_only=False)
     return strings
 
 
 class SeenItems:
-    """Items of each user by split, as arrays that may lie in a memory-mapped file.
+    """Items of each user with their splits, as arrays that may be memory-mapped.
 
     Args:
-        starts: Where each user's items begin, `(U + 1,)` int64.
-        items: Items of all users, ascending for each, `(N,)`.
-        splits: 0 for training, 1 for validation, 2 for test, `(N,)`.
+        starts: Offset of each user's items, `(U + 1,)` int64.
+        items: Concatenated items of all users, ascending for each user, `(N,)`.
+        splits: Split of each item: 0 for training, 1 for validation, 2 for test, `(N,)`.
     """
 
     def __init__(self, starts: np.ndarray, items: np.ndarray, splits: np.ndarray) -> None:
         self.starts, self.items, self.splits = starts, items, splits
 
     def of(self, users: np.ndarray, seen: Seen) -> tuple[np.ndarray, np.ndarray]:
-        """Positions in `users` `(B,)` and their seen items, both `(N,)`, sorted by position, then item."""
+        """Seen items of `users` `(B,)`, as pairs of a position in `users` and an item, in two sorted arrays `(N,)`."""
         if len(users) == 1:
             begin, end = self.starts[users[0]], self.starts[users[0] + 1]
             items = self.items[begin:end]
@@ -111,36 +111,36 @@ class SeenItems:
             return np.zeros(len(items), np.int64), items.astype(np.int64)
         first, counts = self.starts[users], self.starts[users + 1] - self.starts[users]
         rows = np.repeat(np.arange(len(users)), counts)
-        places = np.repeat(first - np.concatenate([[0], counts.cumsum()[:-1]]), counts) + np.arange(len(rows))
-        kept = self.splits[places] < _NUM_SPLITS[seen]
-        return rows[kept], self.items[places[kept]].astype(np.int64)
+        indices = np.repeat(first - np.concatenate([[0], counts.cumsum()[:-1]]), counts) + np.arange(len(rows))
+        selected = self.splits[indices] < _NUM_SPLITS[seen]
+        return rows[selected], self.items[indices[selected]].astype(np.int64)
 
     def training(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where each user's training items begin `(U + 1,)`, and these items `(N,)`."""
-        chosen = self.splits == 0
-        before = np.concatenate([[0], chosen.cumsum()])
-        return before[self.starts], self.items[chosen]
+        """Training items: the offset of each user's items `(U + 1,)`, and their concatenation `(N,)`."""
+        selected = self.splits == 0
+        offsets = np.concatenate([[0], selected.cumsum()])
+        return offsets[self.starts], self.items[selected]
 
     def matrix(self, split: int, num_items: int) -> "csr_array[Any]":
         """Binary matrix `(U, I)` of one split."""
         from scipy.sparse import coo_array, csr_array
 
         users = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        chosen = self.splits == split
-        ones = np.ones(int(chosen.sum()), np.float32)
+        selected = self.splits == split
+        ones = np.ones(int(selected.sum()), np.float32)
         shape = (len(self.starts) - 1, num_items)
-        return csr_array(coo_array((ones, (users[chosen], self.items[chosen])), shape=shape))
+        return csr_array(coo_array((ones, (users[selected], self.items[selected])), shape=shape))
 
 
 def check_seen(seen: str | None) -> Seen | None:
-    """`seen` as a choice of splits.
+    """Validate a value of `filter_seen`.
 
     Raises:
-        ConfigurationError: If it is none.
+        ConfigurationError: If it is neither one of `Seen` nor None.
     """
-    for known in get_args(Seen):
-        if seen == known:
-            return known  # type: ignore[no-any-return]
+    for choice in get_args(Seen):
+        if seen == choice:
+            return choice  # type: ignore[no-any-return]
     if seen is None:
         return None
     raise ConfigurationError(f"filter_seen: expected {', '.join(get_args(Seen))} or None, got {seen!r}; all is usual")
@@ -153,37 +153,37 @@ def write_data(
     labels: tuple[Sequence[str], Sequence[str]] | None,
     fingerprint: str,
 ) -> None:
-    """Write ids, names and interactions of the data that a run is trained on.
+    """Write the ids, labels and interactions of a run's training data.
 
     Args:
         run_dir: Folder of the run.
         splits: Training, validation and test interactions `(U, I)`.
         ids: Original ids of users `(U,)` and items `(I,)`.
-        labels: Names of users and items; their ids if None.
-        fingerprint: Of the data.
+        labels: Labels of users and items; their ids if None.
+        fingerprint: Fingerprint of the data.
     """
-    texts = [[str(identifier) for identifier in side.tolist()] for side in ids]
-    names = texts if labels is None else labels
+    user_ids, item_ids = ([str(identifier) for identifier in side.tolist()] for side in ids)
+    user_labels, item_labels = (user_ids, item_ids) if labels is None else labels
     table = pa.table(
         {
-            "kind": pa.array(["user"] * len(texts[0]) + ["item"] * len(texts[1])).dictionary_encode(),
-            "id": pa.array([*texts[0], *texts[1]], pa.string()),
-            "label": pa.array([*names[0], *names[1]], pa.string()),
+            "kind": pa.array(["user"] * len(user_ids) + ["item"] * len(item_ids)).dictionary_encode(),
+            "id": pa.array([*user_ids, *item_ids], pa.string()),
+            "label": pa.array([*user_labels, *item_labels], pa.string()),
         }
     ).replace_schema_metadata({"fingerprint": fingerprint})
-    with _replacing(run_dir / ENTITIES) as temporary:
+    with _atomic_file(run_dir / ENTITIES) as temporary:
         pq.write_table(table, temporary)
     users = np.concatenate([np.repeat(np.arange(split.shape[0]), np.diff(split.indptr)) for split in splits])
     items = np.concatenate([split.indices for split in splits])
     numbers = np.repeat(np.arange(len(splits), dtype=np.uint8), [split.nnz for split in splits])
     order = np.lexsort((items, users))
-    starts = np.concatenate([[0], np.bincount(users, minlength=len(texts[0])).cumsum()]).astype(np.int64)
+    starts = np.concatenate([[0], np.bincount(users, minlength=len(user_ids)).cumsum()]).astype(np.int64)
     tensors = {
         "starts": torch.from_numpy(starts),
         "items": torch.from_numpy(items[order].astype(np.int32)),
         "splits": torch.from_numpy(numbers[order]),
     }
-    with _replacing(run_dir / INTERACTIONS) as temporary:
+    with _atomic_file(run_dir / INTERACTIONS) as temporary:
         save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
 
 
@@ -193,22 +193,22 @@ def write_embeddings(run_dir: Path, embeddings: Embeddings, fingerprint: str) ->
     Args:
         run_dir: Folder of the run.
         embeddings: Users `(U, D)` and items `(I, D)`.
-        fingerprint: Of the data.
+        fingerprint: Fingerprint of the data.
     """
     tensors = {name: table.detach().float().cpu().contiguous() for name, table in embeddings._asdict().items()}
-    with _replacing(run_dir / EMBEDDINGS) as temporary:
+    with _atomic_file(run_dir / EMBEDDINGS) as temporary:
         save_file(tensors, temporary, metadata={"fingerprint": fingerprint})
 
 
 def read_entities(run_dir: Path) -> Entities:
-    """Ids and names that a run keeps.
+    """Read the ids and labels of a run.
 
     Raises:
-        CheckpointError: If the run keeps none.
+        CheckpointError: If the run has no such file.
         DataError: If the file is damaged.
     """
-    path = _present(run_dir, ENTITIES)
-    with _intact(path):
+    path = _existing_file(run_dir, ENTITIES)
+    with _report_damage(path):
         table = pq.read_table(path, memory_map=True)
         fingerprint = table.schema.metadata[b"fingerprint"].decode()
         num_users = pc.sum(pc.equal(table["kind"], "user")).as_py()
@@ -220,10 +220,10 @@ def read_entities(run_dir: Path) -> Entities:
 
 
 def read_interactions(run_dir: Path) -> tuple[SeenItems, str]:
-    """Interactions that a run keeps, memory-mapped, and the fingerprint of its data.
+    """Memory-map the interactions of a run, and read the fingerprint of its data.
 
     Raises:
-        CheckpointError: If the run keeps none.
+        CheckpointError: If the run has no such file.
         DataError: If the file is damaged.
     """
     tensors, fingerprint = _read_tensors(run_dir, INTERACTIONS, ("starts", "items", "splits"))
@@ -231,10 +231,10 @@ def read_interactions(run_dir: Path) -> tuple[SeenItems, str]:
 
 
 def read_embeddings(run_dir: Path) -> tuple[Embeddings, str]:
-    """Final embeddings that a run keeps, memory-mapped, and the fingerprint of its data.
+    """Memory-map the final embeddings of a run, and read the fingerprint of its data.
 
     Raises:
-        CheckpointError: If the run keeps none.
+        CheckpointError: If the run has no such file.
         DataError: If the file is damaged.
     """
     tensors, fingerprint = _read_tensors(run_dir, EMBEDDINGS, Embeddings._fields)
@@ -242,12 +242,13 @@ def read_embeddings(run_dir: Path) -> tuple[Embeddings, str]:
 
 
 def _read_tensors(run_dir: Path, name: str, fields: Sequence[str]) -> tuple[list[Tensor], str]:
-    path = _present(run_dir, name)
-    with _intact(path), safe_open(path, framework="pt") as file:
+    path = _existing_file(run_dir, name)
+    with _report_damage(path), safe_open(path, framework="pt") as file:
         return [file.get_tensor(field) for field in fields], file.metadata()["fingerprint"]
 
 
-def _present(run_dir: Path, name: str) -> Path:
+def _existing_file(run_dir: Path, name: str) -> Path:
+    """Path of a file of a run; raises CheckpointError if it does not exist."""
     path = current_run(run_dir) / name
     if not path.is_file():
         raise CheckpointError(
@@ -258,7 +259,8 @@ def _present(run_dir: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _intact(path: Path) -> Iterator[None]:
+def _report_damage(path: Path) -> Iterator[None]:
+    """Turn errors that a damaged file causes into a DataError."""
     try:
         yield
     except (SafetensorError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
@@ -267,8 +269,8 @@ def _intact(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside `path`, which takes its place when it is whole."""
+def _atomic_file(path: Path) -> Iterator[Path]:
+    """Like `atomic_path`, but turns errors of safetensors into a DataError."""
     try:
         with atomic_path(path) as temporary:
             yield temporary

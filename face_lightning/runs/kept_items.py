@@ -1,4 +1,4 @@
-"""Items without interactions that a run keeps, with the words and embeddings that follow from their texts."""
+"""Items without interactions saved with a run, with words and embeddings inferred from their texts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,15 +22,15 @@ _RIDGE = 0.1
 
 
 class InferredItems(NamedTuple):
-    """Items without interactions.
+    """N items without interactions.
 
     Attributes:
-        ids: Original ids of N items.
-        labels: Their names.
-        texts: Their texts.
-        words: Words of the vocabulary that say what each text says.
+        ids: Original ids of the items.
+        labels: Labels of the items.
+        texts: Texts of the items.
+        words: Vocabulary words that describe each text.
         embeddings: Embeddings predicted from the texts, `(N, D)`.
-        meanings: What the texts mean, centered unit vectors `(N, E)`.
+        meanings: Meanings of the texts, as centered unit vectors `(N, E)`.
     """
 
     ids: Sequence[str]
@@ -42,12 +42,12 @@ class InferredItems(NamedTuple):
 
 
 def fit_embeddings(items: Tensor, meanings: Tensor, seen: SeenItems) -> KernelRidge:
-    """Kernel ridge regression from meanings of texts to embeddings, fitted on items with training interactions.
+    """Fit kernel ridge regression from the meanings of texts to embeddings, on items with training interactions.
 
     Args:
         items: Embeddings of items `(I, D)`.
-        meanings: What their texts mean `(I, E)`.
-        seen: Interactions.
+        meanings: Meanings of the items' texts `(I, E)`.
+        seen: Interactions of the run.
     """
     trained = np.bincount(seen.training()[1], minlength=len(items)) > 0
     known = torch.from_numpy(np.flatnonzero(trained)).to(items.device)
@@ -57,46 +57,46 @@ def fit_embeddings(items: Tensor, meanings: Tensor, seen: SeenItems) -> KernelRi
 def infer_items(
     texts: Mapping[str, str], labels: Mapping[str, str], meanings: Meanings, regression: KernelRidge, num_words: int
 ) -> InferredItems:
-    """Words and embeddings of new items.
+    """Infer the words and embeddings of new items from their texts.
 
     Args:
         texts: Text of each item by its original id.
-        labels: Names of items; their ids where left out.
-        meanings: Those of the run.
-        regression: What `fit_embeddings` gave.
-        num_words: Words an item.
+        labels: Labels of items by original id; the id itself for items left out.
+        meanings: Meanings of the run's words and items.
+        regression: Result of `fit_embeddings`.
+        num_words: Number of words per item.
 
     Raises:
         DataError: If a text is empty, or no text encoder can be loaded.
     """
-    of_texts = meanings.of_texts(list(texts.values()))
-    words = meanings.words_of(of_texts, num_words)
+    vectors = meanings.of_texts(list(texts.values()))
+    words = meanings.words_of(vectors, num_words)
     names = [labels.get(identifier, identifier) for identifier in texts]
-    return InferredItems(list(texts), names, list(texts.values()), words, regression.predict(of_texts), of_texts)
+    return InferredItems(list(texts), names, list(texts.values()), words, regression.predict(vectors), vectors)
 
 
 def keep_items(run_dir: Path, texts: Mapping[str, str], labels: Mapping[str, str], encoder: SentenceEncoder) -> None:
-    """Write words and embeddings of new items into the folder of a run that has its embeddings and descriptors.
+    """Infer new items and save them in the folder of a run, which must contain embeddings and descriptors.
 
     Args:
         run_dir: Folder of the run.
         texts: Text of each item by its original id.
-        labels: Their names.
-        encoder: The run's text encoder.
+        labels: Labels of items by original id.
+        encoder: Text encoder of the run.
     """
     (_, items), fingerprint = read_embeddings(run_dir)
     meanings = read_meanings(run_dir, encoder)
     first = pq.ParquetFile(run_dir / "descriptors.parquet").iter_batches(1, columns=["words"])
     regression = fit_embeddings(items, meanings.item_vectors, read_interactions(run_dir)[0])
-    found = infer_items(texts, labels, meanings, regression, len(next(first)["words"][0]))
+    inferred = infer_items(texts, labels, meanings, regression, len(next(first)["words"][0]))
     columns = {
-        "kind": pa.array(["item"] * len(found.ids)).dictionary_encode(),
-        "id": pa.array(found.ids, pa.string()),
-        "label": pa.array(found.labels, pa.string()),
-        "words": pa.array(found.words, pa.list_(pa.string())),
-        "text": pa.array(found.texts, pa.string()),
-        "embedding": _as_lists(found.embeddings),
-        "meaning": _as_lists(found.meanings),
+        "kind": pa.array(["item"] * len(inferred.ids)).dictionary_encode(),
+        "id": pa.array(inferred.ids, pa.string()),
+        "label": pa.array(inferred.labels, pa.string()),
+        "words": pa.array(inferred.words, pa.list_(pa.string())),
+        "text": pa.array(inferred.texts, pa.string()),
+        "embedding": _as_lists(inferred.embeddings),
+        "meaning": _as_lists(inferred.meanings),
     }
     table = pa.table(columns).replace_schema_metadata({"fingerprint": fingerprint})
     with atomic_path(run_dir / NEW_ITEMS) as temporary:
@@ -104,11 +104,11 @@ def keep_items(run_dir: Path, texts: Mapping[str, str], labels: Mapping[str, str
 
 
 def read_items(run_dir: Path, fingerprint: str) -> InferredItems | None:
-    """Items without interactions that a run keeps; None for a run without.
+    """Read the items without interactions of a run; None if it has none.
 
     Args:
         run_dir: Folder of the run.
-        fingerprint: Of the run's data.
+        fingerprint: Fingerprint of the run's data.
 
     Raises:
         DataError: If the file is damaged, or belongs to other data.

@@ -1,4 +1,4 @@
-"""The objective that a run was trained with, as its configuration has it, and the fold-in that suits it."""
+"""The training objective of a run, read from its configuration, and the fold-in that matches it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,22 +16,22 @@ from face_lightning.structures import Embeddings
 
 _LEAST_SQUARES = ".LeastSquaresStage"
 _WEIGHTED_SQUARES = "WeightedSquares"
-_TABLES = ".GMF"  # the backbone whose final embeddings are the tables that training solves for
+_TABLES = ".GMF"  # the backbone whose final embeddings are its trained tables
 _FUSION = ".FusionStage"
-_RESTART = 0.7  # of the regularisation that the best epoch of a path had: it is lower where there are more data
+_RESTART = 0.7  # factor on the best epoch's regularisation, as the optimum is lower with more data
 
 
 def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """Ranking loss and L2 weight of a run, as options of another stage.
+    """Ranking loss and L2 weight of a run, as options for another stage.
 
-    After least squares it is the same objective as a loss, with the settings of the checkpoint's epoch.
+    For a run of least squares, this is the same objective as a loss, with the settings of the checkpoint's epoch.
 
     Args:
         config: Configuration of the run.
-        checkpoint: A checkpoint of it, which is read where settings changed from epoch to epoch and the file is there.
+        checkpoint: Checkpoint of the run; read if it exists and the settings changed from epoch to epoch.
 
     Raises:
-        CheckpointError: If it is read and does not name these settings.
+        CheckpointError: If the checkpoint is read and lacks these settings.
     """
     stage = config.get("model") or {}
     arguments = stage.get("init_args") or {}
@@ -45,12 +45,12 @@ def ranking_objective(config: Mapping[str, Any], checkpoint: Path) -> dict[str, 
 
 
 def continued_settings(config: Mapping[str, Any], checkpoint: Path, follows_path: bool) -> dict[str, Any]:
-    """Settings with which least squares goes on from a run of least squares, as options; none from another stage.
+    """Settings to continue a run of least squares with, as options of the stage; empty for a run of another stage.
 
     Args:
         config: Configuration of the run.
-        checkpoint: A checkpoint of it.
-        follows_path: Whether the regularisation is to grow again, which then starts lower.
+        checkpoint: Checkpoint of the run.
+        follows_path: Whether the regularisation will grow again, so that it must start lower.
 
     Raises:
         CheckpointError: See `ranking_objective`.
@@ -64,7 +64,7 @@ def continued_settings(config: Mapping[str, Any], checkpoint: Path, follows_path
 
 
 def _path_settings(checkpoint: Path) -> dict[str, float]:
-    """Settings of least squares that the tables of a checkpoint were solved with."""
+    """Settings of least squares in the epoch of a checkpoint."""
     content = load_checkpoint(checkpoint, "init_from")
     if "least_squares" not in content:
         raise CheckpointError(
@@ -78,37 +78,37 @@ def _path_settings(checkpoint: Path) -> dict[str, float]:
 def kept_fold_in(
     run_dir: Path | None, embeddings: Embeddings, starts: np.ndarray, item_rows: np.ndarray
 ) -> FoldIn | LeastSquaresFoldIn:
-    """Fold-in of new users: in closed form where training minimised weighted squares over tables, else a linear map.
+    """Fold-in of new users: least squares if the run minimises weighted squares over tables, else a linear map.
 
     Args:
-        run_dir: Folder of the run; None for none, whose objective is not known.
+        run_dir: Folder of the run; None if the objective is not known.
         embeddings: Final embeddings.
-        starts: Where each user's training items begin, `(U + 1,)`.
-        item_rows: These items, `(N,)`.
+        starts: Offset of each user's training items, `(U + 1,)`.
+        item_rows: Concatenated training items of all users, `(N,)`.
     """
-    from face_lightning.losses.weighted_squares import default_unobserved_weight, targets_of_items  # others need none
+    from face_lightning.losses.weighted_squares import default_unobserved_weight, targets_of_items  # slow to import
 
-    squares = None if run_dir is None else _weighted_squares(current_run(run_dir))
-    if squares is None:
+    settings = None if run_dir is None else _weighted_squares(current_run(run_dir))
+    if settings is None:
         return FoldIn(embeddings.items, embeddings.users, starts, item_rows)
-    weight = squares.get("unobserved_weight")
+    weight = settings.get("unobserved_weight")
     if weight is None:
         weight = default_unobserved_weight(len(item_rows), *map(len, embeddings))
-    power = squares.get("frequency_power", 0.5)
+    power = settings.get("frequency_power", 0.5)
     frequencies = torch.from_numpy(np.bincount(item_rows, minlength=len(embeddings.items)))
-    targets = targets_of_items(frequencies, squares.get("popularity_discount", 0.0))
-    return LeastSquaresFoldIn(embeddings.items, starts, weight, squares["regularization"], power, targets)
+    targets = targets_of_items(frequencies, settings.get("popularity_discount", 0.0))
+    return LeastSquaresFoldIn(embeddings.items, starts, weight, settings["regularization"], power, targets)
 
 
 def _weighted_squares(run_dir: Path) -> dict[str, Any] | None:
-    """Settings of the weighted squares that the tables of a run minimise; None where it has another objective."""
+    """Settings of the weighted squares that the tables of a run minimise; None if it has another objective."""
     path = run_dir / "config.yaml"
     config = yaml.safe_load(path.read_text()) if path.is_file() else {}
     stage = config.get("model") or {}
     backbone = (stage.get("init_args") or {}).get("backbone") or {}
     loss = ranking_objective(config, run_dir / "checkpoints" / "best.ckpt").get("ranking_loss") or {}
     settings: dict[str, Any] = dict(loss.get("init_args") or {})
-    of_tables = str(backbone.get("class_path")).endswith(_TABLES)
+    has_tables = str(backbone.get("class_path")).endswith(_TABLES)
     is_squares = str(loss.get("class_path")).rpartition(".")[2] == _WEIGHTED_SQUARES
-    minimised = not str(stage.get("class_path")).endswith(_FUSION)  # whose tables hold other scores besides
-    return settings if of_tables and is_squares and minimised and settings.get("regularization") else None
+    is_fused = str(stage.get("class_path")).endswith(_FUSION)  # then the tables also hold scores of another model
+    return settings if has_tables and is_squares and not is_fused and settings.get("regularization") else None

@@ -1,4 +1,4 @@
-"""The mapper of a finished run, rebuilt from what the run keeps, without a text encoder or data."""
+"""The mapper of a finished run, rebuilt from the run folder without a text encoder or data."""
 
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,20 @@ from face_lightning.text.vocabulary import Codebook, load_codebook
 
 
 def keeps_mapper(run_dir: Path) -> bool:
-    """Whether a finished run has a mapper and keeps its vocabulary."""
+    """Whether a finished run has a mapper, and its vocabulary is saved with it."""
     run_dir = current_run(run_dir)
     return (run_dir / "descriptors.parquet").is_file() and (run_dir / CODEBOOK).is_file()
 
 
 def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codebook]:
-    """Mapper of the run's best epoch in evaluation mode, and its vocabulary.
+    """Load the mapper of a run's best epoch, in evaluation mode, and its vocabulary.
 
     Args:
         run_dir: Folder of a finished mapping or alignment run.
-        embedding_dim: D of its embeddings.
+        embedding_dim: D of the run's embeddings.
 
     Raises:
-        CheckpointError: If the run has no mapper, or does not keep its vocabulary.
+        CheckpointError: If the run has no mapper, or its vocabulary is not saved with it.
     """
     run_dir = current_run(run_dir)
     checkpoint = load_checkpoint(run_dir / "checkpoints" / "best.ckpt", "run")
@@ -51,7 +51,7 @@ def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codeboo
 
 
 def _arguments(run_dir: Path) -> dict[str, Any]:
-    """How the run's configuration sets the mapper."""
+    """Arguments of the mapper in the run's configuration."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     section = config["model"]["init_args"].get("mapper") or {}
     return dict(section.get("init_args") or {})

@@ -1,4 +1,4 @@
-"""What words and items of a run mean, as sentence vectors that it keeps, so that steering needs no text encoder."""
+"""Meanings of a run's words and items: sentence vectors saved with it, so that steering needs no text encoder."""
 
 import copy
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from face_lightning.text.sentence_encoder import SentenceEncoder
 from face_lightning.text.vocabulary import load_codebook, word_vectors
 
 MEANINGS = "meanings.safetensors"
-_NUM_NEAREST = 3  # words of the vocabulary that stand for another word or a phrase
+_NUM_NEAREST = 3  # vocabulary words that represent another word or a phrase
 
 
 class Meanings:
@@ -32,8 +32,8 @@ class Meanings:
         words: V words.
         word_vectors: Sentence vectors of the words `(V, E)`.
         item_vectors: Sentence vectors of the items' texts `(I, E)`.
-        run_dir: Folder of the run whose configuration names the text encoder; None for none.
-        encoder: That encoder, where it is loaded already.
+        run_dir: Folder of the run whose configuration names the text encoder; None if there is none.
+        encoder: The text encoder, if it is already loaded.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Meanings:
     ) -> None:
         self.words = words
         self.rows = {word: row for row, word in enumerate(words)}
-        self._center_of_words, self._center_of_items = word_vectors.mean(0), item_vectors.mean(0)
-        self.word_vectors = F.normalize(word_vectors - self._center_of_words, dim=1)
-        self.item_vectors = F.normalize(item_vectors - self._center_of_items, dim=1)
-        self._run_dir, self._given = run_dir, encoder
+        self._word_center, self._item_center = word_vectors.mean(0), item_vectors.mean(0)
+        self.word_vectors = F.normalize(word_vectors - self._word_center, dim=1)
+        self.item_vectors = F.normalize(item_vectors - self._item_center, dim=1)
+        self._run_dir, self._loaded_encoder = run_dir, encoder
 
     def find(self, phrase: str) -> tuple[list[str], Tensor]:
-        """Words of the vocabulary that stand for a phrase, and what they mean together, `(E,)`.
+        """Find the vocabulary words that represent a phrase, and their common meaning `(E,)`.
 
-        A word of the vocabulary stands for itself. For anything else these are the words whose sentence vectors are
-        nearest to that of the phrase, which the text encoder computes.
+        A word of the vocabulary represents itself. Any other phrase is encoded by the text encoder, and represented by
+        the words with the nearest sentence vectors.
 
         Raises:
             DataError: If the phrase is empty, or not in the vocabulary and no text encoder can be loaded.
@@ -65,22 +65,22 @@ class Meanings:
             raise DataError("more, less: expected words or phrases, got an empty one; leave it out")
         if name in self.rows:
             return [name], self.word_vectors[self.rows[name]]
-        vector = F.normalize(self._encode([name])[0] - self._center_of_words, dim=0)
+        vector = F.normalize(self._encode([name])[0] - self._word_center, dim=0)
         nearest = (self.word_vectors @ vector).topk(min(_NUM_NEAREST, len(self.words))).indices
         return [self.words[row] for row in nearest.tolist()], F.normalize(self.word_vectors[nearest].mean(0), dim=0)
 
     def of_texts(self, texts: Sequence[str]) -> Tensor:
-        """Meanings `(N, E)` of texts of new items, in the space of the items' texts.
+        """Compute the meanings `(N, E)` of the texts of new items, centered like those of the run's items.
 
         Raises:
             DataError: If a text is empty, or no text encoder can be loaded.
         """
         if not all(text.strip() for text in texts):
             raise DataError("texts: expected a text of every new item, got an empty one; leave that item out")
-        return F.normalize(self._encode(texts) - self._center_of_items, dim=1)
+        return F.normalize(self._encode(texts) - self._item_center, dim=1)
 
     def words_of(self, meanings: Tensor, num_words: int) -> list[list[str]]:
-        """Words that together say what meanings `(N, E)` say, chosen as targets of training are."""
+        """Select words that together match each of the meanings `(N, E)`, like the target words of training."""
         from face_lightning.words.targets import pursue  # imports the graph libraries, which steering does not need
 
         num_words = min(num_words, len(self.words))
@@ -88,7 +88,7 @@ class Meanings:
         return [[self.words[row] for row in listed] for listed in rows.tolist()]
 
     def with_items(self, rows: Tensor, meanings: Tensor, num_items: int) -> "Meanings":
-        """A copy for `num_items` items, of which those at `rows` `(N,)` have new meanings `(N, E)`."""
+        """A copy for `num_items` items, where the items at `rows` `(N,)` have new meanings `(N, E)`."""
         extended = copy.copy(self)
         extended.item_vectors = F.pad(self.item_vectors, (0, 0, 0, num_items - len(self.item_vectors)))
         extended.item_vectors[rows] = meanings
@@ -105,33 +105,35 @@ class Meanings:
 
     @cached_property
     def _encoder(self) -> SentenceEncoder:
-        if self._given is not None:
-            return self._given
+        if self._loaded_encoder is not None:
+            return self._loaded_encoder
         if self._run_dir is None:
             raise ConfigurationError("run: expected the folder of a run, which names the text encoder, got none")
         return _configured_encoder(self._run_dir)
 
 
 def keep_meanings(run_dir: Path, encoder: SentenceEncoder) -> None:
-    """Write meanings of words and items into the folder of a run that has its vocabulary and descriptors.
+    """Compute the meanings of words and items, and save them in the folder of a run.
+
+    The folder must contain the vocabulary and the descriptors.
 
     Args:
         run_dir: Folder of the run.
-        encoder: Its text encoder.
+        encoder: Text encoder of the run.
     """
     codebook, _ = load_codebook(run_dir / CODEBOOK)
-    of_words = word_vectors(encoder, codebook)
-    of_items = _item_vectors(run_dir, encoder, codebook.words, of_words)
-    tensors = {"words": of_words.half(), "items": of_items.half()}
+    words = word_vectors(encoder, codebook)
+    items = _item_vectors(run_dir, encoder, codebook.words, words)
+    tensors = {"words": words.half(), "items": items.half()}
     save_tensors(run_dir / MEANINGS, tensors, {"words": " ".join(codebook.words)})
 
 
 def read_meanings(run_dir: Path, encoder: SentenceEncoder | None = None) -> Meanings:
-    """Meanings that a run keeps; those of a run of an earlier version are computed first, with its text encoder.
+    """Read the meanings of a run; if it has none, as it is of an earlier version, they are computed and saved first.
 
     Args:
         run_dir: Folder of the run.
-        encoder: Its text encoder, where that is loaded already.
+        encoder: Text encoder of the run, if it is already loaded.
 
     Raises:
         CheckpointError: If the run has no words.
@@ -148,26 +150,26 @@ def read_meanings(run_dir: Path, encoder: SentenceEncoder | None = None) -> Mean
     try:
         with safe_open(path, framework="pt") as file:
             words = tuple(file.metadata()["words"].split())
-            of_words, of_items = (file.get_tensor(name).float() for name in ("words", "items"))
-            return Meanings(words, of_words, of_items, run_dir, encoder)
+            vectors, item_vectors = (file.get_tensor(name).float() for name in ("words", "items"))
+            return Meanings(words, vectors, item_vectors, run_dir, encoder)
     except (SafetensorError, KeyError, TypeError) as error:
         raise DataError(f"run: {path} is damaged ({error}); remove it, and it is computed again") from error
 
 
-def _item_vectors(run_dir: Path, encoder: SentenceEncoder, words: tuple[str, ...], of_words: Tensor) -> Tensor:
-    """Sentence vectors of the items' texts `(I, E)`; for items without a text, of their words together."""
+def _item_vectors(run_dir: Path, encoder: SentenceEncoder, words: tuple[str, ...], vectors_of_words: Tensor) -> Tensor:
+    """Sentence vectors of the items' texts `(I, E)`; for items without a text, the mean vector of their words."""
     table = pq.read_table(run_dir / "descriptors.parquet", columns=["kind", "words", "text"])
     items = table.slice(table["kind"].to_pylist().count("user"))
     rows = {word: row for row, word in enumerate(words)}
-    spelled = torch.tensor([[rows[word] for word in listed] for listed in items["words"].to_pylist()])
+    word_rows = torch.tensor([[rows[word] for word in listed] for listed in items["words"].to_pylist()])
     vectors = encoder.encode(items["text"].to_pylist())
     missing = vectors.isnan().any(1)
-    vectors[missing] = F.normalize(of_words[spelled[missing]].mean(1), dim=1)
+    vectors[missing] = F.normalize(vectors_of_words[word_rows[missing]].mean(1), dim=1)
     return vectors
 
 
 def _configured_encoder(run_dir: Path) -> SentenceEncoder:
-    """The text encoder that the run's configuration names."""
+    """Load the text encoder that the run's configuration names."""
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     words: dict[str, Any] = config["model"]["init_args"].get("words") or {}
     section = (words.get("init_args") or {}).get("encoder") or {}

@@ -1,4 +1,4 @@
-"""The regression to texts of users that a run keeps, by which new users get their words."""
+"""The regression saved with a run that predicts the text vectors, and thereby the words, of new users."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,23 +19,23 @@ from face_lightning.text.vocabulary import load_codebook
 from face_lightning.words.prediction import UserTexts, predicted_words
 
 if TYPE_CHECKING:
-    from face_lightning.stages.describing import DescribingStage  # with Lightning, which readers of a run do without
+    from face_lightning.stages.describing import DescribingStage  # imports Lightning, which reading a run does not need
 
 REGRESSION = "user_texts.safetensors"
 
 
 class NewUserWords:
-    """Words of users whom training has not seen, from their embeddings and the texts of their items.
+    """Predicts the words of users not seen in training, from their embeddings and the texts of their items.
 
-    The mapper learns the words of each known entity by heart and says less of others than this regression.
+    The mapper memorises the words of known entities, and describes new users less well than this regression.
 
     Args:
         regression: Predicts centered text vectors of users.
         words: V words.
-        word_vectors: Their centered unit vectors `(V, E)`.
-        lemmas: Their lemmas `(V,)`.
-        num_words: Words a user, K.
-        target_pool: Nearest words among which targets of a text are chosen.
+        word_vectors: Centered unit vectors of the words `(V, E)`.
+        lemmas: Lemmas of the words `(V,)`.
+        num_words: Number of words per user, K.
+        target_pool: Number of nearest words that target words are selected from.
     """
 
     def __init__(
@@ -51,28 +51,28 @@ class NewUserWords:
         self._num_words, self._target_pool = num_words, target_pool
 
     def of(self, embeddings: Tensor, item_rows: np.ndarray, counts: np.ndarray) -> list[list[str]]:
-        """Words of users, those that agree best with all of them first.
+        """Predict the words of users, those closest to their common meaning first.
 
         Args:
-            embeddings: `(B, D)`.
-            item_rows: Items of all users, one after the other, `(N,)`; only those known to training count.
-            counts: Number of items of each, `(B,)`.
+            embeddings: Embeddings of the users `(B, D)`.
+            item_rows: Concatenated item rows of all users, `(N,)`; items not seen in training are ignored.
+            counts: Number of items of each user, `(B,)`.
         """
         known = item_rows < len(self._regression.item_texts)
         owners = np.repeat(np.arange(len(counts)), counts)[known]
         starts = np.searchsorted(owners, np.arange(len(counts)))
-        given = torch.from_numpy(item_rows[known].astype(np.int64)), torch.from_numpy(starts)
-        predicted = self._regression.predict(embeddings.cpu().float(), *given)
-        found = predicted_words(predicted, self._word_vectors, self._lemmas, self._num_words, self._target_pool)
-        vectors = self._word_vectors[found]
+        histories = torch.from_numpy(item_rows[known].astype(np.int64)), torch.from_numpy(starts)
+        texts = self._regression.predict(embeddings.cpu().float(), *histories)
+        words = predicted_words(texts, self._word_vectors, self._lemmas, self._num_words, self._target_pool)
+        vectors = self._word_vectors[words]
         order = (vectors @ vectors.mean(1).unsqueeze(2)).squeeze(2).argsort(dim=1, descending=True, stable=True)
-        return [[self._words[word] for word in row] for row in found.gather(1, order).tolist()]
+        return [[self._words[word] for word in row] for row in words.gather(1, order).tolist()]
 
 
 def keep_regression(stage: "DescribingStage", embeddings: Embeddings, run_dir: Path) -> None:
-    """Fit the regression on the final embeddings of a stage, and write it to the folder of its run.
+    """Fit the regression on the final embeddings of a stage, and save it in the folder of its run.
 
-    Nothing is written where no user or item has a text, or `missing_ridge` is 0.
+    Nothing is written if no user or no item has a text, or if `missing_ridge` is 0.
 
     Args:
         stage: Stage with texts and words.
@@ -81,8 +81,8 @@ def keep_regression(stage: "DescribingStage", embeddings: Embeddings, run_dir: P
     """
     if not (ridge := stage.words.missing_ridge):
         return
-    whole = torch.cat(list(embeddings)).to(stage.device)
-    fitted = UserTexts.fit(stage.space.texts, whole, stage.graph.edge_index, ridge)
+    entities = torch.cat(list(embeddings)).to(stage.device)
+    fitted = UserTexts.fit(stage.space.texts, entities, stage.graph.edge_index, ridge)
     if fitted is not None:
         tensors = {name: getattr(fitted.regression, name).float().cpu() for name in ("points", "weights")}
         tensors |= {"item_texts": fitted.item_texts.half().cpu(), "center": fitted.center.float().cpu()}
@@ -91,7 +91,7 @@ def keep_regression(stage: "DescribingStage", embeddings: Embeddings, run_dir: P
 
 
 def read_regression(run_dir: Path) -> NewUserWords | None:
-    """Words of new users, as a run keeps them; None where it does not.
+    """Read the regression of a run; None if it has none.
 
     Raises:
         DataError: If the file is damaged.

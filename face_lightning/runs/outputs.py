@@ -1,4 +1,4 @@
-"""Descriptors and predictions as tables that any tool can read."""
+"""Output of descriptors and predictions as Parquet tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +19,14 @@ from face_lightning.words.space import WordSpace
 
 
 def has_words(stage: Stage) -> bool:
-    """Whether a stage gives words to entities."""
+    """Whether a stage assigns words to entities."""
     return isinstance(stage, DescribingStage)
 
 
 def embeddings_of(stage: Stage) -> Embeddings:
-    """Final embeddings of all users `(U, D)` and items `(I, D)` on the CPU, as the last evaluation used them.
+    """Final embeddings of users `(U, D)` and items `(I, D)` of the last evaluation, on the CPU; a collective operation.
 
-    All processes must ask.
+    All processes must call it.
     """
     tables = (
         torch.cat([stage.tables.whole_rows(rows).cpu() for rows in table.split(2**16)])
@@ -56,13 +56,13 @@ class EntityIds(Protocol):
 
 
 def write_descriptors(space: WordSpace, descriptors: Tensor, ids: EntityIds, path: Path) -> None:
-    """Write `kind`, original `id`, `label`, `words` (see `WordVectors.sorted_words`) and `text` of all as Parquet.
+    """Write `kind`, original `id`, `label`, `words` (see `WordVectors.sorted_words`) and `text` of all entities.
 
     Args:
         space: Texts of the entities and vectors of the words.
         descriptors: `(U + I, S)`.
         ids: Original ids of users and items.
-        path: File to write.
+        path: Parquet file to write.
     """
     table = pa.table(
         {
@@ -83,13 +83,13 @@ def write_predictions(
     ids: EntityIds,
     path: Path,
 ) -> int:
-    """Write `user_id` and `item_ids`, the user's best unseen items, best first, as Parquet.
+    """Write `user_id` and `item_ids`, the top unseen items of each user, best first.
 
     Args:
-        batches: What `Stage.predict_step` gave; who has seen almost everything gets fewer items.
-        seen: What users have seen `(U, I)`.
+        batches: Results of `Stage.predict_step`; users who have seen almost all items get fewer.
+        seen: Seen items of users `(U, I)`.
         ids: Original ids of users and items.
-        path: File to write.
+        path: Parquet file to write.
 
     Returns:
         Number of users.

@@ -1,4 +1,4 @@
-"""Data of TensorBoard's embedding projector: vectors of items with their names and words."""
+"""Files of TensorBoard's embedding projector: vectors of items with their labels and words."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def write_projector(run_dir: Path) -> None:
     """Write the most popular items of a finished run for TensorBoard's PROJECTOR tab.
 
     Args:
-        run_dir: Folder of a run that keeps embeddings, ids and interactions.
+        run_dir: Folder of a run with embeddings, ids and interactions.
     """
     (_, items), _ = read_embeddings(run_dir)
     entities, (seen, _) = read_entities(run_dir), read_interactions(run_dir)

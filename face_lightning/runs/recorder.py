@@ -1,4 +1,4 @@
-"""Files of a run besides checkpoints and TensorBoard's events."""
+"""Records of a run: metrics of epochs, environment, and test metrics of users."""
 
 import json
 import platform
@@ -20,7 +20,7 @@ from face_lightning.progress import validates
 from face_lightning.runs.tensorboard_log import log_final
 from face_lightning.stages.base import Stage
 
-_OF_VALIDATION = ("val/", "codebook/")
+_VALIDATION_PREFIXES = ("val/", "codebook/")
 _PACKAGES = (
     "face-lightning",
     "torch",
@@ -33,7 +33,7 @@ _PACKAGES = (
 
 
 class RunRecorder(L.Callback):
-    """Writes metrics.jsonl, one line for each validation, and counts the seconds of training.
+    """Writes metrics.jsonl, one line per epoch, and measures the seconds of training.
 
     Args:
         run_dir: Folder of the run.
@@ -45,13 +45,13 @@ class RunRecorder(L.Callback):
         self._started = time.perf_counter()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, and drop rows written after the checkpoint that the run is resumed from."""
+        """Start the clock, and drop rows that are newer than the checkpoint that the run is resumed from."""
         del pl_module
         self._started = time.perf_counter()
         path = self.run_dir / "metrics.jsonl"
         if trainer.is_global_zero and path.is_file():
             rows = path.read_text().splitlines(keepends=True)
-            epoch = trainer.current_epoch  # the row of an interrupted epoch is replaced by that of the whole one
+            epoch = trainer.current_epoch  # the row of an interrupted epoch will be replaced at its end
             kept = [row for row in rows if row.endswith("\n") and json.loads(row)["epoch"] < epoch]
             write_atomically(path, "".join(kept))
 
@@ -62,8 +62,8 @@ class RunRecorder(L.Callback):
             return
         row: dict[str, float] = {"epoch": trainer.current_epoch, "step": trainer.global_step}
         row["seconds"] = round(self.seconds + time.perf_counter() - self._started, 3)
-        old = () if validates(trainer) else _OF_VALIDATION  # Lightning keeps values of earlier epochs
-        row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(old)}
+        stale = () if validates(trainer) else _VALIDATION_PREFIXES  # Lightning keeps the values of earlier epochs
+        row |= {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith(stale)}
         with (self.run_dir / "metrics.jsonl").open("a") as file:
             file.write(strict_json(row) + "\n")
 
@@ -73,22 +73,22 @@ class RunRecorder(L.Callback):
         self.seconds += time.perf_counter() - self._started
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """List the run's hyper-parameters with its test metrics in TensorBoard."""
+        """Log the run's hyper-parameters with its test metrics to TensorBoard."""
         del pl_module
         tested = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("test/")}
         log_final(trainer.loggers, tested)
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds trained so far, so that a resumed run continues to count."""
+        """Seconds trained so far, so that a resumed run continues the count."""
         return {"seconds": self.seconds + time.perf_counter() - self._started}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the count of the interrupted run."""
+        """Restore the seconds of the interrupted run."""
         self.seconds = float(state_dict["seconds"])
 
 
 def environment() -> dict[str, Any]:
-    """Versions, architecture and devices, without names of machines, users or folders."""
+    """Versions of packages, architecture and devices, without names of machines, users or folders."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -100,7 +100,7 @@ def environment() -> dict[str, Any]:
 
 
 def peak_mib() -> int:
-    """Largest resident memory of this process so far, in MiB."""
+    """Peak resident memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
@@ -111,7 +111,7 @@ def gather_test_users(stage: Stage) -> dict[str, Any]:
     Args:
         stage: Stage that has been tested.
     """
-    device = stage.device  # where processes can meet
+    device = stage.device  # collective operations need the tensors there
     columns = {key: gather_rows(torch.cat(parts).to(device)).cpu() for key, parts in stage.test_users.items()}
     if not columns:
         return {}
@@ -120,10 +120,10 @@ def gather_test_users(stage: Stage) -> dict[str, Any]:
 
 
 def write_test_users(columns: dict[str, Any], user_ids: Any, path: Path) -> None:  # noqa: ANN401 NumPy array of strings
-    """Write every test user's metrics as Parquet, for paired comparisons between runs.
+    """Write the metrics of every test user as Parquet, for paired comparisons between runs.
 
     Args:
-        columns: What `gather_test_users` gave.
+        columns: Result of `gather_test_users`.
         user_ids: Original ids of all users.
         path: File to write.
     """

@@ -1,4 +1,4 @@
-"""What finished runs have left in their folders."""
+"""Reading of the results of finished runs."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from face_lightning.runs.folder import current_run
 
 
 def read_result(run_dir: Path) -> dict[str, Any]:
-    """What a finished run found."""
+    """Read result.json of a finished run."""
     result: dict[str, Any] = json.loads((current_run(run_dir) / "result.json").read_text())
     return result
 
 
 def test_users(run_dir: Path, metric: str) -> np.ndarray:
-    """A metric of every test user, in the order of user ids."""
+    """Read a metric of every test user, sorted by user id."""
     table = pq.read_table(current_run(run_dir) / "test_users.parquet").sort_by("user_id")
     values: np.ndarray = table[metric].to_numpy()
     return values

@@ -1,4 +1,4 @@
-"""Tables of a run on other data: rows of known users and items by original id, and a start for new ones."""
+"""Transfer of a run's tables to other data: known users and items keep their rows, new ones are initialised."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ TABLE = "backbone.tables.weight"  # users, then items
 
 
 class TrainingData(Protocol):
-    """What a transfer looks at: `Interactions`."""
+    """Ids and interactions of the training data, such as `Interactions`."""
 
     user_ids: np.ndarray
     item_ids: np.ndarray
@@ -24,34 +24,34 @@ class TrainingData(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Of splits and ids."""
+        """Fingerprint of splits and ids."""
 
 
 def transfer_rows(own: Tensor, theirs: Tensor, run_dir: Path, data: TrainingData) -> tuple[Tensor, str]:
-    """Build the table of a stage from that of a run on other data.
+    """Initialise the table of a stage from that of a run on other data.
 
-    Known users and items keep their rows. New ones that have interactions with known ones in training start at
-    what these suggest (see `FoldIn`), all others as they are initialised.
+    Known users and items keep their rows. New ones are initialised by fold-in (see `FoldIn`) if they have training
+    interactions with known ones, and keep their random initialisation otherwise.
 
     Args:
-        own: The stage's table as it is initialised, `(U + I, D)`.
-        theirs: The run's.
-        run_dir: Folder of the run, which keeps ids and interactions.
-        data: What the stage is trained on.
+        own: Table of the stage as initialised, `(U + I, D)`.
+        theirs: Table of the run.
+        run_dir: Folder of the run, with ids and interactions.
+        data: Training data of the stage.
 
     Returns:
-        The table, and what to say about it.
+        The table, and a summary of the transfer for the log. If the dimensions differ, `theirs` is returned unchanged.
 
     Raises:
-        CheckpointError: If the run keeps no ids, shares none with the data, or has other dimensions.
+        CheckpointError: If the run has no ids, or shares none with the data.
     """
     if not (run_dir / ENTITIES).is_file():
         raise CheckpointError(
-            f"init_from: trained on other data than these, and {run_dir} has no {ENTITIES} to take rows over by id; "
-            "start from a run folder, or configure the data of that run"
+            f"init_from: expected a run on the same data, or one with {ENTITIES} to match rows by id, but {run_dir} is "
+            "neither; start from a run folder, or configure the data of that run"
         )
     if own.shape[1] != theirs.shape[1]:
-        return theirs, ""  # told by the check of shapes
+        return theirs, ""  # the check of shapes will raise
     entities, (seen, _) = read_entities(run_dir), read_interactions(run_dir)
     known = [_known_rows(data.user_ids, entities.user_rows), _known_rows(data.item_ids, entities.item_rows)]
     if not any((rows >= 0).any() for rows in known):
@@ -62,23 +62,23 @@ def transfer_rows(own: Tensor, theirs: Tensor, run_dir: Path, data: TrainingData
     old = theirs.split([len(entities.user_ids), len(entities.item_ids)])
     new = [side.clone() for side in own.split([len(data.user_ids), len(data.item_ids)])]
     matrices = seen.matrix(0, len(entities.item_ids)), data.train
-    started = []
+    num_folded = []
     for side, (old_matrix, new_matrix) in enumerate((matrices, tuple(matrix.T.tocsr() for matrix in matrices))):
         fold_in = FoldIn(old[1 - side], old[side], old_matrix.indptr.astype(np.int64), old_matrix.indices)
-        started.append(_start(new[side], old[side], known[side], known[1 - side], new_matrix, fold_in))
+        num_folded.append(_fill_table(new[side], old[side], known[side], known[1 - side], new_matrix, fold_in))
     counts = [
         f"{kind}: {int((rows >= 0).sum())} of {len(rows)} by id, {folded} of the new ones from their interactions"
-        for kind, rows, folded in zip(("users", "items"), known, started, strict=True)
+        for kind, rows, folded in zip(("users", "items"), known, num_folded, strict=True)
     ]
-    return torch.cat(new), f"; trained on other data, rows taken over: {'; '.join(counts)}"
+    return torch.cat(new), f"; trained on other data, rows transferred: {'; '.join(counts)}"
 
 
 def _known_rows(ids: np.ndarray, rows: Mapping[str, int]) -> np.ndarray:
-    """Row of each id in the run; -1 where it has none."""
+    """Row of each id in the run; -1 if the run does not have it."""
     return np.array([rows.get(str(identifier), -1) for identifier in ids.tolist()], dtype=np.int64)
 
 
-def _start(
+def _fill_table(
     table: Tensor,
     old: Tensor,
     known: np.ndarray,
@@ -86,10 +86,10 @@ def _start(
     interactions: Any,  # noqa: ANN401 a sparse array
     fold_in: FoldIn,
 ) -> int:
-    """Fill a side's table in place.
+    """Fill the table of users, or of items, in place.
 
     Returns:
-        Number of new rows that follow from interactions.
+        Number of new rows that are initialised by fold-in.
     """
     shared = torch.from_numpy(known >= 0)
     table[shared] = old[torch.from_numpy(known[known >= 0])].to(table)

@@ -1,4 +1,4 @@
-"""TensorBoard's events of a run, with plain hyper-parameters beside final metrics."""
+"""TensorBoard logger of a run, which lists plain hyper-parameters with the final metrics."""
 
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ from face_lightning.hyperparameters import plain_values
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
-    """Logs into the folder of a run.
+    """Logs to the folder of a run.
 
-    Hyper-parameters are reduced to plain values: objects, such as the data that a stage reads words from, would be
-    written out whole. They appear with the final metrics, and not before there are some.
+    Hyper-parameters are reduced to plain values, as the repr of an object, such as the data of a stage, may be huge.
+    They are listed once there are final metrics.
 
     Args:
         run_dir: Folder of the run.
@@ -26,16 +26,16 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
-        """Log plain values of hyper-parameters; with metrics they are listed in the HPARAMS tab."""
+        """Log the plain values of hyper-parameters; with metrics they are listed in the HPARAMS tab."""
         plain = plain_values(vars(params) if isinstance(params, Namespace) else dict(params))
         super().log_hyperparams(plain, metrics, step)
 
 
 def log_final(loggers: Iterable[object], metrics: Mapping[str, float]) -> None:
-    """List the hyper-parameters of a run with its final metrics.
+    """Log the hyper-parameters of a run with its final metrics.
 
     Args:
-        loggers: Loggers of the trainer; those of other kinds are left alone.
+        loggers: Loggers of the trainer; other kinds than `RunTensorBoardLogger` are ignored.
         metrics: Test metrics by name.
     """
     for logger in loggers:

@@ -76,7 +76,7 @@ def change(name: str, value: Any = None) -> Callable[[Path], Any]:
 OF_OTHER_TYPE = r"ckpt_path: expected a checkpoint that a stage wrote, but {} of .* is str instead of {}; use another"
 LACKS = r"ckpt_path: expected a checkpoint that a stage wrote, but .* lacks {}; use another checkpoint, or --init_from"
 CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is whole, or"),
+    ("empty", lambda path: path.write_bytes(b""), r".* cannot be read .*; use \S*previous.ckpt, which is intact, or"),
     (
         "cut",
         lambda path: path.write_bytes(path.read_bytes()[:-900]),
@@ -85,13 +85,13 @@ CHECKPOINTS: list[tuple[str, Callable[[Path], Any], str]] = [
     (
         "one bit",
         spoil_archive,
-        r".* cannot be read \(wrong checksum of .*\), as .*; use \S*previous.ckpt, which is whole",
+        r".* cannot be read \(wrong checksum of .*\), as .*; use \S*previous.ckpt, which is intact",
     ),
     ("deflated", deflate, r".* cannot be read \(\S+ of [\d,]+ MiB is compressed to 0.\d+ MiB\), as it is damaged or"),
     ("header", spoil_header, r".* cannot be read \(.*\), as it is damaged or foreign; use \S*previous.ckpt"),
     ("code", lambda path: torch.save({"state_dict": Touch()}, path), r".* cannot be read \(Weights only load failed"),
     ("old pickle", lambda path: path.write_bytes(pickle.dumps(Touch())), r".* cannot be read \(File is not a zip file"),
-    ("list", lambda path: torch.save([1, 2], path), r"ckpt_path: expected a checkpoint that a stage .*; give one"),
+    ("list", lambda path: torch.save([1, 2], path), r"ckpt_path: expected a checkpoint that a stage .*; use another"),
     ("folder", lambda path: (path.unlink(), path.mkdir()), r"ckpt_path: expected a checkpoint, but there is no file"),
     ("kth best", point_at("kth_best_model_path", "best_k_models"), OF_ANOTHER),
     ("best", point_at("best_model_path"), OF_ANOTHER),
@@ -145,7 +145,7 @@ def test_full_disk_keeps_the_last_good_state(
     assert fit(world.config("stage1"), "--run_dir", run) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert re.match(
-        r"face: error: checkpoint: \S+ cannot be written \(.*\); the checkpoints .* are whole: make room", line
+        r"face: error: checkpoint: \S+ cannot be written \(.*\); earlier checkpoints are intact: make room", line
     )
     assert not list(run.rglob("*.tmp"))
     monkeypatch.setattr(torch, "save", save)

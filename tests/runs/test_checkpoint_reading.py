@@ -9,7 +9,7 @@ from face_lightning.runs.checkpoint_reading import check_stage, init_from, load_
 
 
 class Parts(nn.Module):
-    """Parts of the shape of a stage: a backbone, and a mapper where a width is given."""
+    """A module with the parts of a stage: a backbone, and a mapper if a width is given."""
 
     def __init__(self, width: int = 3, mapper: int | None = None, other: bool = False) -> None:
         super().__init__()

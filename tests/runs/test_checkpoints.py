@@ -31,7 +31,7 @@ def test_write_that_fails_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch:
 
 
 def scored(folder: Path) -> RunCheckpoint:
-    """What a callback knows after it has written best.ckpt."""
+    """State of a callback that has written best.ckpt."""
     callback = RunCheckpoint(folder, "best", monitor="score")
     path = str(folder / "best.ckpt")
     folder.mkdir(exist_ok=True)

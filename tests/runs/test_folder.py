@@ -1,4 +1,4 @@
-"""A run folder: one run at a time, and an earlier run stays until a new one has something in its place."""
+"""Run folders are used by one run at a time, and an earlier run is kept until its successor has saved."""
 
 import fcntl
 import os

@@ -37,21 +37,21 @@ def test_rows_follow_their_ids_and_new_ones_their_interactions(run: Path) -> Non
     table, report = transfer_rows(own, THEIRS, run, new)
     dan, cat, ann, eve, z, y, x = table
     assert [row.tolist() for row in (cat, ann, y, x)] == [[2, 0], [2, 2], [0, 1], [1, 0]]
-    assert eve.tolist() == [9, 9], "knows new items alone, so that nothing is known of her"
+    assert eve.tolist() == [9, 9], "has new items only, so that she cannot be folded in"
     assert dan[1] > 1
     assert dan[1] > 5 * dan[0].abs(), "likes y, as bob does"
     assert z[0].item() == pytest.approx(z[1].item(), abs=0.05), "liked by ann, who likes both"
     assert (own == 9).all()
     assert report == (
-        "; trained on other data, rows taken over: users: 2 of 4 by id, 1 of the new ones from their interactions; "
+        "; trained on other data, rows transferred: users: 2 of 4 by id, 1 of the new ones from their interactions; "
         "items: 2 of 3 by id, 1 of the new ones from their interactions"
     )
 
 
-def test_runs_that_share_nothing_or_keep_no_ids_are_refused(run: Path, tmp_path: Path) -> None:
+def test_runs_without_ids_or_shared_ids_are_rejected(run: Path, tmp_path: Path) -> None:
     strangers = data(["one"], ["two"], {("one", "two")})
     with pytest.raises(CheckpointError, match="init_from: expected a run that shares users or items with the data"):
         transfer_rows(torch.zeros(2, 2), THEIRS, run, strangers)
     (run / "entities.parquet").unlink()
-    with pytest.raises(CheckpointError, match=r"init_from: trained on other data .* has no entities.parquet"):
+    with pytest.raises(CheckpointError, match=r"init_from: expected a run on the same data, or one with entities.parq"):
         transfer_rows(torch.zeros(2, 2), THEIRS, run, strangers)
