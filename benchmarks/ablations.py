@@ -1,7 +1,7 @@
-"""Keeps what `face ablate` ran: python -m benchmarks.ablations RUNS [RUNS ...].
+"""Record the runs of `face ablate`: python -m benchmarks.ablations RUNS [RUNS ...].
 
-RUNS is the folder of a set, such as runs/ablations/comparison. A run that is on record is not recorded again.
-Writes results/ablations.jsonl.
+RUNS is the folder of a set, such as runs/ablations/comparison. Runs that are on record are not recorded again. Writes
+results/ablations.jsonl.
 """
 
 import argparse
@@ -13,16 +13,16 @@ from benchmarks.records import append_new, of_run
 
 
 def record(folder: Path, path: Path) -> dict[str, Any]:
-    """What the run with the result at `path` gave, by its place in the set's `folder`: SEED/RUN/VARIANT."""
+    """Record of the run whose result is at `path`; the path below `folder` is SEED/RUN/VARIANT."""
     result = json.loads(path.read_text())
     _, run, variant = path.parent.relative_to(folder).parts
     return {"set": folder.name, "run": run, **of_run(result), "variant": variant}
 
 
 def main() -> None:
-    """Append what is not there yet."""
+    """Append runs that are not on record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="folder of a set, with a folder for each seed")
+    parser.add_argument("runs", type=Path, nargs="+", help="folder of a set, with one folder per seed")
     for folder in parser.parse_args().runs:
         found = [record(folder, path) for path in sorted(folder.glob("*/*/*/result.json"))]
         if not found:

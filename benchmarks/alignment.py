@@ -1,11 +1,11 @@
-"""Where the time of an alignment step goes: python -m benchmarks.alignment RUN_DIR.
+"""Profile of an alignment step: python -m benchmarks.alignment RUN_DIR.
 
-The run's configuration, or `--set model.init_args.alignment_weight 0.02`, has to switch the contrast on, which
-recipes leave out. Continues training from the weights of a finished run of stage 3 and times every part of a step,
-excluding what is timed inside of it; backward passes are separated by the moments at which gradients arrive. Steps
-alternate between the shipped form and forms in which one choice is undone.
+Continues training from the weights of a finished run of stage 3 and times every part of a step, excluding parts nested
+inside it; parts of the backward pass are separated by the moments at which gradients arrive. Steps alternate between
+the shipped implementation and variants in which one design choice is reversed.
 
-Writes results/alignment.jsonl.
+The contrast must be enabled, by the run's configuration or by `--set model.init_args.alignment_weight 0.02`; recipes
+leave it out. Writes results/alignment.jsonl.
 """
 
 import argparse
@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 
 class Parts:
-    """Seconds by part; time inside of an inner part does not count for the outer one."""
+    """Seconds by part; the time of a nested part is not counted in the outer one."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -73,12 +73,12 @@ class Parts:
             self._open.pop()
 
     def become(self, name: str) -> None:
-        """From now on, the innermost part is another one."""
+        """Rename the innermost part from now on."""
         self._count()
         self._open[-1] = name
 
     def wrapped(self, owner: Any, attribute: str, name: str, then: Callable[[Tensor], None] | None = None) -> Any:  # noqa: ANN401
-        """Patch that times calls of `owner.attribute` as a part, and shows `then` what they return."""
+        """Patch that times calls of `owner.attribute` as a part, and passes their results to `then`."""
         inner = getattr(owner, attribute)
 
         def timed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -91,7 +91,7 @@ class Parts:
         return mock.patch.object(owner, attribute, timed)
 
     def watch(self, name: str) -> Callable[[Tensor], None]:
-        """What makes the arrival of a tensor's gradient the beginning of a part."""
+        """Function that makes the arrival of a tensor's gradient the start of a part."""
 
         def watched(tensor: Tensor) -> None:
             if tensor.requires_grad:
@@ -134,18 +134,18 @@ Form = Callable[[Any], contextlib.AbstractContextManager[None]]
 
 @contextlib.contextmanager
 def as_it_is(stage: Any) -> Iterator[None]:  # noqa: ANN401
-    """Nothing changed."""
+    """The shipped implementation."""
     del stage
     yield
 
 
 def searched_by(backend: SearchBackend) -> Form:
-    """Another backend of the token search."""
+    """Use another backend of the token search."""
     return lambda stage: _with(stage.mapper.quantizer, _search=build_search(backend))
 
 
 def encoder_in(precision: str) -> Form:
-    """The encoder in another number format."""
+    """Use another number format for the encoder."""
     loaded: dict[str, Any] = {"model": None}
 
     @contextlib.contextmanager
@@ -165,7 +165,7 @@ def _with(owner: Any, **values: Any) -> Iterator[None]:  # noqa: ANN401
 
 
 def search_whole_entities(search: TokenSearch, queries: Tensor, lemmas: Tensor | None = None) -> Tensor:
-    """Tokens of every slot, all slots of an entity searched again where two of them clash."""
+    """Search all slots of an entity again if two of them collide."""
     num_rows, num_slots, dim = queries.shape
     tokens = search.search(queries.reshape(-1, dim), 1).view(num_rows, num_slots)
     ordered = (tokens if lemmas is None else lemmas[tokens]).sort(dim=1).values
@@ -177,7 +177,7 @@ def search_whole_entities(search: TokenSearch, queries: Tensor, lemmas: Tensor |
 
 
 def near_by_sorting(stage: Any) -> contextlib.AbstractContextManager[None]:  # noqa: ANN401
-    """Words near to a concept looked for among the scores of all words."""
+    """Find the nearest words of a concept among the scores of all words."""
     quantizer = stage.mapper.quantizer
 
     def nearest(inputs: Tensor, top_k: int) -> Tensor:
@@ -187,7 +187,7 @@ def near_by_sorting(stage: Any) -> contextlib.AbstractContextManager[None]:  # n
     return _with(quantizer, nearest=nearest)
 
 
-# What each form undoes, and the parts of a step that it concerns.
+# The choice that each variant reverses, and the parts of a step that it affects.
 FORMS: dict[str, tuple[Form, tuple[str, ...]]] = {
     "as it is": (as_it_is, ()),
     "search by FAISS": (searched_by("faiss"), ("search", "search: new codes")),
@@ -216,7 +216,7 @@ FORMS: dict[str, tuple[Form, tuple[str, ...]]] = {
 
 
 def take_step(stage: Any, form: Form, batch: Iterator[Any], optimizer: Optimizer, number: int) -> dict[str, float]:  # noqa: ANN401
-    """Milliseconds of every part of a training step."""
+    """Run a training step; milliseconds of each part."""
     parts = Parts()
     torch.manual_seed(number)
     with form(stage), observed(stage, parts), parts.part("rest"):
@@ -233,14 +233,14 @@ def take_step(stage: Any, form: Form, batch: Iterator[Any], optimizer: Optimizer
 
 
 def measure(run_dir: Path, num_steps: int, extra: list[str]) -> dict[str, dict[str, float]]:
-    """Median milliseconds of every part, and of the whole step, by form."""
+    """Median milliseconds of each part and of the whole step, by variant."""
     stage, datamodule = load_run(run_dir, extra)
     stage.train()
     stage.on_train_start()
     (optimizer,), _ = stage.configure_optimizers()
     batches = itertools.chain.from_iterable(itertools.repeat(datamodule.train_dataloader()))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in FORMS}
-    for number in range(num_steps + 1):  # the first step prepares code and buffers
+    for number in range(num_steps + 1):  # the first step allocates buffers and prepares kernels
         for name, (form, _) in FORMS.items():
             taken = take_step(stage, form, batches, optimizer, number)
             found[name] += [taken] if number else []
@@ -257,7 +257,7 @@ def newest_profile() -> dict[str, Any]:
 
 
 def newest_parts() -> list[dict[str, Any]]:
-    """A record for every part of a step of the newest profile, the longest first, and one for the whole step."""
+    """A record per part of the newest profile, longest first, and one for the whole step."""
     record = newest_profile()
     profile = record["metrics"]["as it is"]
     parts = sorted(profile, key=lambda part: (part == "step", -profile[part]))
@@ -265,7 +265,7 @@ def newest_parts() -> list[dict[str, Any]]:
 
 
 def newest_choices() -> list[dict[str, Any]]:
-    """A record for every choice that the newest profile has undone."""
+    """A record per choice that the newest profile reversed."""
     record = newest_profile()
     forms, shipped = record["metrics"], record["metrics"]["as it is"]
     return [
@@ -283,7 +283,7 @@ def newest_choices() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Profile the run that the arguments name, and write it down."""
+    """Profile the given run and record the result."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run of stage 3")

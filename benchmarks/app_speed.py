@@ -1,8 +1,8 @@
-"""How fast `face app` is with many items: python -m benchmarks.app_speed [--num_items 100000] [--write].
+"""Speed of `face app` with many items: python -m benchmarks.app_speed [--num_items 100000] [--write].
 
-A generated run is served, and the system's Chromium opens its page and changes words. First paint is the browser's
-first-contentful-paint, the list is on the page at `list`; an edit takes from the click on a word to the new list in the
-page. Without --write nothing is recorded.
+Serves a generated run and opens its page in the system's Chromium. Measures first paint (the browser's
+first-contentful-paint), the time until the list is on the page, and edits (from the click on a word to the new list).
+Nothing is recorded without --write.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _EDIT = """() => new Promise(resolve => {
 
 
 def write_run(folder: Path, num_items: int) -> None:
-    """A run of random embeddings, words and meanings, with as many users as items."""
+    """Write a run of random embeddings, words and meanings, with as many users as items."""
     draws = np.random.default_rng(0)
     users, items = np.repeat(np.arange(num_items), 20), draws.integers(0, num_items, 20 * num_items)
     splits: list[Any] = [csr_array((num_items, num_items), dtype=np.float32) for _ in range(3)]
@@ -65,7 +65,7 @@ def write_run(folder: Path, num_items: int) -> None:
 
 
 def measure(browser: Any, address: str, num_items: int) -> dict[str, list[float]]:  # noqa: ANN401
-    """Seconds of first paint and of the list over page loads, and of edits."""
+    """Seconds until first paint and until the list over several page loads, and seconds of edits."""
     found: dict[str, list[float]] = {"first_paint": [], "list": [], "edit": []}
     for load in range(5):
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()  # an empty cache
@@ -82,7 +82,7 @@ def measure(browser: Any, address: str, num_items: int) -> dict[str, list[float]
 
 
 def main() -> None:
-    """Generate the run, serve it, and print the medians and the slowest."""
+    """Generate and serve the run, and print medians and maxima."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num_items", type=int, default=100_000)
     parser.add_argument("--write", action="store_true", help="append the result to benchmarks/results/app_speed.jsonl")
@@ -90,7 +90,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, launched() as browser:
         write_run(Path(folder), arguments.num_items)
         with served(Path(folder), PORT) as address:
-            open_page(browser, address)  # what the first visitor waits for is not measured
+            open_page(browser, address)  # warm-up: the first visitor is not measured
             found = measure(browser, address, arguments.num_items)
     record = {
         "num_items": arguments.num_items,

@@ -1,8 +1,8 @@
-"""How good the backbones are: python -m benchmarks.backbones [--datasets amazon-book yelp] [--seeds 0 1 2].
+"""Quality of the backbones: python -m benchmarks.backbones [--datasets amazon-book yelp] [--seeds 0 1 2].
 
-Fits and tests every configuration configs/DATASET/BACKBONE/stage1.yaml through the command line, and prints a
-table beside the published figures. Runs that are finished with the same configuration are neither repeated nor
-recorded twice, so an interrupted benchmark goes on where it stopped.
+Fits and tests each configuration configs/DATASET/BACKBONE/stage1.yaml through the command line, and prints a table
+with the published figures. Finished runs with the same configuration are neither repeated nor recorded again, so an
+interrupted benchmark continues where it stopped.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from face_lightning.allocator import keep_freed_memory
 from face_lightning.commands import stage as stage_command
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# Test Recall@20 of the same matrices: at 256-d from the FACE paper, at 32-d from the RLMRec paper.
+# Published test Recall@20 on the same matrices: 256-d by the FACE paper, 32-d by the RLMRec paper.
 PUBLISHED = {
     ("amazon-book", "GMF", 256): 0.1531,
     ("amazon-book", "LightGCN", 256): 0.1563,
@@ -36,7 +36,7 @@ PUBLISHED = {
 
 
 def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
-    """Fit and test a configuration unless that is done, and return its result."""
+    """Fit and test a configuration unless it has finished, and return its result."""
     run_dir = runs / config.parent.parent.name / config.parent.name / config.stem / str(seed)
     command = ["fit", "--config", str(config), "--if_exists", "skip", "--run_dir", str(run_dir)]
     command += ["--seed_everything", str(seed), "--data.reader.init_args.root", str(data)]
@@ -48,12 +48,12 @@ def run(config: Path, data: Path, seed: int, runs: Path) -> dict[str, Any]:
 
 
 def variant_of(config: Path) -> str:
-    """Name of a configuration in the results: `stage1`, or `stage1-32d` for one of a folder such as lightgcn-32d."""
+    """Name of a configuration in the records: `stage1`, or `stage1-32d` in a folder such as lightgcn-32d."""
     return "-".join([config.stem, *config.parent.name.split("-")[1:]])
 
 
 def record(config: Path, dataset: str, seed: int, result: dict[str, Any]) -> dict[str, Any]:
-    """Append what a run gave, unless it is there already."""
+    """Append the result of a run unless it is on record."""
     about = {"dataset": dataset, "embedding_dim": result["embedding_dim"], "variant": variant_of(config), "seed": seed}
     line = {**of_run(result), **about}
     append_new("backbones", line)
@@ -61,7 +61,7 @@ def record(config: Path, dataset: str, seed: int, result: dict[str, Any]) -> dic
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """A Markdown table of means over seeds beside the published figures."""
+    """Markdown table of means over seeds and published figures."""
     rows = ["| data | backbone | dim | Recall@20 | published | NDCG@20 | seeds | seconds |", "|---" * 8 + "|"]
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for line in lines:
@@ -82,7 +82,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run all that was asked for, and print the table."""
+    """Run the selected configurations and print the table."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=["amazon-book", "yelp"])

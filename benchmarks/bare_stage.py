@@ -1,4 +1,4 @@
-"""A stage that is trained by hand, for benchmarks of its steps alone."""
+"""A stage without a Trainer, for benchmarks of single steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ def build(
     dim: int,
     **options: float,
 ) -> tuple[PretrainingStage, Backbone]:
-    """A stage with a backbone of some width on a graph, ready to be trained by hand."""
+    """Build a stage without a Trainer, with a backbone of the given width on a graph."""
     torch.manual_seed(0)
     optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3, fused=True)  # noqa: E731
     backbone: Callable[[int, int], Backbone] = partial(kind, embedding_dim=dim, **options)
@@ -33,5 +33,5 @@ def build(
 
 
 def total_loss(stage: Stage, batch: TrainingBatch) -> Tensor:
-    """What `training_step` returns, without its logging."""
+    """Loss of `training_step`, without logging."""
     return torch.stack([stage.loss_weights.get(name, 1.0) * loss for name, loss in stage.losses(batch).items()]).sum()

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md about recommenders from clicks alone: methods, losses, settings."""
+"""Tables of benchmarks/README.md on recommenders without texts: baselines, losses, untuned settings."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from benchmarks.table_format import COMMON, MOVIELENS, NDCG, RECALL, Column, Rec
 
 QUALITY = (Column("Recall@20", mean(RECALL)), Column("NDCG@20", mean(NDCG)))
 
-# Methods beside each other: rows of simple baselines appear with their records.
+# Sources of the comparison of methods.
 BESIDE: tuple[Where, ...] = (
     {"benchmark": "baselines"},
     {"benchmark": "backbones", "embedding_dim": 256, "dataset": ("amazon-book", "yelp")},
@@ -24,20 +24,20 @@ DATASETS = {"amazon-book": ("amazon-book",), "yelp": ("yelp",), "steam-vt": ("st
 
 
 def published(records: Sequence[Record], _: object) -> str:
-    """Recall@20 in the paper."""
+    """Published Recall@20."""
     key = (records[0]["dataset"], records[0]["backbone"], records[0]["embedding_dim"])
     return f"{PUBLISHED[key]:.4f}" if key in PUBLISHED else ""
 
 
 def searched(dataset: str) -> float:
-    """Mean test Recall@20 of the settings that were searched on the data set, over seeds."""
+    """Test Recall@20 of the settings searched on the data set, a mean over seeds."""
     case = {"dataset": dataset, "variant": "als", "embedding_dim": 256}
     newest = {line["seed"]: float(value(line, RECALL)) for line in read("baselines") if case.items() <= line.items()}
     return statistics.mean(newest.values())
 
 
 def of_searched(records: Sequence[Record], _: object) -> str:
-    """Mean Recall@20 in percent of that of the settings that were searched on the data set."""
+    """Mean Recall@20 in percent of that of the settings searched on the data set."""
     if not records:
         return ""
     reached = statistics.mean(value(record, RECALL) for record in records)
@@ -45,7 +45,7 @@ def of_searched(records: Sequence[Record], _: object) -> str:
 
 
 def searches() -> list[Record]:
-    """Tested runs of the comparison of losses, each with the best validation value of its search."""
+    """Final runs of the comparison of losses, each with the best trial of its search."""
     records = read("ranking_losses")
     best = {
         (line["dataset"], line["loss"]): max(line["trials"], key=lambda trial: trial["val/recall@20"] or 0.0)
@@ -57,7 +57,7 @@ def searches() -> list[Record]:
 
 
 def trials(records: Sequence[Record], _: object) -> str:
-    """How many trials a loss's search had."""
+    """Number of trials of the search of a loss."""
     case = {"part": "search", "dataset": records[0]["dataset"], "loss": records[0]["loss"]}
     return str(sum(len(line["trials"]) for line in read("ranking_losses") if case.items() <= line.items()))
 

@@ -1,12 +1,12 @@
-"""What a recommender has to beat: python -m benchmarks.baselines closed als implicit [--datasets ...] [--seeds 0 1 2].
+"""Baselines: python -m benchmarks.baselines closed als implicit [--datasets ...] [--seeds 0 1 2].
 
 - closed: popularity, ItemKNN and EASE by `face baselines`
-- als: this project's least squares by `face fit`, at every width of --dims: configs/DATASET/ials/stage1.yaml at 256-d,
-  configs/recipes/least-squares.yaml, which chooses its regularisation on validation, at others
-- implicit: the library's alternating least squares at (alpha, regularization) chosen on validation: from a search at
-  256-d, at other widths from a grid of nine around those values, with seed 0
+- als: least squares of this package by `face fit`, at each width of --dims: configs/DATASET/ials/stage1.yaml at 256-d,
+  and configs/recipes/least-squares.yaml, which chooses its regularisation on validation, at other widths
+- implicit: alternating least squares of the library, with (alpha, regularization) chosen on validation: by a search at
+  256-d; at other widths from a grid of nine around those values, with seed 0
 
-Settings are chosen on validation, test is read once a run. Finished runs are neither repeated nor recorded twice.
+Settings are chosen on validation, and test is read once per run. Finished runs are neither repeated nor recorded again.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def closed(dataset: str, data: Path, runs: Path) -> None:
 
 
 def als(dataset: str, data: Path, runs: Path, seed: int, dim: int, more: list[str]) -> None:
-    """This project's least squares."""
+    """Least squares of this package."""
     run_dir = runs / dataset / f"als-{dim}" / str(seed)
     config = CONFIGS / dataset.removesuffix("-split") / "ials" / "stage1.yaml"
     if dim != SEARCHED_DIM:
@@ -65,8 +65,8 @@ def als(dataset: str, data: Path, runs: Path, seed: int, dim: int, more: list[st
 
 
 def fit_implicit(module: InteractionDataModule, dim: int, setting: tuple[float, float], seed: int) -> Ranker:
-    """The library's embeddings."""
-    from implicit.cpu.als import AlternatingLeastSquares  # not among the extras: pip install implicit
+    """Embeddings fitted by the library."""
+    from implicit.cpu.als import AlternatingLeastSquares  # not in the extras: pip install implicit
 
     alpha, regularization = setting
     model = AlternatingLeastSquares(
@@ -82,7 +82,7 @@ def validation_recall(module: InteractionDataModule, ranker: Ranker) -> float:
 
 
 def implicit(dataset: str, data: Path, seeds: list[int], dim: int) -> None:
-    """The library's, through this project's ranker and metrics."""
+    """Least squares of the library, measured with the ranker and metrics of this package."""
     module = InteractionDataModule(RLMRecFolder(data, FOLDERS[dataset]))
     setting: tuple[float, float] = IMPLICIT[dataset]
     if dim != SEARCHED_DIM:
@@ -105,13 +105,13 @@ def implicit(dataset: str, data: Path, seeds: list[int], dim: int) -> None:
 
 
 def main() -> None:
-    """Run all that was asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=["closed", "als", "implicit"])
     parser.add_argument("--datasets", nargs="+", default=[*FOLDERS], choices=[*FOLDERS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dims", type=int, nargs="+", default=[256])
-    parser.add_argument("--set", nargs="*", default=[], help="further options of face fit, as model.init_args.x=1")
+    parser.add_argument("--set", nargs="*", default=[], help="further options of face fit, such as model.init_args.x=1")
     parser.add_argument("--data", type=Path, default=shared_data(), help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/baselines"))
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""The page of a run in the system's Chromium, headless, for pictures and timings."""
+"""A page in a headless Chromium of the system, for pictures and timings."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def find_browser() -> str | None:
-    """Path of a Chromium or Chrome; None without one."""
+    """Path of Chromium or Chrome; None if there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -39,12 +39,12 @@ def launched() -> Iterator[Any]:
 
 @contextmanager
 def served(run: Path, port: int) -> Iterator[str]:
-    """Address of `face app` on a run, while the block lasts."""
+    """Serve a run by `face app` while the block lasts; yields the address."""
     command = [sys.executable, "-m", "face_lightning.cli", "app", "--run", str(run), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            if not server.stdout.readline():  # the address, just before it is served
+            if not server.stdout.readline():  # printed just before the server starts
                 raise RuntimeError(f"{' '.join(command)} has ended; see its message above")
             yield f"http://127.0.0.1:{port}"
         finally:
@@ -52,7 +52,7 @@ def served(run: Path, port: int) -> Iterator[str]:
 
 
 def open_page(browser: Any, address: str, tries: int = 100) -> Any:  # noqa: ANN401
-    """A page at an address that may not be served yet."""
+    """Open a page; the server may still be starting."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     for left in reversed(range(tries)):
         try:

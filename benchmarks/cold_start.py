@@ -1,22 +1,21 @@
-"""Items of which only a text is known: python -m benchmarks.cold_start FOLDER (of citeulike-a) --seeds 0 1 2 3 4.
+"""Cold-start items with a text: python -m benchmarks.cold_start FOLDER (of citeulike-a) --seeds 0 1 2 3 4.
 
-A fifth of the items is cold: none of their interactions is trained on. Half of them is for validation, half for test;
-interactions of other items are split 8:1:1. Cold items are ranked among the cold items of their half for every user who
-has one, Recall@20 and NDCG@20. Least squares (`LeastSquaresStage`) gives the embeddings, or, untuned, LightGCN with
-`--backbone LightGCN`; ways to rank cold items:
+A fifth of the items is cold: none of their interactions is used in training. Half of them is for validation, half for
+test; interactions of other items are split 8:1:1. Cold items are ranked among the cold items of their half, for every
+user who has one, by Recall@20 and NDCG@20. Embeddings are those of least squares (`LeastSquaresStage`) or, untuned, of
+LightGCN (`--backbone LightGCN`). Ways to rank cold items:
 
-- text: kernel ridge regression from the sentence vector of the item's tags to its embedding, as `Recommender` does it
-- words: the same from 16 words of the vocabulary that say what the text says
+- text: kernel ridge regression from the sentence vector of the item's tags to its embedding, as in `Recommender`
+- words: the same from 16 words of the vocabulary that cover the meaning of the text
 - tags: from TF-IDF of the tags
 - text + tags: from the sum of both kernels
 - profile: mean kernel of text + tags with the items of the user's history, without embeddings
 - embedding + profile: the sum of the last two, each standardised
 - own text model: AlphaRec alone, which maps the sentence vector of the tags by its own MLP
 
-Ridges, the share of the profile and AlphaRec's settings are chosen on validation items of seed 0 (`--half valid`). The
-texts are tags that users gave, not titles and abstracts. Cold items change no embedding of another; what they change in
-warm metrics is that they take part in the ranking, so Recall@20 of warm test interactions is measured without and with
-the cold items of the half.
+Ridges, the weight of the profile and AlphaRec's settings are chosen on validation items of seed 0 (`--half valid`). The
+texts are tags given by users, not titles and abstracts. Cold items do not change the embeddings of others, but take
+places in the ranking, so Recall@20 of warm test interactions is measured without and with the cold items of the half.
 """
 
 import argparse
@@ -56,13 +55,13 @@ from face_lightning.words.targets import pursue
 DIMS = {"least squares": 256, "LightGCN": 64, "AlphaRec": 256}
 RIDGES, SHARES = {"text": 0.1, "words": 0.1, "tags": 0.3, "text + tags": 0.3}, 0.5
 BATCH_SIZES = {"least squares": 4096, "LightGCN": 4096, "AlphaRec": 8192}
-_CHUNK = 1024  # pairs whose items are each other's negatives
+_CHUNK = 1024  # pairs whose items serve as negatives of each other
 _COLUMNS = ("cold/recall@20", "cold/ndcg@20", "warm/recall@20", "warm_among_all/recall@20")
 _DISCOUNTS = 1 / torch.log2(torch.arange(20) + 2.0)
 
 
 class ColdItems(Reader):
-    """citeulike-a with a fifth of its items cold.
+    """citeulike-a with a fifth of the items cold.
 
     Args:
         root: Folder with clicks.csv and items.jsonl.
@@ -87,7 +86,7 @@ class ColdItems(Reader):
         self.splits = np.split(warm, [int(0.8 * len(warm)), int(0.9 * len(warm))])
 
     def read(self) -> Dataset:
-        """Warm interactions, and the texts of all items."""
+        """Read the warm interactions, and the texts of all items."""
         ids = [np.arange(count).astype(str) for count in (self.num_users, self.num_items)]
         parts = [(part[:, 0], part[:, 1]) for part in self.splits]
         interactions = Interactions.from_coordinates(
@@ -113,7 +112,7 @@ class ChunkedSoftmax(SampledSoftmax):
 
 
 def build_stage(arguments: argparse.Namespace, num_users: int, num_items: int) -> Stage:
-    """Least squares, LightGCN or AlphaRec."""
+    """Build the stage of least squares, LightGCN or AlphaRec."""
     name: str = arguments.backbone
     adam = partial(torch.optim.Adam, lr=arguments.lr)
     if name == "LightGCN":
@@ -134,7 +133,7 @@ def build_stage(arguments: argparse.Namespace, num_users: int, num_items: int) -
 
 
 def train(reader: ColdItems, arguments: argparse.Namespace, seed: int) -> tuple[Embeddings, InteractionDataModule]:
-    """Embeddings of all users and items, and the data they were trained on."""
+    """Train; embeddings of all users and items, and the data."""
     L.seed_everything(seed, verbose=False)
     data = InteractionDataModule(reader, batch_size=BATCH_SIZES[arguments.backbone])
     stage = build_stage(arguments, data.num_users, data.num_items)
@@ -155,7 +154,7 @@ def train(reader: ColdItems, arguments: argparse.Namespace, seed: int) -> tuple[
 
 
 def warm_recall(data: InteractionDataModule, embeddings: Embeddings, top_k: int = 20) -> float:
-    """Recall of warm test interactions in a ranking of all items of a table."""
+    """Recall of warm test interactions when all items of a table are ranked."""
     ranker, recall = Ranker(embeddings), Recall(top_k)
     for batch in data.test_dataloader():
         recall.update(*find_hits(ranker.rank(batch, top_k), batch, len(embeddings.items)))
@@ -163,7 +162,7 @@ def warm_recall(data: InteractionDataModule, embeddings: Embeddings, top_k: int 
 
 
 def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str, tuple[Tensor, Tensor]]:
-    """Similarities of known items `(N, N)`, and of cold with known ones `(M, N)`, of each kind of text."""
+    """Kernels between known items `(N, N)` and of cold with known items `(M, N)`, for each kind of text."""
     encoder = TextEncoder()
     texts = encoder.encode(reader.texts)
     codebook, _ = build_codebook(encoder)
@@ -192,10 +191,10 @@ def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str,
 def measure(
     reader: ColdItems, embeddings: Embeddings, data: InteractionDataModule, half: str, backbone: str
 ) -> dict[str, dict[str, float]]:
-    """Metrics among the cold items of a half, and of warm items without and with these in the ranking, by way."""
+    """Metrics of the cold items of a half, and of warm items without and with these in the ranking, for each way."""
     cold = reader.cold[half]
     warm_items = embeddings.items.clone()
-    warm_items[np.concatenate(list(reader.cold.values()))] = 0.0  # a score of 0 is below that of any recommended item
+    warm_items[np.concatenate(list(reader.cold.values()))] = 0.0  # 0 is below the score of any recommended item
     warm = warm_recall(data, Embeddings(embeddings.users, warm_items))
     trained = np.bincount(reader.splits[0][:, 1], minlength=reader.num_items) > 0
     known = np.flatnonzero(trained & np.array([bool(tags) for tags in reader.tags]))
@@ -213,7 +212,7 @@ def measure(
             together[cold] = predicted
             result[name]["warm_among_all/recall@20"] = warm_recall(data, Embeddings(embeddings.users, together))
 
-    if backbone == "AlphaRec":  # cold items have no neighbours in the graph: their rows are what the MLP gives
+    if backbone == "AlphaRec":  # cold items have no neighbours in the graph, so their rows are the output of the MLP
         predicted = embeddings.items[cold]
         add("own text model", embeddings.users[users] @ predicted.T, predicted)
         return result
@@ -243,7 +242,7 @@ def metrics_of(scores: Tensor, relevant: Tensor) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure the seeds that the arguments name."""
+    """Measure the given seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

@@ -1,10 +1,10 @@
-"""What the contrast alone teaches the mapper: python -m benchmarks.contrast_alone STAGE1 --config STAGE2.yaml.
+"""Training of the mapper by the contrast alone: python -m benchmarks.contrast_alone STAGE1 --config STAGE2.yaml.
 
-The mapper of a configuration of stage 2 learns the words of items from the contrast of its words with all items'
-texts: no target words, no reconstruction, the backbone frozen. How often do its words pick their item out of 10 after
-some passes over the items? And what becomes of the gradient on its way to the words: the cosine of how a step moves
-the concept vectors and how the loss would have them move, and the share of that movement which all items of the step
-have in common.
+The mapper of a stage-2 configuration learns words of items from the contrast of its words with the texts of all items,
+without target words or reconstruction, with the backbone frozen. Measures how often its words identify their item among
+10 after some passes over the items, and how the gradient reaches the concept vectors: the cosine between the movement
+of the concept vectors in a step and their gradient, and the share of that movement that is common to all items of the
+step.
 """
 
 import argparse
@@ -32,8 +32,8 @@ class ContrastTraining:
         stage: A stage with words, whose mapper is untrained.
         batch_size: Items of a step.
         temperature: Temperature of the contrast.
-        gradient: How the gradient reaches the concept vectors.
-        learning_rate: Of Adam; it falls to 0 by a cosine.
+        gradient: How the gradient reaches the concept vectors: see `token_gradient`.
+        learning_rate: Initial learning rate of Adam; it decays to 0 by a cosine.
         num_steps: Steps of the whole training.
     """
 
@@ -61,7 +61,7 @@ class ContrastTraining:
         self._scheduler = torch.optim.lr_scheduler.ChainedScheduler([warmup, decay])
 
     def step(self, observe: bool = False) -> dict[str, float]:
-        """One step; where it is observed, what became of the gradient."""
+        """Take one step; if it is observed, statistics of the gradient."""
         if len(self._queue) < self.batch_size:
             self._queue = torch.randperm(len(self.items))
         rows, self._queue = self._queue[: self.batch_size], self._queue[self.batch_size :]
@@ -75,7 +75,7 @@ class ContrastTraining:
         return self._movement(concepts.detach(), concepts.grad, rows) if observe else {}
 
     def _loss(self, concepts: Tensor, rows: Tensor) -> Tensor:
-        """Contrast of the words of some items with the texts of all items; equal texts are no negatives."""
+        """Contrastive loss of the words of some items against the texts of all items; equal texts are not negatives."""
         codes = self.mapper.quantizer.codes().detach()
         words = self.mapper.quantizer(concepts, codes).indices[0]
         tokens = tokens_with_gradient(concepts, words, codes, self.space.descriptors.token_embeddings, self.gradient)
@@ -97,7 +97,7 @@ class ContrastTraining:
 
     @torch.no_grad()
     def picked(self) -> float:
-        """How often the mapper's words pick their item out of 10, of all items."""
+        """Share of all items that the mapper's words pick out of 10."""
         self.mapper.eval()
         words = self.mapper.describe(self.embeddings.split(1024))
         everyone = words.new_zeros(len(self.space.texts.present), words.shape[1])

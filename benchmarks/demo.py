@@ -1,7 +1,7 @@
 """Record the runs of `face demo`: python -m benchmarks.demo [--runs FOLDER] [--implicit data/ml-100k].
 
-With `--implicit` alternating least squares of the library is measured on the demo's own split, from the same folder of
-data: (alpha, regularization) are chosen on validation among 25 settings with seed 0, and test is read once a seed.
+With `--implicit`, measures alternating least squares of the library on the demo's split, read from the same folder of
+data: (alpha, regularization) are chosen on validation among 25 settings with seed 0, and test is read once per seed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GRID = tuple(product((5.0, 10.0, 20.0, 40.0, 80.0), (17.5, 35.0, 70.0, 140.0, 28
 
 
 def implicit(data: Path, seeds: list[int]) -> None:
-    """Search the library's settings on validation, then test it once a seed and record it."""
+    """Search the library's settings on validation, then test and record each seed once."""
     module = InteractionDataModule(MovieLens100K(data))
     searched = {setting: validation_recall(module, fit_implicit(module, SEARCHED_DIM, setting, 0)) for setting in GRID}
     alpha, regularization = setting = max(searched, key=searched.__getitem__)
@@ -45,7 +45,7 @@ def implicit(data: Path, seeds: list[int]) -> None:
 
 
 def main() -> None:
-    """Append the runs that are not recorded yet."""
+    """Append runs that are not on record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/ials"))
     parser.add_argument("--implicit", type=Path, help="measure the library on the data set in this folder instead")

@@ -1,4 +1,4 @@
-"""Stages of a given size on a device, ready to be stepped by hand: generated interactions, a random encoder."""
+"""Stages of a given size on a device, to be stepped without a Trainer: generated interactions, a random encoder."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ STAGES = ("stage1", "stage2", "stage3")
 
 @dataclass(frozen=True)
 class Size:
-    """How large a data set, a vocabulary and the models on it are."""
+    """Sizes of a data set, a vocabulary and the models."""
 
     name: str
     num_users: int
@@ -51,7 +51,7 @@ class Size:
 
 
 def interactions(size: Size) -> sp.csr_array:
-    """Random interactions with popular and unpopular items, about as many as the size has."""
+    """Random interactions with skewed popularity, about as many as `size` asks for."""
     draws = np.random.default_rng(0)
     users = draws.integers(0, size.num_users, size.num_interactions, dtype=np.int64)
     items = (size.num_items * draws.random(size.num_interactions) ** 2).astype(np.int64)
@@ -63,7 +63,7 @@ def interactions(size: Size) -> sp.csr_array:
 
 
 def write_encoder(folder: Path, size: Size) -> list[str]:
-    """A BERT of random weights as a folder of sentence-transformers; returns the words that it knows."""
+    """Write a randomly initialised BERT as a sentence-transformers folder; returns its vocabulary."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
@@ -90,7 +90,7 @@ def write_encoder(folder: Path, size: Size) -> list[str]:
 
 
 def build(name: str, train: sp.csr_array, size: Size, device: torch.device) -> Stage:
-    """A stage on its device. Texts and target words are random: what they say does not change a step's time."""
+    """Build a stage on its device. Texts and target words are random, which does not affect the time of a step."""
     graph = build_graph(train)
     torch.manual_seed(0)
     backbone = partial(LightGCN, embedding_dim=size.embedding_dim)
@@ -146,7 +146,7 @@ def _give_words(stage: Any, size: Size, device: torch.device) -> None:  # noqa: 
 
 
 class Stepper:
-    """Steps of a stage on batches in turn, from the sampler to the optimizer.
+    """Runs training steps of a stage, from the sampler to the optimizer.
 
     Attributes:
         steps_per_epoch: Steps of an epoch.
@@ -165,7 +165,7 @@ class Stepper:
         (self._optimizer,), _ = stage.configure_optimizers()
 
     def step(self) -> Tensor:
-        """The next training step; returns its loss, for which nothing has waited."""
+        """Run the next training step; returns its loss without synchronising the device."""
         batch = next(self._batches)
         users, positives, negatives, entities = (ids.to(self._device, non_blocking=True) for ids in batch[:4])
         batch = TrainingBatch(users, positives, negatives, entities, batch.pair_share, batch.entity_share)

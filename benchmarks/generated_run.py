@@ -1,4 +1,4 @@
-"""A run without training: generated embeddings and items that users have seen."""
+"""A run without training: generated embeddings, and items that users have seen."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings
 
-SEEN = 20  # items of a user
+SEEN = 20  # items per user
 
 
 def generate(num_rows: int, dim: int, seed: int) -> Tensor:
@@ -21,7 +21,7 @@ def generate(num_rows: int, dim: int, seed: int) -> Tensor:
 
 
 def write_run(folder: Path, num_users: int, num_items: int, dim: int) -> Path:
-    """Write what a finished run keeps for inference."""
+    """Write the files of a finished run that inference needs."""
     folder.mkdir(parents=True)
     items = np.random.default_rng(0).integers(num_items, size=(num_users, SEEN), dtype=np.int32)
     indices = np.sort(items, axis=1).ravel()

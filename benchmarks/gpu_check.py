@@ -1,17 +1,17 @@
-"""Whether all that runs on a GPU is right, and how fast: make gpu-check, or python benchmarks/gpu_check.py.
+"""Check and time everything that runs on a GPU: make gpu-check, or python benchmarks/gpu_check.py.
 
-It needs this folder, a Python with torch, and no network: packages that are missing are installed from wheels in
-`--wheels FOLDER`, beside the Python's own packages, which stay as they are. Then it runs, each part in a process of
-its own with a limit in seconds, so that the failure of one hides no other:
+It needs this folder and a Python with torch, but no network: missing packages are installed from the wheels in
+`--wheels FOLDER`, separate from the Python's own packages, which are not changed. Each part runs in a process of its
+own with a time limit, so that a failure does not hide others:
 
 - checks: tests/device on the GPU, and the tests of tests/chain that it does not repeat
 - timings: `benchmarks.gpu_timings` on the GPU, then on this machine's CPU
-- demo: `face demo` on the GPU, where the data set lies in data/ml-100k and the text encoder is installed
+- demo: `face demo` on the GPU, if the data set is in data/ml-100k and the text encoder is installed
 
-All of it takes at most ten minutes. Results are appended to benchmarks/results/gpu_check.jsonl; `make results` makes
-the table of benchmarks/README.md from them. The exit code is 1 if a check or a timing failed.
+All parts together take at most ten minutes. Results are appended to benchmarks/results/gpu_check.jsonl, from which
+`make results` makes the table of benchmarks/README.md. The exit code is 1 if a check or a timing failed.
 
-Without a GPU, or with `--reduced`, tiny sizes run on the CPU, and nothing is recorded: a test of the command itself.
+Without a GPU, or with `--reduced`, tiny sizes run on the CPU and nothing is recorded: this tests the command itself.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / ".gpu-check"  # where wheels are installed
+SITE = ROOT / ".gpu-check"  # target folder of the wheels
 TIMINGS = ("epochs", "token-search", "ranking", "serving", "profiles", "capacity")
 TOTAL = 570  # seconds
-LIMITS = {  # seconds of a part on the GPU and on the CPU
+LIMITS = {  # seconds per part on the GPU and on the CPU
     "epochs": (100, 75),
     "token-search": (20, 20),
     "ranking": (45, 20),
@@ -42,7 +42,7 @@ LIMITS = {  # seconds of a part on the GPU and on the CPU
 
 @dataclass
 class Part:
-    """What became of a part."""
+    """Outcome of a part."""
 
     name: str
     state: str  # "passed", "failed" or "skipped"
@@ -52,12 +52,12 @@ class Part:
 
 
 def project_of(wheel: Path) -> str:
-    """The normalised name of the package in a wheel."""
+    """Normalised package name of a wheel."""
     return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
 
 
 def install(wheels: Path) -> Part:
-    """Install those wheels whose packages this Python lacks, without touching the packages that it has."""
+    """Install the wheels of missing packages, without changing installed ones."""
     missing = []
     for wheel in sorted(wheels.glob("*.whl")):
         try:
@@ -72,7 +72,7 @@ def install(wheels: Path) -> Part:
 
 
 def run(name: str, command: list[str], limit: float, detail: str = "", **variables: str) -> Part:
-    """Run a command; its lines of JSON are the records."""
+    """Run a command; its JSON lines are records."""
     paths = [str(ROOT), *([str(SITE)] if SITE.is_dir() else []), os.environ.get("PYTHONPATH", "")]
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
     surroundings |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **variables}
@@ -99,27 +99,27 @@ def run(name: str, command: list[str], limit: float, detail: str = "", **variabl
 
 
 def check(device: str, limit: float) -> Part:
-    """The tests of what a device computes."""
+    """Run the tests of computations on a device."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/device"]
     return run(f"checks on {device}", command, limit, FACE_TEST_DEVICE=device)
 
 
 def measure(names: list[str], device: str, limit: float, reduced: bool = False) -> Part:
-    """Parts of the timings on one device."""
+    """Run parts of the timings on one device."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu_timings", *names, "--device", device]
     command += ["--budget", "0.05", "--reduced"] if reduced else ["--budget", "2"]
     return run(f"{', '.join(names)} on {device}", command, limit)
 
 
 def demo(limit: float) -> Part:
-    """The demo on the GPU, with the CPU's table that `benchmarks.demo` recorded beside it."""
+    """Run the demo on the GPU; adds the CPU figures recorded by `benchmarks.demo`."""
     if not (ROOT / "data" / "ml-100k").is_dir():
         return Part("demo", "skipped", detail="data/ml-100k is not there")
     runs = ROOT / "runs" / "gpu-check"
     part = run("demo", [sys.executable, "-m", "face_lightning.cli", "demo", "--runs", str(runs)], limit)
     recorded = ROOT / "benchmarks" / "results" / "demo.jsonl"
     lines = [json.loads(line) for line in recorded.read_text().splitlines()] if recorded.is_file() else []
-    on_cpu = {line["case"]: line for line in lines if line["machine"].endswith("no GPU")}  # the newest of each
+    on_cpu = {line["case"]: line for line in lines if line["machine"].endswith("no GPU")}  # newest record of each
     for name in ("stage1", "control", "stage2", "stage3"):
         path = runs / name / "result.json"
         on_gpu = json.loads(path.read_text()) if path.is_file() else None
@@ -134,7 +134,7 @@ def demo(limit: float) -> Part:
 
 
 def describe_device() -> dict[str, str]:
-    """Card, driver, and versions of what computes on it; no card where torch finds none."""
+    """GPU, driver, and versions of the libraries; no GPU if torch finds none."""
     code = (
         "import json, torch; cuda = torch.cuda.is_available(); print(json.dumps({'card': "
         "torch.cuda.get_device_name() if cuda else '', 'cuda': torch.version.cuda or '', 'torch': torch.__version__}))"
@@ -151,7 +151,7 @@ def describe_device() -> dict[str, str]:
 
 
 def record(parts: list[Part], surroundings: dict[str, str]) -> None:
-    """Append all records, and what became of each part."""
+    """Append all records and the outcome of each part."""
     sys.path[:0] = [str(ROOT), *([str(SITE)] if SITE.is_dir() else [])]
     from benchmarks.records import append
 
@@ -162,7 +162,7 @@ def record(parts: list[Part], surroundings: dict[str, str]) -> None:
 
 
 def run_parts(device: str, reduced: bool, only: list[str]) -> list[Part]:
-    """All parts within the time that there is, the checks first and the CPU's timings last."""
+    """Run all parts within the time limit, the checks first and the CPU timings last."""
     end, parts = time.monotonic() + TOTAL, []
 
     def limited(seconds: float) -> float:
@@ -181,7 +181,7 @@ def run_parts(device: str, reduced: bool, only: list[str]) -> list[Part]:
             elif limit:
                 part = measure([name], where, limited(limit))
                 if part.detail.startswith("stopped") and part.records and where == "cpu":
-                    part.state = "passed"  # the larger cases take a CPU too long; those that were measured count
+                    part.state = "passed"  # the CPU may not finish the larger cases; those it finished are kept
                 parts.append(part)
     if "demo" in only and not reduced:
         parts.append(demo(limited(150)))
@@ -191,7 +191,7 @@ def run_parts(device: str, reduced: bool, only: list[str]) -> list[Part]:
 def main(argv: list[str] | None = None) -> int:
     """Run everything, print a line for each part, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheels", type=Path, help="folder of wheels of the packages that are missing")
+    parser.add_argument("--wheels", type=Path, help="folder with wheels of the missing packages")
     parser.add_argument("--reduced", action="store_true", help="tiny sizes on the CPU, nothing recorded")
     choices = ["checks", *TIMINGS, "demo"]
     parser.add_argument("--only", nargs="+", choices=choices, default=choices, help="parts to run")

@@ -1,6 +1,6 @@
-"""Timings on one device, a JSON line for each case: python -m benchmarks.gpu_timings PART --device cuda.
+"""Timings on one device, one JSON line per case: python -m benchmarks.gpu_timings PART --device cuda.
 
-`benchmarks.gpu_check` runs every part in a process of its own. Epochs longer than a few seconds are extrapolated from
+`benchmarks.gpu_check` runs each part in a process of its own. Epochs of more than a few seconds are extrapolated from
 their first steps (`steps` of `steps_per_epoch`), rankings from some of the users.
 """
 
@@ -43,7 +43,7 @@ TINY = Size("tiny", 60, 40, 800, 16, 64, 24, 300, 32, 1, narrow_mapper=True)
 
 
 def epochs(device: torch.device, budget: float, reduced: bool) -> Iterator[Record]:
-    """Seconds of an epoch of every stage, LightGCN, on generated data of several sizes."""
+    """Time an epoch of each stage with LightGCN on generated data of several sizes."""
     for size in (TINY,) if reduced else SIZES:
         train = device_stages.interactions(size)
         for name in STAGES:
@@ -65,7 +65,7 @@ def epochs(device: torch.device, budget: float, reduced: bool) -> Iterator[Recor
 
 
 def token_search(device: torch.device, budget: float, reduced: bool) -> Iterator[Record]:
-    """Token search by every backend, as a share of what matrix products reach."""
+    """Time every backend of the token search, relative to the throughput of matrix products."""
     num_queries, num_codes, dim = (200, 500, 32) if reduced else (12_000, 50_000, 256)
     queries, codes = (unit_vectors(rows, dim, seed).to(device) for rows, seed in ((num_queries, 1), (num_codes, 0)))
     backends: list[SearchBackend] = ["torch", "bfloat16"] if has_bfloat16(device) else ["torch"]
@@ -142,7 +142,7 @@ def serving(device: torch.device, budget: float, reduced: bool) -> Iterator[Reco
 
 
 def profiles(device: torch.device, budget: float, reduced: bool) -> Iterator[Record]:
-    """Where the time of a step of every stage goes, and for what the host waits."""
+    """Profile a step of each stage, including the points where the host waits for the device."""
     del budget
     size = TINY if reduced else SIZES[1]
     train = device_stages.interactions(size)
@@ -167,7 +167,7 @@ def profiles(device: torch.device, budget: float, reduced: bool) -> Iterator[Rec
 
 
 def _cuda_waits(stepper: Stepper, device: torch.device) -> dict[str, int]:
-    """Synchronising calls of a step as CUDA's own debug mode reports them, by the place they are called from."""
+    """Synchronising calls of a step reported by CUDA's sync debug mode, by call site."""
     if device.type != "cuda":
         return {}
     torch.cuda.set_sync_debug_mode("warn")
@@ -206,12 +206,12 @@ PARTS: dict[str, Callable[[torch.device, float, bool], Iterator[Record]]] = {
 
 
 def main() -> None:
-    """Time some parts, and print a line for each case."""
+    """Time the selected parts and print a line per case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--budget", type=float, default=2.0, help="seconds for a case")
-    parser.add_argument("--reduced", action="store_true", help="tiny sizes: does it run at all?")
+    parser.add_argument("--budget", type=float, default=2.0, help="seconds per case")
+    parser.add_argument("--reduced", action="store_true", help="tiny sizes, to test the command itself")
     arguments = parser.parse_args()
     for part in arguments.parts:
         for record in PARTS[part](torch.device(arguments.device), arguments.budget, arguments.reduced):

@@ -1,4 +1,4 @@
-"""How an epoch's time and memory grow with the interactions: the parts scaling and sweeps of `benchmarks.training`."""
+"""Growth of time and memory of an epoch with the interactions: parts scaling and sweeps of `benchmarks.training`."""
 
 import json
 import resource
@@ -27,7 +27,7 @@ from face_lightning.row_solver import RowSolver
 
 
 def generated(num_interactions: int, seed: int = 0) -> sp.csr_array:
-    """Random interactions with popular and unpopular items: 50 a user, as many items as half the users."""
+    """Random interactions with skewed popularity: 50 per user, half as many items as users."""
     draws = np.random.default_rng(seed)
     num_users, num_items = num_interactions // 50, num_interactions // 100
     users = draws.integers(0, num_users, num_interactions, dtype=np.int64)
@@ -41,7 +41,7 @@ def generated(num_interactions: int, seed: int = 0) -> sp.csr_array:
 
 
 def scaling_point(num_interactions: int, dim: int, num_steps: int) -> dict[str, float]:
-    """A LightGCN epoch of `num_steps` steps on a generated graph, in this process."""
+    """Time an epoch of LightGCN with `num_steps` steps on a generated graph, in this process."""
     train = generated(num_interactions)
     graph = build_graph(train)
     stage, backbone = build(LightGCN, graph, dim)
@@ -66,7 +66,7 @@ def scaling_point(num_interactions: int, dim: int, num_steps: int) -> dict[str, 
 
 
 def sweep_point(num_interactions: int, dim: int, num_sweeps: int) -> dict[str, float]:
-    """Sweeps of least squares over users and items of a generated graph, in this process; the median time of one."""
+    """Median time of a least-squares sweep over users and items of a generated graph, in this process."""
     train = generated(num_interactions)
     graph = build_graph(train)
     weight = default_unobserved_weight(graph.num_interactions, graph.num_users, graph.num_items)
@@ -88,13 +88,13 @@ def sweep_point(num_interactions: int, dim: int, num_sweeps: int) -> dict[str, f
 
 
 def scaling(part: str, sizes: list[int], dim: int, count: int) -> None:
-    """Each size in a process of its own, so that peaks of memory do not mix.
+    """Run each size in a process of its own, so that peak memory is measured separately.
 
     Args:
         part: "scaling" or "sweeps".
         sizes: Numbers of interactions.
         dim: D.
-        count: Steps of an epoch, or sweeps.
+        count: Steps per epoch, or number of sweeps.
     """
     point = {"scaling": "scaling_point", "sweeps": "sweep_point"}[part]
     table = Table("interactions", "epoch, s", "s per million", "peak, MiB", title=f"{part}, {dim}-d")

@@ -1,15 +1,15 @@
-"""What limits what words bring to a recommender: python -m benchmarks.grounding RUN_DIR --config CON.yaml.
+"""What limits the gain of words for a recommender: python -m benchmarks.grounding RUN_DIR --config CON.yaml.
 
-Fine-tunes stage 1 as CON.yaml says (RLMRec-Con), with vectors of several kinds in place of those of the texts:
+Fine-tunes stage 1 as CON.yaml says (RLMRec-Con), with several kinds of vectors in place of text vectors:
 
-- texts: the encoder's vectors of the texts themselves
-- targets: what the words mean that anchoring aims at, which together lie nearest to the text
-- slots: what the slots of the run in RUN_DIR mean, as stage 3 grounds embeddings in it
-- words: what the words alone mean that the run shows, one of each slot
-- slots of users, of items: those of one kind beside texts of the other
+- texts: the encoder's vectors of the texts
+- targets: vectors of the target words of anchoring
+- slots: vectors of the slots of the run in RUN_DIR, in which stage 3 grounds embeddings
+- words: vectors of the words that the run shows, one per slot
+- slots of users, slots of items: slots for one kind of entity, texts for the other
 
-All start from the same run of stage 1 (--init_from). Appends to results/grounding.jsonl; what is compared is validation
-Recall@20, and a variant that is on record is not run again.
+All start from the same run of stage 1 (--init_from). Appends to results/grounding.jsonl. The variants are compared by
+validation Recall@20; a variant that is on record is not run again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from face_lightning.stages.describing import DescribingStage
 
 @torch.no_grad()
 def vectors_of(stage: DescribingStage, num_near: int) -> dict[str, Tensor]:
-    """Vectors of all entities `(U + I, E)`, users first, by variant."""
+    """Vectors of all entities `(U + I, E)`, users first, for each variant."""
     space = stage.space
     texts, users = space.texts.vectors, space.texts.num_users
     stage.eval()
@@ -50,7 +50,7 @@ def vectors_of(stage: DescribingStage, num_near: int) -> dict[str, Tensor]:
 
 
 def folder_with(vectors: Tensor, num_users: int, data: Path, folder: Path) -> Path:
-    """A folder of RLMRec's form with the matrices of `data` and these vectors."""
+    """Write a folder in RLMRec's format with the matrices of `data` and the given vectors."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = [name for name in ("user_ids.txt", "item_ids.txt") if (data / name).is_file()]
     for name in ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl", "items.jsonl", *ids):
@@ -69,7 +69,7 @@ def best(run_dir: Path) -> float:
 def fine_tune(
     vectors: Tensor, variant: str, num_users: int, run_result: dict[str, Any], options: argparse.Namespace
 ) -> float:
-    """Fit CON.yaml with vectors of a variant unless it is there, record it, and return its validation Recall@20."""
+    """Fit CON.yaml with the vectors of a variant unless it has finished, record it, and return validation Recall@20."""
     slug = variant.replace(" ", "-")
     run_dir = options.runs / run_result["backbone"] / run_result["stage"] / str(options.seed) / slug
     folder = folder_with(vectors, num_users, options.data, options.runs / "data" / slug)
@@ -84,15 +84,15 @@ def fine_tune(
 
 
 def main() -> None:
-    """Fine-tune with each kind of vectors, and print what they reach."""
+    """Fine-tune with each kind of vectors and print validation Recall@20."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="a finished run of stage 2 or 3")
     parser.add_argument("--config", type=Path, required=True, help="con.yaml of the same backbone")
     parser.add_argument("--init_from", type=Path, required=True, help="the run of stage 1")
-    parser.add_argument("--data", type=Path, required=True, help="the folder that all of them read")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--variants", nargs="+", help="all if left out")
-    parser.add_argument("--near", type=int, default=16, help="words of a slot that take part in its meaning")
+    parser.add_argument("--near", type=int, default=16, help="number of words of a slot that make up its meaning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/grounding"))
     options = parser.parse_args()

@@ -1,15 +1,17 @@
-"""What a warm start saves when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2 3 4].
+"""Benefit of a warm start when data have grown: python -m benchmarks.growing --data data/ml-100k [--seeds 0 1 2 3 4].
 
-Variants are least squares with constant settings (ials) and by its default path (path), and GMF by BPR (gmf).
+Variants are least squares with constant settings (ials), least squares by its default path (path), and GMF by BPR
+(gmf).
 
 MovieLens-100K is split 3:1:1 per user. The old data are the first 80 % of all interactions in time order, each in the
-split that it has in the whole, so that the old run has seen nothing of validation and test. On the whole, stage 1 is
-trained anew, and from the old run by `--init_from`, which takes rows over by original id. Measured is the time until
-validation Recall@20 comes within .001 of the best of training anew, and what it is after half of the epochs that
-training anew takes to its best. Test metrics are those of each run's best epoch. A best epoch is a maximum of noisy
-values over 940 users, so that a single seed decides little: differences are paired over seeds. How much of a
-difference is noise is shown by training anew again from other initial tables (--repetitions), which is compared with
-the first time as the warm start is.
+same split as in the whole, so that the old run has seen nothing of validation and test. On the whole data, stage 1 is
+trained from scratch, and from the old run by `--init_from`, which matches rows by original id. Measured are the time
+until validation Recall@20 comes within .001 of the best of training from scratch, and the value after half of the
+epochs that training from scratch takes to its best. Test metrics are those of each run's best epoch.
+
+A best epoch is a maximum of noisy values over 940 users, so that a single seed says little: differences are paired over
+seeds. To estimate the noise, training from scratch is repeated from other initial tables (--repetitions), and compared
+with the first time like the warm start.
 """
 
 import argparse
@@ -36,7 +38,7 @@ VARIANTS = {
 
 
 def write_splits(root: Path, folder: Path, seed: int, share: float) -> None:
-    """Write train, validation and test of all interactions as whole*.csv, and of the oldest as old*.csv."""
+    """Write the splits of all interactions as whole*.csv, and of the oldest ones as old*.csv."""
     ratings = read_tables(root).ratings
     ratings = ratings[ratings[:, 2] >= 4]
     ratings = ratings[np.lexsort((ratings[:, 1], ratings[:, 0], ratings[:, 3]))]
@@ -54,7 +56,7 @@ def write_splits(root: Path, folder: Path, seed: int, share: float) -> None:
 
 
 def face(*arguments: object) -> None:
-    """Run a command of the package."""
+    """Run a `face` command."""
     subprocess.run([sys.executable, "-m", "face_lightning.cli", *map(str, arguments)], check=True)
 
 
@@ -67,12 +69,12 @@ def train(variant: str, data: Path, run: Path, seed: int, *more: object) -> list
 
 
 def first_at(epochs: list[dict[str, Any]], quality: float) -> dict[str, Any] | None:
-    """The first epoch that reaches a quality."""
+    """First epoch that reaches the given validation value."""
     return next((epoch for epoch in epochs if epoch[MONITOR] >= quality), None)
 
 
 def compare(variant: str, folder: Path, seed: int, repetitions: int) -> dict[str, Any]:
-    """Train on old data, on all anew, on all from the old run, and on all anew from other initial tables."""
+    """Train on the old data, then on all data: from scratch, from the old run, and again from other initial tables."""
     runs = {name: folder / f"{variant}-{seed}-{name}" for name in ("old", "anew", "warm")}
     train(variant, folder / "old", runs["old"], seed)
     epochs = {
@@ -105,13 +107,13 @@ def compare(variant: str, folder: Path, seed: int, repetitions: int) -> dict[str
 
 
 def main() -> None:
-    """Compare all variants and seeds, and record them."""
+    """Compare and record all variants and seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of `face data ml-100k`")
     parser.add_argument("--variants", "--backbones", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--repetitions", type=int, default=2, help="of training anew")
-    parser.add_argument("--share", type=float, default=0.8, help="of the interactions that are old")
+    parser.add_argument("--repetitions", type=int, default=2, help="repetitions of training from scratch")
+    parser.add_argument("--share", type=float, default=0.8, help="share of the interactions that are old")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as name:

@@ -1,12 +1,12 @@
-"""What words say of entities whose texts were hidden: python -m benchmarks.heldout_words RUN_DIR [RUN_DIR ...].
+"""Words of entities whose texts were hidden: python -m benchmarks.heldout_words RUN_DIR [RUN_DIR ...].
 
-For every run of stage 2 or 3 that was trained with `--data.held_out_texts SHARE`: how often users and items whose texts
-were hidden are picked out of 10 by their words, and what else could be known of them. From their embeddings of that
-run, and the texts that it saw of the same kind,
+For each run of stage 2 or 3 that was trained with `--data.held_out_texts SHARE`: how often the words of users and items
+with hidden texts pick these texts out of 10, compared with predictions from the embeddings of the run and the texts
+that it saw of the same kind of entity:
 
-- the text vector that ridge regression and kernel ridge regression predict, and the mean text of the 20 nearest
-- as many words as learnt ones, chosen for the vector of kernel ridge regression as targets are for a text
-- the run's own target words of entities without text, for which texts around an entity count besides its embedding
+- the text vector predicted by ridge regression and by kernel ridge regression, and the mean text of the 20 nearest
+- as many words as learnt ones, chosen for the vector of kernel ridge regression as target words are chosen for a text
+- the run's own target words of entities without text, which use the texts around an entity besides its embedding
 - for comparison, learnt words of entities whose text was seen
 """
 
@@ -65,7 +65,7 @@ PREDICTORS: dict[str, Predictor] = {
 
 
 def predict(space: WordSpace, held_out: EntityTexts, embeddings: Tensor, predictor: Predictor) -> Tensor:
-    """Predicted centered text vectors `(U + I, E)` of held-out entities, each kind from its own; zeros of others."""
+    """Predicted centered text vectors `(U + I, E)` of held-out entities, fitted per kind; zeros for other entities."""
     predicted = torch.zeros_like(space.texts.vectors)
     ids = torch.arange(len(predicted))
     for of_kind in (ids < space.texts.num_users, ids >= space.texts.num_users):
@@ -77,7 +77,7 @@ def predict(space: WordSpace, held_out: EntityTexts, embeddings: Tensor, predict
 
 
 def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, limit: int) -> dict[str, float]:
-    """How often centered vectors pick their entity's text, centered by the texts that were seen."""
+    """Share of centered vectors that pick their entity's text, which is centered by the mean of seen texts."""
     found = {}
     for kind, members in retrieval_members(held_out, limit).items():
         if len(members) >= 10:
@@ -90,7 +90,7 @@ def picked_by_vectors(space: WordSpace, held_out: EntityTexts, vectors: Tensor, 
 
 
 def measure(run_dir: Path, extra: Sequence[str]) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """How the run was trained, and the share of right picks out of 10 for users and items by variant."""
+    """Settings of the run, and the share of correct picks out of 10 for users and items, for each variant."""
     stage, datamodule = load_run(run_dir, extra)
     profiles: Any = datamodule.held_out_profiles
     if profiles is None:
@@ -126,7 +126,7 @@ def measure(run_dir: Path, extra: Sequence[str]) -> tuple[dict[str, str], dict[s
 
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
-    """Measure a run, record it, and make a table of it."""
+    """Measure and record a run; its rows of a table."""
     of_run = json.loads((run_dir / "result.json").read_text())
     origin = {key: of_run[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
     name = f"{of_run['dataset']}, {of_run['backbone']}, {of_run['stage']}, seed {of_run['seed']}"
@@ -142,7 +142,7 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
 
 
 def main() -> None:
-    """Measure the runs that the arguments name."""
+    """Measure the given runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))

@@ -1,4 +1,4 @@
-"""A closed loop of HTTP clients for `face serve`, and the server that they ask."""
+"""A closed loop of HTTP clients, and the `face serve` process that they query."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ import numpy as np
 
 
 def clients(port: int, connections: int, num_users: int, top_k: int, seconds: float) -> tuple[list[float], float]:
-    """Ask over so many connections at once, the next question after each answer, for `seconds`.
+    """Query over several connections at once for `seconds`; each sends its next request after the answer.
 
     Returns:
-        Seconds of every answer, and seconds until the last one was there.
+        Seconds of each request, and seconds until the last answer.
     """
     import aiohttp
 
@@ -32,7 +32,7 @@ def clients(port: int, connections: int, num_users: int, top_k: int, seconds: fl
         times: list[float] = []
         elapsed = 0.0
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            for length in (1.0, seconds):  # the first does not count
+            for length in (1.0, seconds):  # warm-up, not measured
                 times.clear()
                 start = time.perf_counter()
                 await asyncio.gather(*(ask(session, number, start + length, times) for number in range(connections)))
@@ -43,7 +43,7 @@ def clients(port: int, connections: int, num_users: int, top_k: int, seconds: fl
 
 
 def start_server(run: Path, index: str, recall: float, cores: int) -> tuple[subprocess.Popen[bytes], int]:
-    """Start `face serve` with a worker a core, each with one thread."""
+    """Start `face serve` with one worker per core and one thread per worker."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -66,7 +66,7 @@ def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
 
 
 def resident_mib(server: subprocess.Popen[bytes]) -> float:
-    """Memory of the server's processes that is not shared with others, in MiB."""
+    """Private memory of the server's processes in MiB."""
     import psutil  # type: ignore[import-untyped]
 
     parent = psutil.Process(server.pid)

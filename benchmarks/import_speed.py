@@ -1,7 +1,7 @@
-"""How fast, and in how much memory, a large CSV is imported by `face data import`.
+"""Time and memory of importing a large CSV file by `face data import`.
 
-`python -m benchmarks.import_speed` generates a CSV of 10 million rows (users uniform, items of skewed popularity),
-imports it by the real command in a process of its own, and appends what that took to results/import_speed.jsonl.
+`python -m benchmarks.import_speed` generates a CSV file of 10 million rows (uniform users, items of skewed popularity),
+imports it with the real command in a process of its own, and appends the result to results/import_speed.jsonl.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 
 from benchmarks.records import append
 
-_BLOCK = 1_000_000  # rows that are generated at once
+_BLOCK = 1_000_000  # rows generated at once
 
 
 def generate(path: Path, num_rows: int, num_users: int, num_items: int, seed: int = 0) -> None:

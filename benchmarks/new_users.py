@@ -1,10 +1,10 @@
-"""Users who come after training, against the same users trained: python -m benchmarks.new_users configs/ml-100k/ials.
+"""New users, compared with the same users in training: python -m benchmarks.new_users configs/ml-100k/ials.
 
-A tenth of the users is absent from stage 1, by a hash of id and seed. Then they come with their training items: how
-much of their test items do the recommendations of their folded-in embedding hold, and how often do the words of that
-embedding pick their text out of 10? For comparison the same users are trained with all others, without a text: they
-and the new users get the words of the text that kernel ridge regression predicts from embedding and history, which are
-the targets of stage 2.
+A tenth of the users, chosen by a hash of id and seed, is absent from stage 1. Then they arrive with their training
+items: measured are the Recall@20 of their folded-in embedding on their test items, and how often the words of that
+embedding pick their text out of 10. For comparison, the same users are trained together with all others, but without a
+text. Both get the words of the text that kernel ridge regression predicts from embedding and history, which are the
+target words of stage 2 for users without a text.
 """
 
 import argparse
@@ -39,12 +39,12 @@ NUM_WORDS = 16
 
 
 class KnownUsers(Reader):
-    """A data set without a share of its users.
+    """A data set in which a share of the users is missing.
 
     Args:
         reader: Name of the reader of the whole data set.
-        arguments: Its arguments.
-        share: Expected share of users that are absent.
+        arguments: Arguments of the reader.
+        share: Expected share of missing users.
         seed: Seed of the hash that chooses them.
     """
 
@@ -70,14 +70,14 @@ class KnownUsers(Reader):
 
 
 def fit(configs: Path, run_dir: Path, data: Sequence[str], seed: int) -> Path:
-    """Stage 1; returns the folder of the run."""
+    """Fit stage 1; returns the folder of the run."""
     command = ["fit", "--config", str(configs / "stage1.yaml"), "--run_dir", str(run_dir), "--if_exists", "skip"]
     run_stage([*command, "--seed_everything", str(seed), "--trainer.enable_progress_bar", "false", *data])
     return run_dir
 
 
 def recall(found: np.ndarray, relevant: Sequence[Sequence[str]]) -> float:
-    """Mean share of each user's items that are found; users without any do not count."""
+    """Mean recall over users that have relevant items."""
     pairs = [(set(row.tolist()), set(items)) for row, items in zip(found, relevant, strict=True) if len(items)]
     return float(np.mean([len(row & items) / len(items) for row, items in pairs]))
 
@@ -89,7 +89,7 @@ def items_of(interactions: Interactions, split: str, rows: np.ndarray) -> list[l
 
 
 def without_texts(texts: EntityTexts, rows: np.ndarray) -> EntityTexts:
-    """Texts without those of some users."""
+    """Copy of the texts without those of some users."""
     present = texts.present.clone()
     present[torch.from_numpy(rows)] = False
     return replace(texts, present=present)
@@ -103,7 +103,7 @@ def words_of(
     asked: Tensor,
     histories: Sequence[np.ndarray],
 ) -> Tensor:
-    """Words of users by embeddings `(B, D)` and histories, given embeddings `(U + I, D)` and clicks of known ones."""
+    """Words of users from embeddings `(B, D)` and histories, given embeddings `(U + I, D)` and known interactions."""
     regression = UserTexts.fit(texts, known, torch.from_numpy(interactions), stage.words.missing_ridge)
     assert regression is not None, "data sets with texts only"
     starts = np.concatenate([[0], np.cumsum([len(history) for history in histories])[:-1]])
@@ -143,7 +143,7 @@ def main() -> None:
     old, new = Recommender.load(whole), Recommender.load(known)
     users, items = old.embeddings()
     all_old = torch.cat([users, items])
-    # In the order of all users; those that are absent hold nothing that the regression would read.
+    # In the order of all users; the regression reads no rows of missing users.
     all_new = torch.zeros_like(all_old)
     all_new[old.user_rows(new.entities.user_ids.to_pylist())], all_new[len(users) :] = new.embeddings()
     texts_known = without_texts(stage.space.texts, rows)

@@ -1,7 +1,7 @@
 """Record runs of the paper's plain form: `python -m benchmarks.paper_preset [--runs FOLDER]`.
 
-The runs are those of `face fit --config configs/ml-100k/gmf/stage1.yaml`, and of stages 2 and 3 of
-configs/ml-100k/gmf-paper; those that have finished are appended to results/paper_preset.jsonl.
+The runs are `face fit --config configs/ml-100k/gmf/stage1.yaml`, and stages 2 and 3 of configs/ml-100k/gmf-paper.
+Finished runs are appended to results/paper_preset.jsonl.
 """
 
 import argparse
@@ -14,7 +14,7 @@ CASES = {"stage1": "gmf", "stage2": "gmf-paper", "stage3": "gmf-paper"}
 
 
 def main() -> None:
-    """Append the runs that are not recorded yet."""
+    """Append runs that are not on record."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k"), help="folder of gmf and gmf-paper")
     runs: Path = parser.parse_args().runs

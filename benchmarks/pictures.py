@@ -1,8 +1,8 @@
 """Pictures of README.md and benchmarks/README.md: python -m benchmarks.pictures [--run RUN_DIR].
 
-- gain.svg: what the control, RLMRec-Con and FACE add to stage 1, from results/ablations.jsonl
-- describe.svg: what `face describe` prints for a finished run, by default that of `make demo`
-- app.png, map.png, report.png: `face app` and `face report` of that run, in the system's Chromium; left out without one
+- gain.svg: gains of the control, RLMRec-Con and FACE over stage 1, from results/ablations.jsonl
+- describe.svg: output of `face describe` for a finished run, by default that of `make demo`
+- app.png, map.png, report.png: `face app` and `face report` of that run in the system's Chromium; skipped without one
 
 pipeline.svg is drawn by hand.
 """
@@ -34,7 +34,7 @@ _PORT = 8198
 
 @dataclass(frozen=True)
 class Gain:
-    """Gain in test Recall@20 over stage 1 in percent: of each seed, their mean, and half the 95 % interval's width."""
+    """Gain in test Recall@20 over stage 1 in percent: per seed, mean, and half-width of the 95 % interval."""
 
     seeds: tuple[float, ...]
     mean: float
@@ -42,7 +42,7 @@ class Gain:
 
 
 def gains(dataset: str, backbone: str) -> dict[str, Gain]:
-    """Gain of every run over the stage 1 of the same seed; the interval is Student's, over seeds."""
+    """Gains over stage 1 of the same seed, with Student's interval over seeds."""
     source = {"benchmark": "ablations", "variant": "common", "dataset": dataset, "backbone": backbone}
     recalls: dict[str, dict[int, float]] = {}
     for record in newest([source], {"set": "comparison"}):
@@ -59,7 +59,7 @@ def gains(dataset: str, backbone: str) -> dict[str, Gain]:
 
 
 def summary(panels: dict[tuple[str, str], dict[str, Gain]]) -> str:
-    """The values of the picture in words, which it carries as its description."""
+    """Values of the picture as text, for its description."""
     return "; ".join(
         f"{dataset} {backbone} {RUNS[run][0]} {gain.mean:+.2f}"
         + (f" ± {gain.half_width:.2f}" if gain.half_width is not None else "")
@@ -69,7 +69,7 @@ def summary(panels: dict[tuple[str, str], dict[str, Gain]]) -> str:
 
 
 def draw_gain(path: Path) -> None:
-    """One row for every run of every data set and backbone: seeds as dots, mean and interval as a bar with whiskers."""
+    """Draw a row per data set, backbone and run: seeds as dots, mean and interval as a bar with whiskers."""
     panels = {panel: gains(*panel) for panel in PANELS}
     with matplotlib.rc_context({"svg.hashsalt": "face", "svg.fonttype": "path", "font.size": 10}):
         figure = Figure(figsize=(7.6, 5.2), layout="constrained")
@@ -108,19 +108,19 @@ def draw_gain(path: Path) -> None:
 
 
 def draw_describe(path: Path, run: Path) -> None:
-    """What the command prints in a terminal of 100 columns."""
+    """Draw the output of the command in a terminal of 100 columns."""
     words = read_words(run)
     console = Console(record=True, width=100, file=io.StringIO(), force_terminal=True)
     command = f"$ face describe --run {run} --items {' '.join(ITEMS)} --users {' '.join(USERS)}"
     console.print(command, style="bold", highlight=False)
     console.print(word_table([*select(words, "item", ITEMS), *select(words, "user", USERS)]))
-    # 0.602: width of a character of DejaVu Sans Mono and Menlo, which a browser takes where it may not fetch fonts.
+    # 0.602: character width of DejaVu Sans Mono and Menlo, which browsers use when they cannot fetch fonts.
     picture = console.export_svg(title="face describe", unique_id="describe", font_aspect_ratio=0.602)
     path.write_text(picture, "utf-8")
 
 
 def draw_pages(run: Path) -> list[Path]:
-    """The page with two changed words, its map, and the head of the report."""
+    """Draw the page with two changed words, its map, and the head of the report."""
     found = [PICTURES / name for name in ("app.png", "map.png", "report.png")]
     with tempfile.TemporaryDirectory() as folder, launched() as browser, served(run, _PORT) as address:
         page = open_page(browser, f"{address}/?user={VISITOR}")
@@ -146,7 +146,7 @@ def draw_pages(run: Path) -> list[Path]:
 def main() -> None:
     """Draw all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/ml-100k/ials/stage3"), help="a run with words")
+    parser.add_argument("--run", type=Path, default=Path("runs/ml-100k/ials/stage3"), help="finished run with words")
     arguments = parser.parse_args()
     draw_gain(PICTURES / "gain.svg")
     draw_describe(PICTURES / "describe.svg", arguments.run)

@@ -1,8 +1,8 @@
-"""Which ranking loss is best for the same backbone: python -m benchmarks.ranking_losses [--losses BPR DirectAU].
+"""Comparison of ranking losses on one backbone: python -m benchmarks.ranking_losses [--losses BPR DirectAU].
 
-Every loss gets the same number of trials of `face tune`, which searches the learning rate, the weight of L2 and the
-loss's own arguments on validation. Its best configuration is then fitted and tested once for every seed. Records hold
-all trials (part search) and the final runs (part test). Searches and runs that are there are not repeated.
+Every loss gets the same number of trials of `face tune`, which searches the learning rate, the L2 weight and the
+arguments of the loss on validation. Its best configuration is then fitted and tested once per seed. Records hold all
+trials (part search) and the final runs (part test). Searches and runs that exist are not repeated.
 """
 
 import argparse
@@ -28,14 +28,14 @@ def options_of(loss: str, dataset: str, folder: Path, arguments: argparse.Namesp
     options += ["--trainer.max_epochs", str(arguments.epochs), "--model.init_args.backbone", arguments.backbone]
     options += ["--model.init_args.ranking_loss", loss, "--seed_everything", "0"]
     options += ["--model.init_args.optimizer.init_args.lr", str(arguments.lr)]
-    if loss == "SampledSoftmax":  # the form that the literature recommends
+    if loss == "SampledSoftmax":  # the form recommended in the literature
         loss_options = "--model.init_args.ranking_loss.init_args"
         options += [f"{loss_options}.cosine", "true", f"{loss_options}.temperature", "0.15"]
     return options
 
 
 def search(options: list[str], folder: Path, about: dict[str, Any], num_trials: int) -> None:
-    """Search the loss's settings, and record all trials."""
+    """Search the settings of the loss and record all trials."""
     tune_command.main(["--trials", str(num_trials), "--minutes", "600", "--out", str(folder), *options])
     with tune_command.Search(options, folder, Console()) as study:
         trials = [
@@ -51,7 +51,7 @@ def search(options: list[str], folder: Path, about: dict[str, Any], num_trials: 
 
 
 def test(folder: Path, about: dict[str, Any], seed: int) -> None:
-    """Fit the best configuration, test it once, and record the run."""
+    """Fit the best configuration, test it once and record the run."""
     run_dir = folder / f"best-{seed}"
     command = ["fit", "--config", str(folder / "search" / "best.yaml"), "--run_dir", str(run_dir)]
     command += ["--seed_everything", str(seed), "--if_exists", "resume", "--trainer.enable_progress_bar", "false"]
@@ -61,12 +61,12 @@ def test(folder: Path, about: dict[str, Any], seed: int) -> None:
 
 
 def main() -> None:
-    """Run all that was asked for."""
+    """Run all selected losses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--losses", nargs="+", default=[*LOSSES])
     parser.add_argument("--datasets", nargs="+", default=["ml-100k-split"], choices=[*FOLDERS])
-    parser.add_argument("--backbone", default="GMF", help="by its name, with its default arguments")
-    parser.add_argument("--trials", type=int, default=16, help="trials a loss")
+    parser.add_argument("--backbone", default="GMF", help="names of losses, with their default arguments")
+    parser.add_argument("--trials", type=int, default=16, help="trials per loss")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--batch_size", type=int, default=2048)
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of the first trial")

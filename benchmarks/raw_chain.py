@@ -1,10 +1,10 @@
-"""From raw files to words by the commands that a user types: `python -m benchmarks.raw_chain --dataset ml-100k`.
+"""From raw files to words with the commands of a user: `python -m benchmarks.raw_chain --dataset ml-100k`.
 
-Makes clicks.csv and items.jsonl (`benchmarks.raw_form`), then runs `face data import`, `face summarize`, `face vocab
-build` and the three stages of configs/own, each in a process of its own, and appends quality and time of all of it to
-results/raw_chain.jsonl; `processor_seconds` are those that its own work took where other work shares the processor.
-`--model smollm2` takes SmolLM2-135M (`python -m benchmarks.smollm2`) as codebook and encoder in place of
-all-MiniLM-L6-v2. `--table` prints what is recorded.
+Writes clicks.csv and items.jsonl (`benchmarks.raw_form`), then runs `face data import`, `face summarize`,
+`face vocab build` and the three stages of configs/own, each in a process of its own, and appends metrics and times to
+results/raw_chain.jsonl. `processor_seconds` count the process's own work if other programs use the processor.
+`--model smollm2` uses SmolLM2-135M (`python -m benchmarks.smollm2`) as codebook and encoder instead of
+all-MiniLM-L6-v2. `--table` prints the records.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SHOWN = {
 
 
 def call(*arguments: object) -> tuple[float, float]:
-    """Run a face command in a process of its own; its seconds, and those that processors worked on it."""
+    """Run a face command in a process of its own; its elapsed seconds and processor seconds."""
     started, worked = time.perf_counter(), _worked()
     subprocess.run([sys.executable, "-m", "face_lightning.cli", *map(str, arguments)], check=True)
     return time.perf_counter() - started, _worked() - worked
@@ -49,7 +49,7 @@ def _worked() -> float:
 
 
 def prepare(dataset: str, model: str, data: Path, work: Path, core: int) -> dict[str, float]:
-    """Raw files, prepared folder, texts and codebook, kept where they are there; processor seconds by command."""
+    """Make raw files, prepared folder, texts and codebook unless they exist; processor seconds by command."""
     raw, mine, texts, words = (work / name for name in ("raw", "mine", "texts.jsonl", f"words-{model}"))
     seconds: dict[str, float] = {}
     if not mine.is_dir():
@@ -65,7 +65,7 @@ def prepare(dataset: str, model: str, data: Path, work: Path, core: int) -> dict
 
 
 def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, Any]]:
-    """Fit the three stages that are not there yet; results by stage."""
+    """Fit the stages that have not finished; results by stage."""
     runs = work / "runs" / str(options.seed)
     folders = {"stage1": runs / "stage1", **{name: runs / options.model / name for name in ("stage2", "stage3")}}
     results = {}
@@ -112,14 +112,14 @@ def run_stages(options: argparse.Namespace, work: Path) -> dict[str, dict[str, A
 
 
 def step_seconds(folder: Path) -> float:
-    """Seconds a step: between the first and the last validation of a run where it has more than one epoch."""
+    """Seconds per step: between the first and last validation if the run has more than one epoch."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     first = rows[0] if len(rows) > 1 else {"seconds": 0.0, "step": 0}
     return float((rows[-1]["seconds"] - first["seconds"]) / (rows[-1]["step"] - first["step"]))
 
 
 def show(records: Sequence[dict[str, Any]]) -> None:
-    """Print what is recorded, a row each stage."""
+    """Print the records, one row per stage."""
     table = Table("data set", "model", "seed", "stage", *SHOWN.values(), "s a step", "s in all")
     for record in records:
         for stage, result in record["stages"].items():
@@ -137,16 +137,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the data set (default: that in FACE_SHARED_DATA)")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/raw_chain"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, nargs=3, default=[100, 10, 4], help="of the three stages, at most")
-    parser.add_argument("--core", type=int, default=5, help="least interactions of every user and item")
+    parser.add_argument("--epochs", type=int, nargs=3, default=[100, 10, 4], help="maximum epochs of the three stages")
+    parser.add_argument("--core", type=int, default=5, help="minimum interactions of every user and item")
     parser.add_argument("--embedding_dim", type=int, default=64)
     parser.add_argument("--entities_per_step", type=int, default=256)
     parser.add_argument("--aligned_per_step", type=int, default=64)
     parser.add_argument("--steps", type=int, help="steps of an epoch of stage 3; all by default")
     parser.add_argument(
-        "--retrieval_limit", type=int, default=1024, help="number of users, and of items, in the retrieval metrics"
+        "--retrieval_limit",
+        type=int,
+        default=1024,
+        help="maximum number of users, and of items, in the retrieval metrics",
     )
-    parser.add_argument("--table", action="store_true", help="print what is recorded, and run nothing")
+    parser.add_argument("--table", action="store_true", help="print the records and run nothing")
     options = parser.parse_args()
     if options.table:
         show(read("raw_chain"))

@@ -1,8 +1,9 @@
-"""Data sets in the form that users bring: `python -m benchmarks.raw_form steam-vt --out raw/steam-vt`.
+"""Data sets in the format of a user's files: `python -m benchmarks.raw_form steam-vt --out raw/steam-vt`.
 
-Writes clicks.csv (one row a click, under original ids) and items.jsonl (one object an item), from public columns:
-of ml-100k all ratings with time, films and viewers (users.csv); of steam-vt and yelp the pairs of all splits of a
-folder of RLMRec's form, shuffled, with the games' and businesses' metadata. What follows is `face data import`.
+Writes clicks.csv (one row per interaction, with original ids) and items.jsonl (one object per item) from public
+columns: for ml-100k all ratings with times, films and viewers (users.csv); for steam-vt and yelp the pairs of all
+splits of a folder in RLMRec's format, shuffled, with the metadata of games and businesses. The next command is
+`face data import`.
 """
 
 import argparse
@@ -36,11 +37,11 @@ def write_raw(dataset: str, root: Path, out: Path) -> None:
 
     Args:
         dataset: One of `DATASETS`.
-        root: Folder of the data set; MovieLens-100K is fetched into it where it is missing.
-        out: Folder to write into; made where it is missing.
+        root: Folder of the data set; MovieLens-100K is fetched into it if it is missing.
+        out: Folder to write into; created if it is missing.
 
     Raises:
-        DataError: If the data set is not there, or lacks a part.
+        DataError: If the data set is missing or incomplete.
     """
     out.mkdir(parents=True, exist_ok=True)
     if dataset == "ml-100k":
@@ -50,7 +51,7 @@ def write_raw(dataset: str, root: Path, out: Path) -> None:
 
 
 def _write_movielens(root: Path, out: Path) -> None:
-    """All ratings, films and viewers of MovieLens-100K."""
+    """Write all ratings, films and viewers of MovieLens-100K."""
     fetch_movielens_100k(root, quiet=True)
     tables = read_tables(root)
     _write_csv(out / "clicks.csv", ["user_id", "item_id", "rating", "timestamp"], tables.ratings.tolist())
@@ -63,9 +64,10 @@ def _write_movielens(root: Path, out: Path) -> None:
 
 
 def _write_folder(root: Path, original_id: str, out: Path, seed: int = 0) -> None:
-    """All pairs of a folder of RLMRec's form, and what is known of its items, under the ids of the source.
+    """Write all pairs of a folder in RLMRec's format, and the metadata of its items, with the ids of the source.
 
-    Items without metadata keep their column number, marked, so that it is nobody's id; users have numbers alone.
+    Items without metadata are named by their column number with a mark, so that it cannot equal an id; users are named
+    by numbers.
     """
     described = root / "items.jsonl"
     if not described.is_file():
@@ -100,7 +102,7 @@ def _write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Write the files, and say what to do with them."""
+    """Write the files and print the next command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("--data", type=Path, help="folder of the data set (default: that in FACE_SHARED_DATA)")

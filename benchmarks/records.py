@@ -1,4 +1,4 @@
-"""Results as JSON lines: one measurement a line, appended, never rewritten."""
+"""Results as JSON lines: one measurement per line, appended and never rewritten."""
 
 import json
 import os
@@ -15,13 +15,13 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def shared_data() -> Path:
-    """Folder of the data sets that the project does not ship: FACE_SHARED_DATA, or shared/data beside the checkout."""
+    """Folder of data sets that are not shipped: FACE_SHARED_DATA, or shared/data beside the checkout."""
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("FACE_SHARED_DATA", default))
 
 
 def processor() -> str:
-    """The processor's name, and the fast number formats it computes in: what timings depend on most."""
+    """Name of the processor and its fast number formats, on which timings depend most."""
     path = Path("/proc/cpuinfo")
     text = path.read_text() if path.is_file() else ""
     named = re.search(r"model name\s*:\s*(.+)", text)
@@ -30,14 +30,14 @@ def processor() -> str:
 
 
 def of_run(result: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of a finished run, from its result.json."""
+    """Fields of a record from the result.json of a finished run."""
     kept = ("dataset", "backbone", "stage", "seed", "fingerprint", "epochs", "seconds", "peak_mib")
     metrics = {key: value for key, value in result["metrics"].items() if key != "last_epoch"}
     return {**{key: result[key] for key in kept}, "metrics": metrics}
 
 
 def append_new(name: str, record: dict[str, Any]) -> bool:
-    """Append the record of a run unless results/NAME.jsonl holds that run; whether it was new."""
+    """Append the record of a run unless results/NAME.jsonl holds it; whether it was new."""
     new = record["fingerprint"] not in {line["fingerprint"] for line in read(name)}
     if new:
         append(name, record)
@@ -45,7 +45,7 @@ def append_new(name: str, record: dict[str, Any]) -> bool:
 
 
 def append(name: str, record: dict[str, Any]) -> None:
-    """Add a measurement to results/NAME.jsonl with the command, versions and commit it was made with."""
+    """Append a measurement to results/NAME.jsonl, with its command, package versions and commit."""
     arguments = " ".join(map(_shown, sys.argv[1:]))
     surroundings = environment()
     line = {
@@ -62,13 +62,13 @@ def append(name: str, record: dict[str, Any]) -> None:
 
 
 def commit() -> str:
-    """Short hash of the commit that is checked out."""
+    """Short hash of the checked-out commit."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _shown(argument: str) -> str:
-    """An argument without the folders of this machine."""
+    """An argument without folders of the machine."""
     path = Path(argument)
     if not path.is_absolute():
         return argument

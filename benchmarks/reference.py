@@ -1,9 +1,8 @@
-"""The usual form of the backbones' training step and evaluation, as most public code has it.
+"""Plain implementations of training steps and evaluation, as in most public code.
 
-Propagation is autograd through a COO sparse tensor and starts anew for every batch and every view; contrasts
-hold all scores of a batch with all nodes; evaluation ranks a dense matrix and loops over users. Written for
-comparison: losses and metrics are those of the package, which `benchmarks.training` checks before it times
-anything.
+Propagation is autograd through a COO sparse tensor and is repeated for every batch and view; contrastive losses hold
+all scores of a batch with all nodes; evaluation ranks a dense matrix and loops over users. Losses and metrics equal
+those of the package, which `benchmarks.training` checks before it times anything.
 """
 
 import math
@@ -20,7 +19,7 @@ from face_lightning.structures import Embeddings, TrainingBatch
 
 
 class Reference:
-    """Losses of a backbone in the usual form, on the backbone's own tables.
+    """Losses of a backbone in a plain implementation, on the backbone's own tables.
 
     Args:
         backbone: GMF, LightGCN, SimGCL or LightGCL without edge dropout.

@@ -1,7 +1,7 @@
-"""Writes the tables of benchmarks/README.md and README.md from results/*.jsonl: python -m benchmarks.report.
+"""Write the tables of benchmarks/README.md and README.md from results/*.jsonl: python -m benchmarks.report.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; benchmarks/tables.py declares what it holds. Of the
-measurements of one case the newest counts. Text between the markers is overwritten; all other text is kept.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`, and is declared in benchmarks/tables.py. If a case was
+measured several times, the newest record counts. Text between the markers is overwritten; all other text is kept.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""How well words pick their entity among candidates: python -m benchmarks.retrieval RUN_DIR [RUN_DIR ...].
+"""How well words identify their entity among candidates: python -m benchmarks.retrieval RUN_DIR [RUN_DIR ...].
 
-For every run of stage 2 or 3, at 10, 20, 40 and 60 candidates, users and items: its own words, and on the same
-entities, in the same sentences and of the same vocabulary
+For each run of stage 2 or 3, at 10, 20, 40 and 60 candidates, for users and items: the words of the run and, on the
+same entities, in the same sentences and from the same vocabulary,
 
-- the words of highest TF-IDF in the entity's own text, as many as it has up to the same number: a ceiling
-- the words that anchoring aims at, which together lie nearest to the text
-- words drawn at random: the floor
+- the words of highest TF-IDF in the entity's own text, up to the same number: a ceiling
+- the target words of anchoring, which together are closest to the text
+- random words: the floor
 
-And how well words tell which entities are alike: the rank correlation, over pairs, of the similarity of what their
-words mean with that of their texts.
+Also measures how well words reflect which entities are similar: the rank correlation, over pairs, of the similarity of
+their word vectors with that of their texts.
 
-`--set OPTION VALUE` changes the run's configuration, such as the place of its data.
+`--set OPTION VALUE` overrides the run's configuration, such as the path of its data.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from face_lightning.words.space import WordSpace
 
 
 def frequent_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
-    """Tokens of highest TF-IDF in each entity's own text, users apart from items; fewer where it has fewer."""
+    """Tokens of highest TF-IDF in each entity's own text, users and items apart; fewer if the text has fewer."""
     result: list[list[int]] = []
     for texts in (space.texts.texts[: space.texts.num_users], space.texts.texts[space.texts.num_users :]):
         vectorizer = TfidfVectorizer(vocabulary=list(space.word_vectors.words), token_pattern=r"[^\W\d_]+")
@@ -49,7 +49,7 @@ def frequent_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
 
 
 def random_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
-    """Tokens drawn at random, none twice in an entity."""
+    """Random tokens, distinct within an entity."""
     draws = np.random.default_rng(0)
     return [
         draws.choice(len(space.word_vectors.words), num_descriptors, replace=False).tolist()
@@ -59,7 +59,7 @@ def random_words(space: WordSpace, num_descriptors: int) -> list[list[int]]:
 
 @torch.no_grad()
 def encode(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor) -> Tensor:
-    """Sentence vectors `(N, E)` of some entities' words, whose number may differ."""
+    """Sentence vectors `(N, E)` of the words of some entities, whose number may differ."""
     vectors = torch.empty(len(members), space.texts.vectors.shape[1])
     lengths = torch.tensor([len(tokens[member]) for member in members.tolist()])
     for length in lengths.unique():
@@ -70,7 +70,7 @@ def encode(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor) -
 
 
 def measure(space: WordSpace, tokens: Sequence[Sequence[int]], limit: int = 4096) -> dict[str, float]:
-    """Share of entities that their words pick, for users and items and every number of candidates."""
+    """Share of entities picked by their words, for users and items and each number of candidates."""
     result: dict[str, float] = {}
     for kind, members in retrieval_members(space.texts, limit).items():
         if len(members) >= CANDIDATES[0]:
@@ -83,7 +83,7 @@ def measure(space: WordSpace, tokens: Sequence[Sequence[int]], limit: int = 4096
 
 
 def similarity(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tensor, num_pairs: int = 100_000) -> float:
-    """Rank correlation of what two entities' words mean with what their texts say, over random pairs."""
+    """Rank correlation between similarities of words and of texts, over random pairs of entities."""
     known = torch.tensor([member for member in members.tolist() if len(tokens[member])])
     meanings = torch.stack([space.word_vectors.vectors[list(tokens[member])].mean(0) for member in known.tolist()])
     pairs = torch.randint(len(known), (2, num_pairs), generator=torch.Generator().manual_seed(0))
@@ -95,7 +95,7 @@ def similarity(space: WordSpace, tokens: Sequence[Sequence[int]], members: Tenso
 
 
 def show(run_dir: Path, extra: Sequence[str]) -> Table:
-    """Measure the words of a run and those they are compared with, record them, and make a table of it."""
+    """Measure and record the words of a run and those they are compared with; rows of a table."""
     stage = load_run(run_dir, extra)[0]
     space: WordSpace = stage.space
     run_result = json.loads((run_dir / "result.json").read_text())
@@ -127,7 +127,7 @@ def _origin(run_result: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure the runs that the arguments name."""
+    """Measure the given runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))

@@ -1,9 +1,9 @@
-"""Throughput and memory of 1 and 2 processes here, and what will limit many: python -m benchmarks.scaling.
+"""Throughput and memory of 1 and 2 processes, and a prediction for many: python -m benchmarks.scaling.
 
-The first table is measured, on random interactions, with the same global batch. The second, measured as well, is the
-memory of processes that share the columns of large tables (`column_parallel`). The third is a prediction: bytes
-and floating-point operations of a step, counted from what the code does, divided by what the hardware can do at best.
-It has not been checked on the hardware that it speaks of.
+The first table is measured on random interactions with the same global batch. The second, also measured, is the memory
+of processes that share the columns of large tables (`column_parallel`). The third is a prediction: bytes and
+floating-point operations of a step, counted from the code, divided by the peak rates of the hardware. It has not been
+checked on such hardware.
 """
 
 import argparse
@@ -36,12 +36,12 @@ FLOAT = 4  # bytes
 
 @dataclass(frozen=True)
 class Hardware:
-    """What one device and the links between devices can do, at best."""
+    """Peak rates of a device and of the links between devices."""
 
     flops: float = 60e12  # float32 matrix products of an H100
-    memory: float = 3.35e12  # bytes a second from HBM3
-    node_link: float = 450e9  # bytes a second to the other devices of a node (NVLink, one direction)
-    net_link: float = 50e9  # bytes a second between nodes, for each device (400 Gbit/s)
+    memory: float = 3.35e12  # bytes per second from HBM3
+    node_link: float = 450e9  # bytes per second to other devices of a node (NVLink, one direction)
+    net_link: float = 50e9  # bytes per second between nodes, per device (400 Gbit/s)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step costs each device, and what it sends."""
+    """Operations, memory traffic and communication of a step, per device."""
 
     flops: float
     memory: float
@@ -90,17 +90,17 @@ class Step:
         return Step(self.flops + other.flops, self.memory + other.memory, self.gradient + other.gradient)
 
     def seconds(self, num_devices: int, per_node: int, hardware: Hardware) -> dict[str, float]:
-        """Seconds of each part: products, memory, and a ring over all devices that adds the gradients."""
+        """Seconds of each part: products, memory, and a ring all-reduce of the gradients over all devices."""
         link = hardware.node_link if num_devices <= per_node else hardware.net_link
         ring = 2 * (num_devices - 1) / num_devices * self.gradient / link
         return {"products": self.flops / hardware.flops, "memory": self.memory / hardware.memory, "gradients": ring}
 
 
 def recommendation(problem: Problem) -> Step:
-    """Propagation of the whole graph forth and back, rows of the batch, and Adam over the whole table.
+    """Forward and backward propagation of the whole graph, rows of the batch, and Adam over the whole table.
 
-    Each layer reads a row for either direction of each interaction, in the backward pass again. Adam reads
-    weight, gradient and two moments, and writes three of them.
+    Each layer reads a row for both directions of each interaction, and again in the backward pass. Adam reads weight,
+    gradient and two moments, and writes three of them.
     """
     directed = 2 * problem.num_interactions * problem.embedding_dim * problem.num_layers
     rows = 3 * problem.batch_size * problem.embedding_dim
@@ -113,7 +113,7 @@ def recommendation(problem: Problem) -> Step:
 
 
 def mapping(problem: Problem) -> Step:
-    """Mapper forth and back (three products each), search over the codebook, and Adam."""
+    """Forward and backward pass of the mapper (three products each), search over the codebook, and Adam."""
     slots = problem.entities * problem.num_descriptors
     dense = problem.mapper - problem.num_descriptors * problem.concept_dim * 2 * problem.embedding_dim
     per_entity = 2 * problem.num_descriptors * problem.concept_dim * problem.embedding_dim
@@ -128,7 +128,7 @@ def mapping(problem: Problem) -> Step:
 
 
 def alignment(problem: Problem) -> Step:
-    """The frozen encoder forth, and back to its inputs."""
+    """Forward pass of the frozen encoder, and backward pass to its inputs."""
     return Step(
         flops=2 * 2 * problem.encoder_parameters * problem.aligned * problem.tokens,
         memory=FLOAT * 3 * problem.encoder_parameters,
@@ -137,7 +137,7 @@ def alignment(problem: Problem) -> Step:
 
 
 def predict(problem: Problem, hardware: Hardware) -> list[dict[str, Any]]:
-    """A row for each stage on 1 device, 8 devices of a node, and 8 nodes of 8."""
+    """Rows for each stage on 1 device, 8 devices of a node, and 8 nodes of 8."""
     ranking, words = recommendation(problem), mapping(problem)
     stages = {"stage 1": ranking, "stage 2": words, "stage 3": ranking + words + alignment(problem)}
     rows = []
@@ -164,7 +164,7 @@ def predict(problem: Problem, hardware: Hardware) -> list[dict[str, Any]]:
 
 
 def measure(folder: Path, num_processes: int, global_batch: int, dim: int, epochs: int) -> dict[str, float]:
-    """Interactions a second after the first epoch, and memory of the first process, by a run of the command."""
+    """Run the command; interactions per second after the first epoch, and memory of the first process."""
     run = folder / f"run-{num_processes}"
     config = {
         "run_dir": str(run),
@@ -191,7 +191,7 @@ def measure(folder: Path, num_processes: int, global_batch: int, dim: int, epoch
 
 
 def write_random(folder: Path, num_users: int, num_items: int, num_interactions: int) -> None:
-    """Random interactions in the files of RLMRec: most for training."""
+    """Write random interactions, most of them for training, in RLMRec's format."""
     draws = np.random.default_rng(0)
     pairs = np.unique(draws.integers(0, num_users * num_items, num_interactions))
     split = draws.choice(3, size=len(pairs), p=(0.8, 0.1, 0.1))
@@ -203,7 +203,7 @@ def write_random(folder: Path, num_users: int, num_items: int, num_interactions:
 
 
 def measure_columns(num_nodes: int, dim: int) -> list[dict[str, Any]]:
-    """By how much processes grow that train on their columns of a large table, beside the table with Adam's state."""
+    """Memory growth of processes that train on columns of a large table; size of the table with Adam's state."""
     rows = []
     for count in (1, 2, 4):
         with tempfile.TemporaryDirectory() as name:
@@ -218,7 +218,7 @@ def measure_columns(num_nodes: int, dim: int) -> list[dict[str, Any]]:
 
 
 def _train_on_columns(rank: int, meeting: str, count: int, num_nodes: int, dim: int) -> None:
-    """Three steps of LightGCN; the first process writes by how many MiB it grew at its largest."""
+    """Train LightGCN for three steps; the first process writes its peak memory growth in MiB."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     num_users = num_nodes * 3 // 4
@@ -228,7 +228,7 @@ def _train_on_columns(rank: int, meeting: str, count: int, num_nodes: int, dim: 
         (draws.integers(0, num_users, num_nodes), draws.integers(0, 10**4, num_nodes)),
     )
     graph = build_graph(csr_array(coo_array(cells, (num_users, num_nodes - num_users))))
-    graph.propagate(torch.zeros(num_nodes, 1))  # builds what it needs
+    graph.propagate(torch.zeros(num_nodes, 1))  # warm-up: allocates buffers
     before = peak_mib()
     backbone = LightGCN(num_users, num_nodes - num_users, dim, keep_edges=1.0)
     ColumnShards().keep_own_part(backbone)
@@ -260,7 +260,7 @@ def main() -> None:
     parser.add_argument("--interactions", type=int, default=200_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8192, help="over all processes")
+    parser.add_argument("--batch", type=int, default=8192, help="batch size over all processes")
     parser.add_argument("--nodes", type=int, default=400_000, help="of the table whose columns are shared")
     parser.add_argument("--parts", nargs="+", default=["rows", "columns", "prediction"])
     options = parser.parse_args()

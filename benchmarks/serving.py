@@ -1,17 +1,18 @@
-"""How fast a finished run answers: python -m benchmarks.serving PART ... [--items 10000 --dims 64 ...].
+"""Speed of inference with a finished run: python -m benchmarks.serving PART ... [--items 10000 --dims 64 ...].
 
-- search: top 20 for one user, or many, at a time in Python, exact and by HNSW and IVF at recall@20 >= .99, beside the
-  top-k of `implicit` and plain FAISS in the same process, and beside the bound that memory bandwidth sets: the time of
-  a sum over the table in float32
-- answers: the same for one user as the libraries are called: 20 original ids without the items that the user has seen,
-  by `Recommender.recommend`, by `recommend` of a model of `implicit`, and by FAISS with more results and a filter
-- http: `face serve` under a closed loop of HTTP clients, by connections and cores; clients are a process of their own
-  on the same cores
+- search: top 20 for one user, or many, at a time in Python, exact and by HNSW and IVF at recall@20 >= .99, compared in
+  the same process with the top-k of `implicit`, with plain FAISS, and with the bound set by memory bandwidth: the time
+  of a sum over the table in float32
+- answers: the same for one user with original ids and without the items that the user has seen, by
+  `Recommender.recommend`, by `recommend` of a model of `implicit`, and by FAISS with more results and a filter
+- http: `face serve` under a closed loop of HTTP clients, for several numbers of connections and cores; the clients are
+  a process of their own on the same cores
 - batch: `face recommend` for all users into a Parquet file, with peak memory
 - run: loading, recommending and describing with a run of yours (--run), in the shell and in Python
 
-With --unrecorded, what is recorded of this commit is not measured again. All but the last work on generated runs:
-Gaussian embeddings whose variances fall as 1 / rank, as those of matrix factorisation do, and 20 items seen by each.
+With --unrecorded, cases that this commit has on record are not measured again. All parts but the last use generated
+runs: Gaussian embeddings whose variances fall as 1 / rank, like those of matrix factorisation, and 20 seen items per
+user.
 """
 
 import argparse
@@ -43,9 +44,9 @@ from face_lightning.recommending.index_search import IndexSearch, build_index
 from face_lightning.recommending.recommender import Recommender
 
 TOP_K = 20
-RECALL = 0.995  # on the sample that indices are tuned on, for .99 on other users
-ROUNDS = 5  # in which methods are timed one after the other
-READ = "read"  # the name of reading the table, among methods
+RECALL = 0.995  # on the sample for tuning indices, for .99 on other users
+ROUNDS = 5  # in which methods take turns
+READ = "read"  # name of the method that reads the table
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -55,7 +56,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def clock(answer: Callable[[int], object], budget: float, most: int, least: int = 20) -> list[float]:
-    """Seconds of one call after another with numbers from 0, after one that does not count."""
+    """Seconds of consecutive calls with numbers from 0, after a warm-up call."""
     answer(0)
     times: list[float] = []
     while len(times) < least or (sum(times) < budget and len(times) < most):
@@ -66,13 +67,13 @@ def clock(answer: Callable[[int], object], budget: float, most: int, least: int 
 
 
 def is_wanted(arguments: argparse.Namespace, part: str, num_items: int, dim: int, **more: object) -> bool:
-    """Whether a case is to be measured: with --unrecorded, only if no record of this commit has it."""
+    """Whether to measure a case: with --unrecorded, only if this commit has no record of it."""
     case = {"part": part, "num_items": num_items, "dim": dim, "commit": commit(), **more}
     return not arguments.unrecorded or not any(matches(record, case) for record in read("serving"))
 
 
 def index_kinds(num_items: int, dim: int, arguments: argparse.Namespace) -> list[str]:
-    """Kinds of index to build for a table."""
+    """Indices to build for a table."""
     return [kind for kind in arguments.indices if kind != "hnsw" or num_items * dim <= arguments.most_hnsw]
 
 
@@ -80,9 +81,9 @@ Search = Callable[[slice], Any]  # rows of users to their items, `(B, TOP_K)`
 
 
 def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, tuple[Search, float]]:
-    """Each method with the seconds that building it took."""
+    """Methods, each with the seconds of building it."""
     import faiss
-    from implicit.cpu.topk import topk  # not among the extras: pip install implicit
+    from implicit.cpu.topk import topk  # not in the extras: pip install implicit
 
     found: dict[str, tuple[Search, float]] = {}
     num_threads = torch.get_num_threads()
@@ -95,7 +96,7 @@ def methods(items: Tensor, users: Tensor, indices: Sequence[str]) -> dict[str, t
     found["FAISS flat"] = partial(_ask_faiss, build_index(table, "flat"), queries), 0.0
     for kind in indices:
         started = time.perf_counter()
-        faiss.omp_set_num_threads(os.cpu_count() or 1)  # may set those of torch, too
+        faiss.omp_set_num_threads(os.cpu_count() or 1)  # may also set the threads of torch
         search = IndexSearch(items, kind)  # type: ignore[arg-type]
         search.tune(users[-256:], RECALL)  # users who are not timed
         built = time.perf_counter() - started
@@ -148,7 +149,7 @@ def measure_search(num_items: int, dim: int, arguments: argparse.Namespace) -> N
 
 
 def _clock_in_turns(calls: Mapping[str, Callable[[int], object]], budget: float, most: int) -> dict[str, list[float]]:
-    """Seconds of every call, in several rounds, so that other work on the machine falls on all of them."""
+    """Seconds of calls in several rounds, so that other programs affect all methods alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
@@ -157,7 +158,7 @@ def _clock_in_turns(calls: Mapping[str, Callable[[int], object]], budget: float,
 
 
 def measure_answers(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
-    """Time original ids of items that one user has not seen, as users of the libraries ask for them."""
+    """Time requests for original ids of unseen items, as users of the libraries make them."""
     if not is_wanted(arguments, "answers", num_items, dim):
         return
     with tempfile.TemporaryDirectory() as name:
@@ -170,7 +171,7 @@ def measure_answers(num_items: int, dim: int, arguments: argparse.Namespace) -> 
 
 
 def libraries(run: Path) -> dict[str, Callable[[int], np.ndarray]]:
-    """Ways to get original ids for a row of users, best first, without the items that the user has seen."""
+    """Functions from a row of users to original ids, best first, without the items that the user has seen."""
     import faiss
     from implicit.cpu.als import AlternatingLeastSquares
 
@@ -198,7 +199,7 @@ def libraries(run: Path) -> dict[str, Callable[[int], np.ndarray]]:
 def record(
     part: str, variant: str, num_items: int, dim: int, cores: int, at_once: int, metrics: dict[str, Any]
 ) -> None:
-    """Print and keep a measurement."""
+    """Print and record a measurement."""
     case = f"{num_items} items, {variant}, {cores} cores, {at_once} at once"
     print(f"{part}: {case}, {dim}-d: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics.items()), flush=True)
     sizes = {"num_items": num_items, "dim": dim, "cores": cores, "at_once": at_once}
@@ -206,7 +207,7 @@ def record(
 
 
 def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
-    """Load a server, for every index, number of cores and number of connections."""
+    """Put load on a server, for each index, number of cores and number of connections."""
     with tempfile.TemporaryDirectory() as name:
         run = write_run(Path(name) / "run", arguments.users, num_items, dim)
         for index, cores in product(("exact", *index_kinds(num_items, dim, arguments)), arguments.cores):
@@ -228,7 +229,7 @@ def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> Non
 
 
 def timed_command(*arguments: str) -> dict[str, float]:
-    """Seconds, processor seconds and peak MiB of a command of the package."""
+    """Seconds, processor seconds and peak MiB of a `face` command."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "face_lightning.cli", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -240,7 +241,7 @@ def timed_command(*arguments: str) -> dict[str, float]:
 
 
 def measure_batch(num_items: int, dim: int, arguments: argparse.Namespace) -> None:
-    """Recommend 100 items to every user of a generated run."""
+    """Recommend 100 items to each user of a generated run."""
     with tempfile.TemporaryDirectory() as name:
         run = write_run(Path(name) / "run", arguments.batch_users, num_items, dim)
         out = Path(name) / "recommendations.parquet"
@@ -251,7 +252,7 @@ def measure_batch(num_items: int, dim: int, arguments: argparse.Namespace) -> No
 
 
 def measure_run(run: Path, arguments: argparse.Namespace) -> None:
-    """Time what a finished run does for one user."""
+    """Time requests for one user with a finished run."""
     shell = min(
         (timed_command("recommend", "--run", str(run), "--users", "1") for _ in range(5)), key=itemgetter("seconds")
     )
@@ -280,7 +281,7 @@ def measure_run(run: Path, arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Measure the parts that are asked for."""
+    """Measure the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=["search", "answers", "http", "batch", "run"])
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
@@ -288,14 +289,16 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--batch_users", type=int, default=1_000_000)
     parser.add_argument("--indices", nargs="*", default=["hnsw", "ivf"], choices=["hnsw", "ivf"])
-    parser.add_argument("--most_hnsw", type=int, default=10**7, help="numbers in a table for which HNSW is built")
+    parser.add_argument(
+        "--most_hnsw", type=int, default=10**7, help="largest table, in numbers, for which HNSW is built"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 256], help="users at a time")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of every measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--run", type=Path, help="folder of a finished run with words")
-    parser.add_argument("--quiet", action="store_true", help="note that nothing else runs on the machine")
-    parser.add_argument("--unrecorded", action="store_true", help="leave out what is recorded of this commit")
+    parser.add_argument("--quiet", action="store_true", help="record that nothing else runs on the machine")
+    parser.add_argument("--unrecorded", action="store_true", help="skip cases that this commit has on record")
     arguments = parser.parse_args()
     if "run" in arguments.parts:
         if arguments.run is None:

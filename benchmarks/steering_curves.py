@@ -1,4 +1,4 @@
-"""Curves of `benchmarks.steering`: what an edit does to a topic, to other topics and to Recall@20, by its strength."""
+"""Curves of `benchmarks.steering`: effect of an edit on a topic, on other topics and on Recall@20, by its strength."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,11 +21,11 @@ def ndcg(top: Tensor, marked: Tensor) -> Tensor:
 
 
 class Curves:
-    """What a way of steering does, for every strength, topic and user.
+    """Effect of a way of steering for each strength, topic and user.
 
     Args:
         study: Users, items and topics.
-        way: How to steer.
+        way: Way of steering.
         topics: N topics.
         sign: 1 for more of each topic, -1 for less.
         strengths: G strengths, of which the first is 0.
@@ -57,24 +57,24 @@ class Curves:
                 self.others[step, place] = change.sum() / max(1, len(topics) - 1)
 
     def rows(self) -> list[dict[str, float]]:
-        """What every strength does, over all topics and users."""
+        """Effect of each strength, a mean over topics and users."""
         columns = self.ndcg.mean((1, 2)), self.recall.mean((1, 2)), self.others.mean(1)
         names = ("strength", "topic_ndcg@20", "test/recall@20", "others_change")
         rows = zip(self.strengths, *(column.tolist() for column in columns), strict=True)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def at(self, share: float) -> float:
-        """NDCG@20 of topics where Recall@20 has fallen to a share of the plain ranking's."""
+        """NDCG@20 of topics at the strength that leaves a share of Recall@20."""
         ones = torch.ones(1, self.ndcg.shape[1]), torch.ones(1, self.ndcg.shape[2])
         return float(self.of_samples(share, *ones))
 
     def of_samples(self, share: float, topics: Tensor, users: Tensor) -> Tensor:
-        """What `at` gives for each of S samples, `(S,)`.
+        """Value of `at` for each of S bootstrap samples, `(S,)`.
 
         Args:
             share: Share of Recall@20.
-            topics: How often each topic counts, `(S, N)`.
-            users: How often each user counts, `(S, B)`.
+            topics: Weights of topics, `(S, N)`.
+            users: Weights of users, `(S, B)`.
         """
         scale = topics.sum(1) * users.sum(1)
         recalls, values = (
@@ -85,7 +85,7 @@ class Curves:
 
 
 def interpolate(recalls: list[float], values: list[float], share: float) -> float:
-    """Value where recall, by growing strength, first falls to a share of the first recall; nan if it never does."""
+    """Value at which recall, with growing strength, first falls to a share of its start; nan if it never does."""
     wanted = share * recalls[0]
     for high, low, before, after in zip(recalls, recalls[1:], values, values[1:], strict=False):
         if low <= wanted <= high:
@@ -94,9 +94,9 @@ def interpolate(recalls: list[float], values: list[float], share: float) -> floa
 
 
 def bootstrap(runs: Sequence[tuple[Curves, Curves]], share: float, num_samples: int = 1000) -> tuple[float, float]:
-    """Interval of 95 % of the difference between two ways at a share of Recall@20, a mean over runs.
+    """95 % interval of the difference between two ways at a share of Recall@20, a mean over runs.
 
-    Topics, which are the same in all runs, and each run's users are drawn anew for every sample.
+    Each sample draws the topics, which are common to all runs, and the users of each run.
     """
     draws = torch.Generator().manual_seed(0)
     _, num_topics, num_users = runs[0][0].ndcg.shape
@@ -110,11 +110,11 @@ def bootstrap(runs: Sequence[tuple[Curves, Curves]], share: float, num_samples: 
 
 
 def _drawn(num_samples: int, number: int, draws: torch.Generator) -> Tensor:
-    """How often each of some things is drawn when as many are drawn with replacement, `(S, number)`."""
+    """Counts of draws with replacement, `(S, number)`."""
     drawn = torch.randint(number, (num_samples, number), generator=draws)
     return torch.zeros(num_samples, number).scatter_add_(1, drawn, torch.ones(drawn.shape))
 
 
 def standardized(values: Tensor) -> Tensor:
-    """Values `(..., I)` with mean 0 and standard deviation 1 over items."""
+    """Standardise values `(..., I)` over items."""
     return (values - values.mean(-1, keepdim=True)) / values.std(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Simulated sessions of `benchmarks.steering`: a user who looks for one item asks for a word a turn, five at most."""
+"""Simulated sessions of `benchmarks.steering`: a user looks for one item and asks for one word per turn, up to five."""
 
 import time
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ from face_lightning.words.targets import pursue
 if TYPE_CHECKING:
     from benchmarks.steering import Study
 
-# How often each simulated user names a word of another item instead, by what the user goes by.
+# Probability that a simulated user names a word of another item, by what the user goes by.
 MISTAKES = {"text": 0.0, "words": 0.0, "words, a fifth wrong": 0.2, "words of another item": 1.0}
 _MAX_TURNS, _NUM_WORDS, _STRENGTH = 5, 16, 0.65
 
 
 def words_of_items(study: "Study") -> Tensor:
-    """Rows in the vocabulary of each item's words `(I, S)`: the run's, or those that say what its text says."""
+    """Vocabulary rows `(I, S)` of each item's words: those of the run, or words chosen for its text."""
     listed = study.recommender.words_of("items")
     if listed is not None:
         rows = {word: row for row, word in enumerate(study.codebook.words)}
@@ -30,10 +30,10 @@ def words_of_items(study: "Study") -> Tensor:
 
 
 def simulate(study: "Study", user: str, mistakes: float, num_sessions: int) -> dict[str, float]:
-    """Share of items looked for that reach the ten best, turns until then, and milliseconds of an edit.
+    """Simulate sessions: share of items that reach the top 10, turns until then, and milliseconds of an edit.
 
     Args:
-        study: The study; items looked for are items of its split.
+        study: The study; users look for items of its split.
         user: "text": the user asks for the word of the vocabulary that best tells the item's text from those of the
             ten best. Anything else: for a word of the item that none of the ten best has, drawn at random.
         mistakes: Probability of a word of another item instead.
@@ -73,7 +73,7 @@ def simulate(study: "Study", user: str, mistakes: float, num_sessions: int) -> d
 
 
 def _draw_word(of_items: Tensor, item: int, best: Tensor, asked: list[int], draws: np.random.Generator) -> int:
-    """A word of an item that was not asked for, and that none of the best items has where there is one."""
+    """A word of an item that was not asked for and, if possible, that none of the best items has."""
     open_words = [word for word in of_items[item].tolist() if word not in asked] or of_items[item].tolist()
     shown = set(of_items[best].flatten().tolist())
     return int(draws.choice([word for word in open_words if word not in shown] or open_words))

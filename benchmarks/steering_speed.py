@@ -1,12 +1,12 @@
 """Milliseconds of an edit by words: python -m benchmarks.steering_speed RUN_DIR [RUN_DIR ...].
 
-For finished runs with words: `Recommender.steer` for one user and one word more, the 20 best of all items that the user
-has not seen, on one thread. Users are drawn at random. Time of the processor counts no other program.
+For finished runs with words: `Recommender.steer` for one user, the 20 best of all items that the user has not seen, on
+one thread. Users are drawn at random. Processor time excludes other programs.
 
 - new word: the word has not been used before, so that its direction is computed
 - two more, one less: three words that have not been used before
-- used word: the direction of the word is known
-- first edit: also reads the meanings of words and items and computes what all edits share; once for each run
+- used word: the direction of the word is cached
+- first edit: also reads the meanings of words and items and computes what all edits share; once per run
 """
 
 import argparse
@@ -26,7 +26,7 @@ from face_lightning.text.vocabulary import load_codebook
 
 
 def measure(run_dir: Path, num_edits: int) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of every edit, and those of the processor, by kind."""
+    """Elapsed and processor milliseconds of each edit, by kind."""
     recommender = Recommender.load(run_dir)
     codebook, _ = load_codebook(run_dir / CODEBOOK)
     draws = np.random.default_rng(0)
@@ -50,10 +50,10 @@ def _milliseconds(recommender: Recommender, user: str, more: list[str], less: li
 
 
 def main() -> None:
-    """Measure the runs that the arguments name."""
+    """Measure the given runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
-    parser.add_argument("--edits", type=int, default=300, help="how many of each kind")
+    parser.add_argument("--edits", type=int, default=300, help="number of edits of each kind")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for run_dir in arguments.runs:

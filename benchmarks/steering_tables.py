@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md about edits by words, cold start and what language models do with words."""
+"""Tables of benchmarks/README.md on steering by words, cold start and language models that read words."""
 
 import math
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ def _steering(dataset: str, part: str, num_topics: int) -> Table:
 
 
 def _differences() -> list[Record]:
-    """A record for each seed, share of Recall@20 and control that words are compared with."""
+    """A record per seed, share of Recall@20 and way that words are compared with."""
     lines = newest([{"benchmark": "steering", "num_users": 200}], {})
-    lines = [line for line in lines if "less_curve" in line]  # earlier versions had another form of edits
+    lines = [line for line in lines if "less_curve" in line]  # records of earlier versions are of another form of edits
     measured = {tuple(line[key] for key in ("dataset", "part", "seed", "variant")): line for line in lines}
     found = []
     for (dataset, part, seed, _), line in sorted(measured.items()):
@@ -57,14 +57,14 @@ def _differences() -> list[Record]:
 
 
 def _intervals(records: Sequence[Record], _: object) -> str:
-    """The interval of each seed that loses as much Recall@20."""
+    """Intervals by seed."""
     metrics = [record["metrics"] for record in records]
     known = [one for one in metrics if not math.isnan(one["difference"])]
     return ", ".join(f"{one['low']:+.3f} to {one['high']:+.3f}" for one in known)
 
 
 def _pooled() -> list[Record]:
-    """A record for each share of Recall@20 and way that words are compared with, over all runs of a command."""
+    """A record per share of Recall@20 and way that words are compared with, over all runs of a command."""
     found = []
     for line in newest([{"benchmark": "steering"}], {}):
         if line["part"].startswith("all runs"):
@@ -77,7 +77,7 @@ def _pooled() -> list[Record]:
 
 
 def _curves() -> list[Record]:
-    """A record of words for each seed and strength."""
+    """A record of words per seed and strength."""
     lines = newest([{"benchmark": "steering", "num_users": 200, "variant": "words"}], {})
     found = []
     for line in (line for line in lines if "less_curve" in line):
@@ -93,7 +93,7 @@ def _curves() -> list[Record]:
 
 
 def _by_precision() -> list[Record]:
-    """A record for each topic of the newest runs, with the range that its precision lies in."""
+    """A record per topic of the newest runs, with the range of its precision."""
     lines = read("steering")
     known = {(line["dataset"], f"topics, {line['part']}") for line in lines if "less_curve" in line}
     last = {(line["dataset"], line["part"]): line for line in lines if (line["dataset"], line["part"]) in known}

@@ -1,10 +1,10 @@
-"""What summaries by a language model change: `python -m benchmarks.summary_study [--seeds 0 1]`.
+"""Effect of summaries by a language model: `python -m benchmarks.summary_study [--seeds 0 1]`.
 
-On a part of steam-vt (the games with the most clicks, and players drawn at random), games are described by the
-template and by SmolLM2-135M (`python -m benchmarks.smollm2`); players by the template both times, and games too for
-which SmolLM2 gave nothing that passes. Stage 1 and the vocabulary are shared; stages 2 and 3 run with each, and with
-each seed. Reported: Recall@20, compared per user, and how often the words of a game pick it out of 10, by the text
-that they were learnt from, and by the other writer's. Appends to results/summary_study.jsonl.
+On a part of steam-vt (the games with the most interactions, and players drawn at random), games are described by the
+template and by SmolLM2-135M (`python -m benchmarks.smollm2`). Players, and games for which SmolLM2 gave no valid
+summary, are described by the template in both cases. Stage 1 and the vocabulary are shared; stages 2 and 3 run with
+each writer and seed. Measured are Recall@20, compared per user, and how often the words of a game pick it out of 10, by
+the text that they were learnt from and by that of the other writer. Appends to results/summary_study.jsonl.
 """
 
 import argparse
@@ -37,7 +37,7 @@ RECALL, PICKED = "test/recall@20", "words/retrieval_items@10"
 
 
 def draw(raw: Path, num_items: int, num_users: int, seed: int = 0) -> Path:
-    """Clicks on the items with the most clicks, of users drawn at random among those who clicked on five of them."""
+    """Interactions with the most popular items, of random users with at least five of them."""
     with (raw / "clicks.csv").open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
     kept = {item for item, _ in Counter(row[1] for row in rows).most_common(num_items)}
@@ -51,7 +51,7 @@ def draw(raw: Path, num_items: int, num_users: int, seed: int = 0) -> Path:
 
 
 def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Raw files, prepared folder and both summaries, unless they are there; what the local writer took."""
+    """Make raw files, prepared folder and both summaries unless they exist; statistics of the local writer."""
     raw, mine = work / "raw", work / "mine"
     if not mine.is_dir():
         write_raw("steam-vt", options.data, raw)
@@ -75,14 +75,14 @@ def write_texts(work: Path, options: argparse.Namespace) -> dict[str, Any]:
         reasons = Counter(error.split(":")[0] for error in failed)
         counts = {"written": len(lines) - len(failed), "failed": dict(reasons)}
         counts_path.write_text(json.dumps(counts | {"seconds": round(time.perf_counter() - started, 1)}))
-    if not words.is_dir():  # one vocabulary for both: by default words that are frequent in the texts are let in
+    if not words.is_dir():  # one vocabulary for both: by default, words that are frequent in the texts are added
         call("vocab", "build", "--model", "all-MiniLM-L6-v2", "--texts", template, "--out", words)
     result: dict[str, Any] = json.loads(counts_path.read_text())
     return result
 
 
 def fit(stage: int, folder: Path, before: Path | None, work: Path, options: argparse.Namespace, *more: object) -> None:
-    """Fit a stage of configs/own unless it is there."""
+    """Fit a stage of configs/own unless it has finished."""
     command = [
         "fit",
         "--config",
@@ -99,10 +99,10 @@ def fit(stage: int, folder: Path, before: Path | None, work: Path, options: argp
 
 
 def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Stages of a seed with both writers; metrics of stage 3 by writer."""
+    """Run the stages of a seed with both writers; metrics of stage 3 by writer."""
     runs = work / "runs" / str(seed)
     seeded = ["--seed_everything", str(seed)]
-    # A fiftieth of the interactions a batch, and time to learn from so few before it is stopped.
+    # Batches of a fiftieth of the interactions, and more patience for so few of them.
     small = ["--data.batch_size", "256", "--early_stopping.patience", "30"]
     fit(1, runs / "stage1", None, work, options, *seeded, *small)
     results = {}
@@ -121,7 +121,7 @@ def run_seed(seed: int, work: Path, options: argparse.Namespace) -> dict[str, di
 
 
 def compare(seed: int, work: Path) -> dict[str, float]:
-    """Recall@20 of the same users: SmolLM2's summaries against the template's."""
+    """Recall@20 of the same users with SmolLM2's summaries and with the template's."""
     columns = [
         pq.read_table(work / "runs" / str(seed) / writer / "stage3" / "test_users.parquet").sort_by("user_id")[RECALL]
         for writer in ("smollm2", "template")
@@ -131,16 +131,16 @@ def compare(seed: int, work: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Write texts, run all seeds, record, and print means."""
+    """Write texts, run and record all seeds, and print means."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=shared_data() / "steam-vt")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/summary_study"))
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--users", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, nargs=3, default=[100, 5, 3], help="of the three stages, at most")
+    parser.add_argument("--epochs", type=int, nargs=3, default=[100, 5, 3], help="maximum epochs of the three stages")
     parser.add_argument("--embedding_dim", type=int, default=64)
-    parser.add_argument("--batch_size", type=int, default=1024, help="of stages 2 and 3")
+    parser.add_argument("--batch_size", type=int, default=1024, help="seeds of stages 2 and 3")
     parser.add_argument("--dtype", default="bfloat16", help="number format of the writer's weights")
     parser.add_argument("--texts_only", action="store_true", help="write the summaries, and train nothing")
     options = parser.parse_args()

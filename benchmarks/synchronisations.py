@@ -1,4 +1,4 @@
-"""Counts operations for which the host has to wait for a GPU, on any device."""
+"""Count operations for which the host waits for a GPU, on any device."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# The result's value or shape depends on values that lie on the device.
+# The value or shape of the result depends on values on the device.
 _WAITING = {
     "_local_scalar_dense": "item",  # item(), bool(), int(), float()
     "nonzero": "nonzero",
@@ -52,9 +52,9 @@ def _has_mask(indices: Sequence[Tensor | None]) -> bool:
 
 @contextmanager
 def counting(counts: Counter[str]) -> Iterator[None]:
-    """Add to `counts`, by kind, what would make the host wait for a GPU.
+    """Count operations that would make the host wait for a GPU in `counts`, by kind.
 
-    A mask that is assigned a number (`scores[mask] = 0`) is counted, though torch fills without waiting there.
+    Assigning a number to a mask (`scores[mask] = 0`) is counted, although torch does not wait there.
     """
 
     def counted(name: str) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Tables of Markdown from measurements: what a table, a column and a cell are, and how they are filled."""
+"""Markdown tables from measurements: definition of tables, columns and cells, and filling a page with them."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from benchmarks.records import read
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", flags=re.DOTALL)
 
 Record = dict[str, Any]
-Where = Mapping[str, object]  # a field's value, or a tuple of the values that it may have
+Where = Mapping[str, object]  # value of a field, or a tuple of allowed values
 
 RECALL, NDCG = "test/recall@20", "test/ndcg@20"
 MOVIELENS = ("ml-100k", "ml-100k-split")
 COMMON: Where = {"benchmark": "ablations", "variant": "common"}
 
-# Two measurements with the same values here are the same case, measured again.
+# Measurements with equal values of these fields are repetitions of one case.
 CASE = (
     *("benchmark", "part", "dataset", "backbone", "model", "embedding_dim", "run", "stage", "variant", "seed"),
     *("batch_size", "num_queries", "num_codes", "dim", "split", "metrics.interactions", "case", "loss"),
@@ -30,7 +30,7 @@ CASE = (
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title, the text of a cell from the row's records, and which of them it takes."""
+    """Title of a column, function from the records of a row to the text of a cell, and a filter on the records."""
 
     title: str
     cell: Callable[[Sequence[Record], Sequence[Sequence[Record]]], str]
@@ -39,19 +39,19 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds.
+    """Definition of a table.
 
     Attributes:
-        sources: Records of any of these; each names at least its `benchmark`.
+        sources: Filters of records, each with at least its `benchmark`; records of any of them are used.
         columns: Columns after the leading ones.
-        rows: Rows with a label, in this order.
-        by: Fields: a further row for each combination of their values among the records of no labelled row.
+        rows: Labelled rows, in this order.
+        by: Fields; records outside of the labelled rows get a row per combination of their values.
         labels: Titles of the leading columns.
-        prefer: Where a case was measured in several sets of runs, records of this set count.
-        command: How to measure it again; the recorded commands where left out.
-        intro: Text above the table, shown with it.
-        needs: Benchmark without whose records the table is left out.
-        load: Records from elsewhere than `sources`, in the order of their rows.
+        prefer: If a case was measured in several sets of runs, records of this set count.
+        command: Command to reproduce it; by default the recorded commands.
+        intro: Text above the table.
+        needs: Benchmark without whose records the table is omitted.
+        load: Function that returns the records, in the order of rows, instead of `sources`.
     """
 
     columns: Sequence[Column]
@@ -67,9 +67,9 @@ class Table:
 
 
 def value(record: Record, path: str) -> Any:  # noqa: ANN401
-    """Value at a path such as `stages.stage3.epochs`, or the metric of that name; None where there is none.
+    """Value at a path such as `stages.stage3.epochs`, or the metric of that name; None if there is none.
 
-    Of paths with `|` between them the first that has a value counts.
+    Of several paths separated by `|`, the first that has a value counts.
     """
     for alternative in path.split("|"):
         found: Any = record
@@ -82,7 +82,7 @@ def value(record: Record, path: str) -> Any:  # noqa: ANN401
 
 
 def matches(record: Record, where: Where) -> bool:
-    """Whether a record has the values that `where` names."""
+    """Whether a record has the values in `where`."""
     return all(
         value(record, path) in wanted if isinstance(wanted, tuple) else value(record, path) == wanted
         for path, wanted in where.items()
@@ -90,7 +90,7 @@ def matches(record: Record, where: Where) -> bool:
 
 
 def newest(sources: Sequence[Where], prefer: Where) -> list[Record]:
-    """The newest record of every case among those that match a source, oldest case first."""
+    """Newest record of each case that matches a source, oldest case first."""
     found: list[Record] = []
     for source in sources:
         found += [record for record in read(str(source["benchmark"])) if matches(record, source)]
@@ -101,7 +101,7 @@ def newest(sources: Sequence[Where], prefer: Where) -> list[Record]:
 
 
 def mean(path: str, spec: str = ".4f", scale: float = 1.0) -> Callable[[Sequence[Record], object], str]:
-    """Mean over the records, with the standard deviation where there are several."""
+    """Cell with the mean over records, and the standard deviation if there are several."""
 
     def cell(records: Sequence[Record], _: object) -> str:
         found = [value(record, path) for record in records]
@@ -115,17 +115,17 @@ def mean(path: str, spec: str = ".4f", scale: float = 1.0) -> Callable[[Sequence
 
 
 def percent(path: str) -> Callable[[Sequence[Record], object], str]:
-    """Mean of shares in percent, with one decimal."""
+    """Cell with the mean of shares in percent, with one decimal."""
     return mean(path, ".1f", 100.0)
 
 
 def count(records: Sequence[Record], _: object) -> str:
-    """How many seeds there are."""
+    """Number of seeds."""
     return str(len({record.get("seed") for record in records})) if records else ""
 
 
 def against(path: str, reference: Where) -> Callable[[Sequence[Record], Sequence[Sequence[Record]]], str]:
-    """By how many percent the mean of the row that matches `reference` lies above this row's."""
+    """Cell with the difference, in percent, of the mean of the row that matches `reference` to this row's mean."""
 
     def cell(records: Sequence[Record], rows: Sequence[Sequence[Record]]) -> str:
         best = next((row for row in rows if matches(row[0], reference)), [])
@@ -138,7 +138,7 @@ def against(path: str, reference: Where) -> Callable[[Sequence[Record], Sequence
 
 
 def machine(recorded: str) -> str:
-    """A recorded machine in few words: cores, maker, and AMX where it has it."""
+    """Short form of a recorded machine: cores, maker, and AMX if it has it."""
     cores, processor, gpus = (part.strip() for part in recorded.split(",", 2))
     name = re.sub(r"\(R\)|\bProcessor\b", "", processor.split(" avx")[0])
     amx = " with AMX" if "amx" in processor else ""
@@ -159,7 +159,7 @@ def origin(table: Table, records: Sequence[Record], results: str) -> str:
 
 
 def group(table: Table, records: Sequence[Record]) -> dict[tuple[str, ...], list[Record]]:
-    """Rows that have records, by their labels."""
+    """Non-empty rows by their labels."""
     padding = [""] * (len(table.labels) - 1)
     rows = {(label, *padding): select(records, where) for label, where in table.rows.items()}
     labelled = {id(record) for row in rows.values() for record in row}
@@ -173,11 +173,11 @@ def group(table: Table, records: Sequence[Record]) -> dict[tuple[str, ...], list
 
 
 def render(table: Table, results: str = "results") -> str:
-    """A table in Markdown with its origin, or nothing where there are no records.
+    """A table in Markdown with its origin; empty if there are no records.
 
     Args:
-        table: What it holds.
-        results: Path of the records from the page.
+        table: Definition of the table.
+        results: Path of the records relative to the page.
     """
     if table.needs and not read(table.needs):
         return ""
@@ -203,10 +203,10 @@ def select(records: Sequence[Record], where: Where) -> list[Record]:
 
 
 def fill(page: Path, tables: Mapping[str, Table]) -> str:
-    """The text of a page with its tables made anew.
+    """Text of a page with its tables updated.
 
     Raises:
-        KeyError: If the page names a table that is not declared.
+        KeyError: If the page contains an undeclared table.
     """
     results = "results" if page.parent.name == "benchmarks" else "benchmarks/results"
     return BLOCK.sub(lambda block: block[1] + render(tables[block[2]], results) + block[3], page.read_text("utf-8"))

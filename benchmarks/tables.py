@@ -1,6 +1,7 @@
-"""The tables of benchmarks/README.md and README.md: what recommendations and words are worth.
+"""Tables of benchmarks/README.md and README.md on the quality of recommendations and words.
 
-A new benchmark gets a table by an entry here and a pair of markers in benchmarks/README.md. `make results` fills it.
+To add a table for a new benchmark, add an entry here and a pair of markers in benchmarks/README.md; `make results`
+fills it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ FUSION: Where = {"run": "stage3", "variant": "both"}
 
 
 def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
-    """FACE against stage 1 and both controls on one data set with one backbone."""
+    """FACE compared with stage 1, the control and RLMRec-Con on one data set with one backbone."""
     option = "given_split" if dataset == "ml-100k" else "root"
     return Table(
         sources=[{**COMMON, "dataset": dataset, "backbone": backbone, "run": ("stage1", "control", "con", "stage3")}],
@@ -56,7 +57,7 @@ def comparison(dataset: str, backbone: str, configs: str, seeds: str) -> Table:
 
 
 def fusion(dataset: str) -> Table:
-    """Words and texts on top of least squares."""
+    """FACE on least squares compared with its references."""
     return Table(
         sources=[{"benchmark": "ablations", "set": f"{dataset}-ials"}],
         labels=[f"{dataset}, least squares 256-d"],
@@ -80,7 +81,7 @@ def fusion(dataset: str) -> Table:
 
 
 def ablations(dataset: str, configs: str, seeds: str, runs: Sequence[str], variants: Mapping[str, str]) -> Table:
-    """The recipe and what is left of it without each part."""
+    """The recipe without each of its parts."""
     option = "given_split" if dataset == "ml-100k" else "root"
     rows: dict[str, Where] = {"full recipe": {"run": "stage3", "variant": "common"}}
     if "control" in runs:
@@ -97,7 +98,7 @@ def ablations(dataset: str, configs: str, seeds: str, runs: Sequence[str], varia
 
 
 def by_writer() -> list[Record]:
-    """Records of the study of summaries, one for every writer."""
+    """Records of the study of summaries, one per writer."""
     return [
         {**record, **record["stage3"][writer], "writer": name}
         for writer, name in (("template", "the template"), ("smollm2", "SmolLM2-135M"))

@@ -1,10 +1,10 @@
-"""How fast the exact token searches are, and how much memory they take: python -m benchmarks.token_search.
+"""Speed and memory of the exact token searches: python -m benchmarks.token_search.
 
-Over numbers of queries (B x S), of codes (V) and their width (d), on random unit vectors, the hardest for a search
-by rounded products: milliseconds for the best token of every query, as a share of what the machine's matrix products
-reach in the same number format, the time to take new codes in, and the memory that the first search takes beyond that
-of codes, index and queries. Every case runs in a process of its own. Answers of all backends are compared: where two
-differ, their scores in float64 have to be equal up to float32 rounding.
+For several numbers of queries (B x S), numbers of codes (V) and widths (d), on random unit vectors, which are the
+hardest case for a search by rounded products. Measures milliseconds to find the best token of every query, also
+relative to the throughput of matrix products in the same number format; the time to load new codes; and the memory of
+the first search beyond codes, index and queries. Each case runs in a process of its own. The results of all backends
+are compared: where two differ, their scores in float64 must be equal up to float32 rounding.
 """
 
 import argparse
@@ -37,19 +37,19 @@ def unit_vectors(rows: int, dim: int, seed: int) -> Tensor:
 
 
 def clock(device: torch.device) -> str:
-    """Which clock times a case: on one thread that of the processor's work, which other programs do not hold up."""
+    """Clock of a case: with one thread, processor time, which other programs do not affect."""
     return "work" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def finished(device: torch.device) -> float:
-    """Time, once the device has done what it was asked for."""
+    """Time after synchronising the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.process_time() if clock(device) == "work" else time.perf_counter()
 
 
 def seconds(run: Callable[[], object], device: torch.device, least: int, budget: float) -> float:
-    """Median time of at least `least` calls, and of more within a budget of seconds."""
+    """Median time of at least `least` calls, and of more calls within a budget of seconds."""
     times: list[float] = []
     while len(times) < least or (sum(times) < budget and len(times) < 20):
         start = finished(device)
@@ -62,7 +62,7 @@ PEAK_SIZES = ((2048, 2048, 2048), (4096, 1024, 4096), (1024, 256, 16384), (4096,
 
 
 def peak(number_format: torch.dtype, device: torch.device, sizes: Sequence[tuple[int, int, int]] = PEAK_SIZES) -> float:
-    """Most floating-point operations a second that a matrix product reaches, over some sizes."""
+    """Maximum floating-point operations per second of matrix products over several sizes."""
     best = 0.0
     for rows, inner, columns in sizes:
         left = torch.randn(rows, inner, device=device).to(number_format)
@@ -106,7 +106,7 @@ def measure(
 
 
 def compare(files: dict[str, Path], num_queries: int, num_codes: int, dim: int) -> int:
-    """Number of queries whose answers are not the same by all backends, all of which are ties up to rounding.
+    """Number of queries for which backends differ; all of these must be ties up to rounding.
 
     Raises:
         SystemExit: If a difference is more than rounding explains.
@@ -124,8 +124,8 @@ def compare(files: dict[str, Path], num_queries: int, num_codes: int, dim: int) 
 
 
 def run_case(backends: list[str], sizes: tuple[int, int, int], device: str, peaks: dict[str, float]) -> list[list[str]]:
-    """Measure a case by all backends, each in its own process, record it, and return rows of a table."""
-    from benchmarks.records import append  # imports much that the processes of a case need not
+    """Measure and record a case by all backends, each in a process of its own; rows of a table."""
+    from benchmarks.records import append  # heavy import that the processes of a case do not need
 
     num_queries, num_codes, dim = sizes
     rows, found = [], {}

@@ -1,14 +1,14 @@
-"""How fast training and evaluation are: `python -m benchmarks.training steps`, or other parts.
+"""Speed of training and evaluation: `python -m benchmarks.training steps`, or other parts.
 
-- steps: a training step beside the usual form (`benchmarks.reference`), at equal batch size, in one run
-- compile: the same step under torch.compile, beside itself without
-- evaluation: a full-ranking validation beside the usual form, and its bits for several tiles of users
+- steps: a training step compared with a plain implementation (`benchmarks.reference`) at equal batch size, in one run
+- compile: a training step with and without torch.compile
+- evaluation: a full-ranking validation compared with a plain implementation, and its bits for several tiles of users
 - target: time from the start of training to a given validation Recall@20
-- batches: validation Recall@20 over time for several batch sizes, each with a rate in proportion to its root
-- scaling: a LightGCN epoch on generated graphs of 10^5 to 10^7 interactions
+- batches: validation Recall@20 over time for several batch sizes, with learning rates proportional to their square root
+- scaling: an epoch of LightGCN on generated graphs of 10^5 to 10^7 interactions
 - sweeps: a sweep of least squares over both sides on the same graphs
 
-all but the last two take a folder of RLMRec's form (--data, by default that of Amazon-book).
+All parts but the last two take a folder in RLMRec's format (--data, by default Amazon-book).
 """
 
 import argparse
@@ -49,7 +49,7 @@ RATE = 4e-3  # learning rate at a batch of 4,096
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median time of a call after a first one."""
+    """Median time of calls after a warm-up call."""
     run()
     times = []
     for _ in range(repeats):
@@ -72,14 +72,14 @@ def step_on_next(
     batches: Iterator[TrainingBatch],
     optimizer: Optimizer,
 ) -> None:
-    """One training step on the next of several batches."""
+    """A training step on the next of several batches."""
     step(lambda: loss(stage, next(batches)), optimizer)
 
 
 def check_losses(kind: type[Backbone], graph: InteractionGraph, batch: TrainingBatch) -> float:
-    """Relative difference of both forms' losses on the same tables, without what is drawn at random.
+    """Relative difference of the losses of both implementations on the same tables, without random draws.
 
-    It is rounding alone: of float32, or of bfloat16 where the device computes contrasts in it.
+    It is due to rounding: of float32, or of bfloat16 if the device computes contrastive losses in it.
     """
     options = {"noise_scale": 0.0} if "noise_scale" in kind.__init__.__code__.co_varnames else {}
     stage, backbone = build(kind, graph, 64, **options)
@@ -91,7 +91,7 @@ def check_losses(kind: type[Backbone], graph: InteractionGraph, batch: TrainingB
 
 
 def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
-    """Times a step of every backbone in both forms, alternating, in one process."""
+    """Time a step of each backbone in both implementations, alternating, in one process."""
     graph = build_graph(interactions.train)
     table = Table(
         "backbone", "batch", "ours, ms", "usual form, ms", "ratio", "loss differs by", title=f"a step, {dim}-d"
@@ -107,7 +107,7 @@ def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
             usual = Adam(backbone.parameters(), lr=1e-3)
             ours: list[float] = []
             theirs: list[float] = []
-            for _ in range(3):  # in turns: the machine's speed varies
+            for _ in range(3):  # alternating, because the speed of the machine varies
                 ours.append(seconds(lambda: step(lambda: total_loss(stage, batch), fast), 5))  # noqa: B023
                 theirs.append(seconds(lambda: step(lambda: reference.loss(batch, L2_WEIGHT), usual), 3))  # noqa: B023
             figures = {"ours_ms": min(ours) * 1e3, "usual_ms": min(theirs) * 1e3, "ratio": min(theirs) / min(ours)}
@@ -133,10 +133,10 @@ def steps(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
 
 
 def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> None:
-    """Times a step of every backbone with and without torch.compile, alternating, in one process.
+    """Time a step of each backbone with and without torch.compile, alternating, in one process.
 
-    Steps go through several batches, as in training, whose unique users and items differ in number: code compiled
-    for the shapes of one batch alone would look faster than it is.
+    As in training, the steps use several batches with different numbers of unique users and items: code compiled for
+    the shapes of a single batch would look faster than it is.
     """
     graph = build_graph(interactions.train)
     table = Table("backbone", "batch", "eager, ms", "compiled, ms", "ratio", "first calls, s", title=f"a step, {dim}-d")
@@ -154,7 +154,7 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
             about |= {"part": "compile", "batch_size": batch_size}
             start = time.perf_counter()
             try:
-                for _ in range(3):  # of several shapes: the compiler makes code for any after the second
+                for _ in range(3):  # several shapes: after the second, the compiler generates code for dynamic shapes
                     forms[1]()
             except RuntimeError as error:  # the compiler's own
                 message = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -178,7 +178,7 @@ def compiled(interactions: Interactions, dim: int, batch_sizes: list[int]) -> No
 
 
 def validate(embeddings: Embeddings, interactions: Interactions, tile: int) -> tuple[dict[str, float], str]:
-    """Metrics of a full-ranking validation, and the bits of them."""
+    """Metrics of a full-ranking validation, and their bits."""
     metrics = ranking_metrics([20], "")
     ranker = Ranker(embeddings)
     for batch in EvaluationLoader(interactions.train, interactions.valid, batch_size=tile):
@@ -188,7 +188,7 @@ def validate(embeddings: Embeddings, interactions: Interactions, tile: int) -> t
 
 
 def evaluation(interactions: Interactions, dim: int) -> None:
-    """Times a validation of a GMF trained for a few epochs, in both forms."""
+    """Time a validation of a GMF trained for a few epochs, in both implementations."""
     graph = build_graph(interactions.train)
     stage, backbone = build(GMF, graph, dim)
     optimizer = Adam(backbone.parameters(), lr=3e-3, fused=True)
@@ -230,7 +230,7 @@ def fit(config: Path, data: Path, seed: int, run: Path, *options: object) -> flo
 
 
 def target(config: Path, data: Path, recall: float, seed: int) -> None:
-    """Time from the start of the command to a validation Recall@20, and what the test says of that epoch."""
+    """Time from the start of the command to a validation Recall@20, and test metrics of that epoch."""
     run = Path("runs/benchmarks/training") / f"{config.parent.name}-{config.stem}-{seed}"
     elapsed = fit(config, data, seed, run, "--early_stopping.stopping_threshold", recall)
     result = json.loads((run / "result.json").read_text())
@@ -241,13 +241,13 @@ def target(config: Path, data: Path, recall: float, seed: int) -> None:
 
 
 def duration(minutes: float) -> str:
-    """Minutes as Lightning's timer reads them: days, hours, minutes and seconds."""
+    """Minutes in the format of Lightning's timer: days, hours, minutes and seconds."""
     whole = round(60 * minutes)
     return f"{whole // 86400:02}:{whole // 3600 % 24:02}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
 def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, seed: int) -> None:
-    """Trains with each batch size for the same time, at a constant rate in proportion to the root of the size."""
+    """Train with each batch size for the same time, at a constant learning rate proportional to its square root."""
     moments = [60 * minutes * part for part in (0.25, 0.5, 1)]
     table = Table("batch", "rate", "epochs", *(f"{moment:.0f} s" for moment in moments), title=f"{config}, validation")
     for batch_size in batch_sizes:
@@ -268,7 +268,7 @@ def batches(config: Path, data: Path, batch_sizes: list[int], minutes: float, se
 
 
 def main() -> None:
-    """Run the parts that were asked for."""
+    """Run the selected parts."""
     keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["steps", "evaluation", "scaling"])
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10**5, 10**6, 10**7])
     parser.add_argument("--config", type=Path, help="target, batches: a stage-1 configuration")
     parser.add_argument("--recall", type=float, help="target: validation Recall@20 to reach")
-    parser.add_argument("--minutes", type=float, default=2, help="batches: time of each size")
+    parser.add_argument("--minutes", type=float, default=2, help="batches: minutes per batch size")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     interactions = None

@@ -1,11 +1,11 @@
-"""How good settings are that nobody tuned: python -m benchmarks.transfer default tuned [--datasets ...] [--seeds 0].
+"""Quality of untuned settings: python -m benchmarks.transfer default tuned [--datasets ...] [--seeds 0].
 
-- default: configs/recipes/least-squares.yaml as it is, by `face fit`
-- tuned: the best configuration of `face tune` in --minutes from there, fitted anew
+- default: configs/recipes/least-squares.yaml unchanged, by `face fit`
+- tuned: the best configuration of `face tune` in --minutes from there, fitted again
 
-Prints test Recall@20 as a share of what configs/DATASET/ials/stage1.yaml reaches, whose settings were searched on each
-data set by hundreds of runs (results/baselines.jsonl). Epochs and settings are chosen on validation, test is read once
-a run. Runs that are there are not repeated, and recorded once.
+Prints test Recall@20 relative to configs/DATASET/ials/stage1.yaml, whose settings were searched on each data set in
+hundreds of runs (results/baselines.jsonl). Epochs and settings are chosen on validation, and test is read once per run.
+Existing runs are not repeated, and are recorded once.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _METRIC = "test/recall@20"
 
 
 def run(part: str, dataset: str, seed: int, minutes: float, arguments: argparse.Namespace) -> float:
-    """Fit and test once, record the run, and return its test Recall@20."""
+    """Fit, test and record a run; its test Recall@20."""
     folder = arguments.runs / dataset / str(seed)
     options = ["--data.reader", "RLMRecFolder", "--data.reader.init_args.root", str(arguments.data / dataset)]
     options += ["--data.reader.init_args.domain", FOLDERS[dataset], "--data.batch_size", "4096"]
@@ -42,7 +42,7 @@ def run(part: str, dataset: str, seed: int, minutes: float, arguments: argparse.
 
 
 def main() -> None:
-    """Run what was asked for, and print shares."""
+    """Run the selected variants and print relative Recall@20."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=["default", "tuned"])
     parser.add_argument("--datasets", nargs="+", default=[*FOLDERS], choices=[*FOLDERS])

@@ -1,7 +1,7 @@
-"""A copy of a data set whose texts never mention withheld topics: python -m benchmarks.withheld_topics ROOT OUT.
+"""Copy of a data set whose texts never mention withheld topics: python -m benchmarks.withheld_topics ROOT OUT.
 
-The tags and genres of items are the topics. Those of at least `--least` items are sorted by frequency, and every n-th
-is withheld (`--every 3`: a third, common and niche; `--every 1`: all): it is removed from tags, genres and titles,
+Topics are the tags and genres of items. Those of at least `--least` items are sorted by frequency, and every n-th is
+withheld (`--every 3`: a third, common and rare; `--every 1`: all): it is removed from tags, genres and titles, both
 alone and as a part of longer tags. OUT is a folder that `RLMRecFolder` reads, with the items of each topic in
 topics.json.
 """
@@ -22,7 +22,7 @@ _MATRICES = dict(zip(SPLITS, ("trn_mat.pkl", "val_mat.pkl", "tst_mat.pkl"), stri
 
 
 def items_of_topics(dataset: Dataset, least: int) -> dict[str, list[int]]:
-    """Rows of the items of each topic in lower case, the most frequent topic first."""
+    """Item rows of each topic (in lower case), most frequent topic first."""
     assert dataset.profiles is not None
     assert dataset.profiles.facts is not None
     topics: dict[str, list[int]] = {}
@@ -36,19 +36,19 @@ def items_of_topics(dataset: Dataset, least: int) -> dict[str, list[int]]:
 
 
 def without(topics: list[str]) -> re.Pattern[str]:
-    """Pattern of texts that mention one of the topics, also in the plural."""
+    """Pattern that matches mentions of the topics, including plurals."""
     names = "|".join(re.escape(topic) for topic in sorted(topics, key=len, reverse=True))
     return re.compile(rf"(?<!\w)(?:{names})s?(?!\w)", flags=re.IGNORECASE)
 
 
 def write_copy(dataset: Dataset, out: Path, every: int, least: int) -> tuple[list[str], list[str]]:
-    """Write the copy; returns withheld topics and the others.
+    """Write the copy; returns the withheld topics and the other topics.
 
     Args:
         dataset: Interactions and metadata of items.
-        out: Folder to make.
-        every: Which topics are withheld: the second of every so many by frequency, or all for 1.
-        least: Fewest items of a topic.
+        out: Folder to create.
+        every: Withhold one of every so many topics by frequency (the second), or all for 1.
+        least: Minimum number of items of a topic.
     """
     profiles, interactions = dataset.profiles, dataset.interactions
     assert profiles is not None
@@ -73,7 +73,7 @@ def write_copy(dataset: Dataset, out: Path, every: int, least: int) -> tuple[lis
 
 
 def read(root: Path, domain: str) -> Dataset:
-    """Interactions and metadata of a data set whose items are of a kind."""
+    """Read interactions and metadata of a data set."""
     if domain == "movie":
         return MovieLens100K(root).read()
     if domain == "item":
@@ -82,10 +82,10 @@ def read(root: Path, domain: str) -> Dataset:
 
 
 def main() -> None:
-    """Write the copy that the arguments describe."""
+    """Write the copy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder of the data set")
-    parser.add_argument("out", type=Path, help="folder to make")
+    parser.add_argument("out", type=Path, help="folder to create")
     parser.add_argument("--domain", default="movie", help="movie: MovieLens-100K; game: RLMRec's; item: citeulike-a")
     parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--least", type=int, default=10)

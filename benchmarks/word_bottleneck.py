@@ -1,13 +1,13 @@
 """How much of a user passes through the words: python -m benchmarks.word_bottleneck RUN_DIR [RUN_DIR ...].
 
-For finished runs of stage 2 or 3: test Recall@20 and NDCG@20 where each user's embedding is replaced by what the user's
-words alone tell of it, by blends of both, and by controls. Item embeddings stay as they are. A map that is fitted on
-other users (five folds) leads to the space of embeddings from
+For finished runs of stage 2 or 3: test Recall@20 and NDCG@20 if each user's embedding is replaced by a prediction from
+the user's words alone, by blends of both, and by controls. Item embeddings stay as they are. The prediction is a map,
+fitted on other users (five folds), into the space of embeddings from
 
-- decoder: what the mapper's decoder, which was trained on all users, makes of the words' codes in their slots, with the
-  whitening of the mapper's input taken back
+- decoder: output of the mapper's decoder, which was trained on all users, for the codes of the words in their slots,
+  with the whitening of the mapper's input reversed
 - slots: the codes themselves, in their slots
-- meanings: the mean token embedding of the words, in no order
+- meanings: mean token embedding of the words, without order
 - shuffled: the decoder's output for another user's words (control)
 
 The map is kernel ridge regression, or linear. Its ridge was chosen on validation pairs (`--split valid`, not recorded).
@@ -60,7 +60,7 @@ def mapped(features: Tensor, values: Tensor, penalty: float = 0.1, folds: int = 
 
 @torch.no_grad()
 def measure(run_dir: Path, split: str = "test", ridge: float = RIDGE) -> dict[str, tuple[float, float]]:
-    """Recall@20 and NDCG@20 by what stands for the users."""
+    """Recall@20 and NDCG@20 for each representation of the users."""
     recommender = Recommender.load(run_dir)
     users, items = recommender.embeddings()
     mapper, codebook = read_mapper(run_dir, items.shape[1])
@@ -98,7 +98,7 @@ def measure(run_dir: Path, split: str = "test", ridge: float = RIDGE) -> dict[st
 
 
 def main() -> None:
-    """Measure the runs that the arguments name."""
+    """Measure the given runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument("--split", choices=["valid", "test"], default="test")

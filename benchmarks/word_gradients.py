@@ -1,10 +1,10 @@
-"""What the contrast alone teaches words, without a mapper: python -m benchmarks.word_gradients RUN_DIR.
+"""Training of words by the contrast alone, without a mapper: python -m benchmarks.word_gradients RUN_DIR.
 
-For items of a run of stage 2 or 3, with the words that it learnt and with random ones. First, what the gradient of the
-contrast promises of putting another word into a slot, against what that does: the other words are the 8 nearest in the
-codebook, which take part in the gradient of training (`token_gradient: soft`), 8 random ones, and the 8 that the
-gradient prefers in the whole vocabulary. Second, concept vectors that are free parameters, one a word, from random
-words: how often their words pick the item out of 10 after some steps of Adam on the contrast alone.
+For items of a run of stage 2 or 3, with learnt words and with random words. First, compares the change of the
+contrastive loss that its gradient predicts for another word in a slot with the actual change. The other words are the 8
+nearest in the codebook, through which training passes the gradient (`token_gradient: soft`), 8 random ones, and the 8
+that the gradient prefers in the whole vocabulary. Second, trains free concept vectors, one per word, from random words
+by Adam on the contrast alone, and measures how often their words pick the item out of 10 after some steps.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from face_lightning.words.retrieval import picking_accuracy
 
 
 class Contrast:
-    """The contrast of some items' words with the texts of all items.
+    """Contrastive loss of the words of some items against the texts of all items.
 
     Args:
         stage: A stage with words.
@@ -45,20 +45,20 @@ class Contrast:
         self.table, self.codes = self.space.descriptors.token_embeddings, stage.mapper.quantizer.codes().detach()
 
     def losses(self, tokens: Tensor) -> Tensor:
-        """Loss of each item `(N,)` with these token embeddings `(N, S, T)`."""
+        """Loss of each item `(N,)` given token embeddings `(N, S, T)`."""
         vectors = self.space.descriptors.encode_tokens(tokens, self.items)
         logits = vectors @ self.space.texts.vectors[self._all].T / self.temperature
         return F.cross_entropy(logits, self._positives, reduction="none")
 
     def picked(self, words: Tensor) -> float:
-        """How often words `(N, S)` pick their item out of 10 of these items."""
+        """Share of items that their words `(N, S)` pick out of 10."""
         texts, vectors = self.space.texts, self.space.descriptors.encode(words, self.items)
         share = picking_accuracy(vectors, texts.vectors[self.items], texts.classes[self.items], (10,))
         return share[10].item()
 
 
 def swaps(contrast: Contrast, words: Tensor, slots: Tensor) -> dict[str, dict[str, float]]:
-    """What the gradient promises of other words in one slot of each item `(N,)`, and what they do."""
+    """Predicted and actual change of the loss `(N,)` for other words in one slot of each item."""
     rows, table = torch.arange(len(words)), contrast.table
     tokens = table[words].requires_grad_()
     losses = contrast.losses(tokens)
@@ -90,7 +90,7 @@ def swaps(contrast: Contrast, words: Tensor, slots: Tensor) -> dict[str, dict[st
 
 
 def learn_freely(contrast: Contrast, num_slots: int, method: TokenGradient, steps: int, every: int) -> list[float]:
-    """How often words of free concept vectors pick their item, every some steps of the contrast alone."""
+    """Share of items picked by the words of free concept vectors, at intervals of training by the contrast alone."""
     codes = contrast.codes
     start = codes[torch.randint(len(codes), (len(contrast.items), num_slots))]
     concepts = torch.nn.Parameter(start + 0.02 * torch.randn_like(start))

@@ -1,7 +1,7 @@
-"""Words of a few items, half of which have a text that training never saw: python -m benchmarks.word_samples RUN_DIR.
+"""Words of a few items with seen and with hidden texts: python -m benchmarks.word_samples RUN_DIR.
 
-For a run of stage 2 or 3 that was trained with `--data.held_out_texts SHARE`. The items are evenly spaced among those
-with a seen text, and among those with a hidden one, ordered by how often they were clicked, so that nobody picked them.
+For a run of stage 2 or 3 that was trained with `--data.held_out_texts SHARE`. To avoid cherry-picking, items are evenly
+spaced by popularity, among those with a seen text and among those with a hidden one.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from face_lightning.recommending.recommender import Recommender
 
 
 def sample(clicks: np.ndarray, members: np.ndarray, count: int) -> list[int]:
-    """Members evenly spaced by rank of clicks `(I,)`, from the most clicked one."""
+    """Members evenly spaced by popularity `(I,)`, starting with the most popular one."""
     ordered = members[np.argsort(-clicks[members], kind="stable")]
     return [int(ordered[place * len(ordered) // count]) for place in range(count)]
 
 
 def main() -> None:
-    """Print the words of the sample, and record them."""
+    """Print and record the words of the sample."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="finished run with held-out texts")
-    parser.add_argument("--count", type=int, default=6, help="items of each half")
+    parser.add_argument("--count", type=int, default=6, help="number of items with a seen text, and with a hidden one")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))
     arguments = parser.parse_args()
     datamodule = load_run(arguments.run, [text for option, value in arguments.set for text in (f"--{option}", value)])[

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md about words: what they keep of texts, seen and unseen, and who agrees."""
+"""Tables of benchmarks/README.md on words: retrieval of seen and hidden texts, gradients, and judges."""
 
 from benchmarks.table_format import COMMON, MOVIELENS, NDCG, RECALL, Column, Table, count, mean, percent, value
 
@@ -12,11 +12,11 @@ CODEBOOK = (
 )
 
 HIDDEN = {"learnt words": "learnt", "kernel ridge's words": "words of kernel ridge", "its vector": "kernel ridge"}
-STAGE1_LOSSES = ("WeightedSquares", "BPR")  # named since anchoring matches each slot to a word of its own
+STAGE1_LOSSES = ("WeightedSquares", "BPR")  # recorded since anchoring matches each slot to its own target word
 
 
 def retrieval(dataset: str, backbone: str) -> Table:
-    """How often words pick their entity among more and more candidates."""
+    """Share of entities picked by their words among several numbers of candidates."""
     return Table(
         sources=[{"benchmark": "retrieval", "dataset": dataset, "backbone": backbone}],
         labels=[f"{dataset}, {backbone}: words"],
@@ -36,7 +36,7 @@ def retrieval(dataset: str, backbone: str) -> Table:
 
 
 def samples(*datasets: str) -> Table:
-    """Words of six items with a seen text, and of six with a hidden one."""
+    """Words of items with seen and with hidden texts."""
     return Table(
         sources=[{"benchmark": "word_samples", "dataset": datasets}],
         labels=["item", "text"],
