@@ -68,8 +68,8 @@ class Metadata(NamedTuple):
     """Metadata of users or items.
 
     Attributes:
-        records: A record for every id asked for `(K,)`, empty if the file has none.
-        others: Records of other ids by id, if they were asked for.
+        records: Record of each requested id `(K,)`, empty if the file has none.
+        others: Records of other ids by id, if requested.
         num_rows: Number of rows in the file, including rows of other ids.
     """
 

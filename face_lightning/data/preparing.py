@@ -210,7 +210,7 @@ def raw_notices(pairs: RawPairs, recipe: Recipe) -> list[str]:
         low, high = pairs.ratings.min(), pairs.ratings.max()
         negative = int((pairs.ratings < 0).sum())
         found.append(
-            f"every row counts as an interaction, whatever its rating ({low:g} to {high:g}"
+            f"every row counts as an interaction, regardless of its rating ({low:g} to {high:g}"
             f"{f', {negative:,} below 0' if negative else ''}); --min_rating keeps those that show liking"
         )
     for kind, ids in (("user", pairs.user_ids), ("item", pairs.item_ids)):
@@ -268,7 +268,7 @@ def notices(interactions: Interactions) -> list[str]:
         )
     unseen = int((np.bincount(interactions.train.indices, minlength=interactions.num_items) == 0).sum())
     if unseen:
-        found.append(f"{unseen:,} items have no training interaction: they can be learnt from their texts alone")
+        found.append(f"{unseen:,} items have no training interaction: they can be learnt only from their texts")
     return found
 
 

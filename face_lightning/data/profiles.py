@@ -17,7 +17,7 @@ class Facts:
     """Metadata from which texts of users and items are written.
 
     Attributes:
-        users: Fields of every user `(U,)`, from training items alone.
+        users: Fields of every user `(U,)`, derived only from training items.
         items: Fields of every item `(I,)`.
         typical_items: Column numbers of the most typical training items of each user `(U,)`, best first.
     """

@@ -68,8 +68,8 @@ class GenerativeText(TextRegularizer):
         tables = dict(backbone.named_parameters()).get(name)
         if tables is None:
             raise ConfigurationError(
-                f"text: GenerativeText masks rows of the parameter {name!r}, which {type(backbone).__name__} lacks; "
-                "use ContrastiveText"
+                f"text: expected a backbone with the parameter {name!r}, whose rows GenerativeText masks, got "
+                f"{type(backbone).__name__}; use ContrastiveText"
             )
         self._masked = torch.rand(len(tables), device=tables.device) < self.mask_ratio
         masked_tables = torch.where(self._masked.unsqueeze(1), self.mask, tables)

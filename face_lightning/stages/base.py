@@ -86,7 +86,7 @@ class Stage(RankingEvaluation, ABC):
         self.save_hyperparameters()
         check_range("warmup_steps", warmup_steps, least=0, usual="0, or 30 with a mapper,")
         check_range("backbone_lr_factor", backbone_lr_factor, least=0, usual="1, or 0.1 to fine-tune,")
-        check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 to learn anew,")
+        check_range("warm_start_scale", warm_start_scale, above=0, most=1, usual="1, or 0.2 for new data,")
         self.backbone = backbone(num_users, num_items)
         self.ranking_loss = ranking_loss()
         self._build_optimizer, self._build_scheduler, self._warmup_steps = optimizer, scheduler, warmup_steps
@@ -132,7 +132,7 @@ class Stage(RankingEvaluation, ABC):
         if "backbone" not in kwargs:
             raise CheckpointError(
                 "load_from_checkpoint: expected backbone=, such as partial(GMF, embedding_dim=64), and other objects "
-                "that the stage was built with (mapper, words), since checkpoints hold plain values alone; give them, "
+                "that the stage was built with (mapper, words), since checkpoints hold only plain values; give them, "
                 "or rank with Recommender.load(run_dir)"
             )
         stage: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)

@@ -80,8 +80,8 @@ class FusionStage(DescribingStage):
         super().__init__(backbone=backbone, num_users=num_users, num_items=num_items, **kwargs)
         if not isinstance(self.backbone, GMF):
             raise ConfigurationError(
-                f"backbone: expected GMF for fusion, got {type(self.backbone).__name__}, whose embeddings are no "
-                "tables to replace; use AlignmentStage"
+                f"backbone: expected GMF for fusion, got {type(self.backbone).__name__}, whose embeddings are not "
+                "plain tables; use AlignmentStage"
             )
         check_range("share_step", share_step, above=0, usual="0.05")
         check_range("near_words", near_words, least=1, usual="16")

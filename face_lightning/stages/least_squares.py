@@ -119,7 +119,7 @@ class LeastSquaresStage(Stage):
         if not isinstance(self.backbone, GMF):
             raise ConfigurationError(
                 f"backbone: expected GMF for least squares, got {type(self.backbone).__name__}, whose embeddings are "
-                "no tables to solve for; use PretrainingStage, with the ranking loss WeightedSquares if wanted"
+                "not plain tables; use PretrainingStage, optionally with the ranking loss WeightedSquares"
             )
         if unobserved_weight is not None:
             check_range("unobserved_weight", unobserved_weight, above=0, most=1e6, usual="0.01, or null,")

@@ -110,9 +110,7 @@ def _with_pooling(model: Any, pooling: str) -> Any:  # noqa: ANN401
     modules = list(model)
     places = [place for place, module in enumerate(modules) if isinstance(module, PoolingModule)]
     if len(places) != 1:
-        raise ValueError(
-            f"expected a model that pools token vectors for pooling={pooling}, got one without a single pooling layer"
-        )
+        raise ValueError(f"expected a model with one pooling layer for pooling={pooling}, got {len(places)}")
     size = modules[places[0]].embedding_dimension
     modules[places[0]] = PoolingModule(size, pooling)
     return SentenceTransformer(modules=modules, device=str(model.device))

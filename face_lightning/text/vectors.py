@@ -25,14 +25,14 @@ def encode_in_shards(
 ) -> Tensor:
     """Encode texts with one shard of vectors in memory at a time.
 
-    Distinct texts are sorted by length to reduce padding, and split into shards, each in a file of its own. An
+    Distinct texts are sorted by length to reduce padding, and split into shards, which are one file each. An
     interrupted run continues with the first missing shard. With several processes, each encodes the shards of its
     rank; a process that cannot see the others' shards, because they have no common folder, encodes these as well.
 
     Args:
         texts: N texts; None stands for a missing text.
         encode: Encodes a list of texts as vectors `(n, E)` in float32 on the CPU.
-        path: File `.npy` of the result; shards are kept in a folder beside it until it is complete.
+        path: File `.npy` of the result; shards are kept in a folder next to it until it is complete.
         shard_size: Number of texts per shard.
         rank: Index of this process; that of the process group by default, or 0.
         world_size: Number of processes; likewise, or 1. Without a process group, start the joining process last: it

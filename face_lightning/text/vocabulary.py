@@ -56,7 +56,7 @@ class CodebookReport:
         num_whole_words: Entries that are whole words of the letters a-z, long enough.
         num_listed: Nouns and adjectives of the word list.
         num_common: Whole words that are on the word list.
-        num_extra: Whole words admitted by `extra_words` alone.
+        num_extra: Whole words that are only in `extra_words`.
         num_blocked: Words removed by the blocklist.
         num_inflected: Words removed because they are not base forms.
         num_unreachable: Words removed because the tokenizer encodes them as other tokens in running text.

@@ -102,17 +102,17 @@ class LanguageModelJudge:
             DataError: If the model cannot be loaded, or its prompts are longer than it allows.
         """
         scores = [torch.zeros(len(question.options)) for question in questions]
-        asked = [
+        variants = [
             (number, shift)
             for number, question in enumerate(questions)
             for shift in shifts(len(question.options), self._num_orders)
         ]
-        prompts = [self._tokens(prompt(rotate(questions[number], shift))) for number, shift in asked]
-        order = sorted(range(len(asked)), key=lambda place: -len(prompts[place]))
+        prompts = [self._tokens(prompt(rotate(questions[number], shift))) for number, shift in variants]
+        order = sorted(range(len(variants)), key=lambda index: -len(prompts[index]))
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            for place, values in zip(batch, self._log_probabilities([prompts[place] for place in batch]), strict=True):
-                number, shift = asked[place]
+            for index, values in zip(batch, self._log_probabilities([prompts[index] for index in batch]), strict=True):
+                number, shift = variants[index]
                 count = len(scores[number])
                 scores[number] += values[self._labels[:count]].roll(shift).cpu()
         return [int(values.argmax()) for values in scores]
@@ -124,8 +124,8 @@ class LanguageModelJudge:
         mask = torch.tensor(
             [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self._device
         )
-        places = (mask.cumsum(1) - 1).clamp_min(0)
-        output = self._model(input_ids=ids, attention_mask=mask, position_ids=places, logits_to_keep=1)
+        position_ids = (mask.cumsum(1) - 1).clamp_min(0)
+        output = self._model(input_ids=ids, attention_mask=mask, position_ids=position_ids, logits_to_keep=1)
         logits: Tensor = output.logits[:, -1]
         return logits.float().log_softmax(-1)
 
@@ -144,7 +144,10 @@ class LanguageModelJudge:
         """Token of each label after a space."""
         tokens = [self._tokenizer(f" {label}", add_special_tokens=False)["input_ids"][-1] for label in LABELS]
         if len(set(tokens)) < len(tokens):
-            raise DataError(f"model: expected a token of its own for each letter and digit in {self._model_name!r}")
+            raise DataError(
+                f"model: expected different tokens for all letters and digits, but some are equal in "
+                f"{self._model_name!r}; use another model"
+            )
         return torch.tensor(tokens, device=self._device)
 
     @cached_property
@@ -214,7 +217,8 @@ def prompt(question: Question) -> str:
     """
     if len(question.options) > len(LABELS):
         raise ConfigurationError(
-            f"candidates: expected at most {len(LABELS)} where a language model judges, got {len(question.options)}"
+            f"candidates: expected at most {len(LABELS)} with a language model as judge, got {len(question.options)}; "
+            "lower --candidates"
         )
     length = min(_MAX_OPTION, _MAX_CHARACTERS // len(question.options))
     options = (f"{label}. {_cut(option, length)}\n" for label, option in zip(LABELS, question.options, strict=False))

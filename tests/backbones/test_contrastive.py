@@ -160,7 +160,7 @@ def test_lightgcl_contrasts_low_rank_views_with_the_embeddings(
     torch.testing.assert_close(loss, naive_contrast(view, embeddings, ids, 0.1, similarity, limit))
 
 
-def test_impossible_values_are_refused() -> None:
+def test_invalid_values_raise() -> None:
     with pytest.raises(ConfigurationError, match="rank: expected at least 1, got 0"):
         LightGCL(12, 9, 4, rank=0)
     with pytest.raises(ConfigurationError, match=r"contrast_layer: expected 1 to 3 \(num_layers\), got 4"):

@@ -193,7 +193,7 @@ def test_names_are_unique() -> None:
     assert len({loss.name for loss in LOSSES}) == 6
 
 
-def test_impossible_values_are_refused() -> None:
+def test_invalid_values_raise() -> None:
     for build, message in (
         (lambda: SampledSoftmax(num_negatives=0), "num_negatives: expected at least 1, got 0"),
         (lambda: SampledSoftmax(temperature=0), "temperature: expected more than 0, got 0"),
