@@ -1,1 +1,1 @@
-"""A page to explore a finished run: search, words, neighbours, recommendations that follow edited words, a map."""
+"""Web page to explore a finished run: search, words, neighbors, recommendations steered by words, a map."""

@@ -1,4 +1,4 @@
-"""What all visitors of the page share: a run, searched by title, with texts and words."""
+"""State of the page that all visitors share: a run, with search by name, texts and words."""
 
 import threading
 import unicodedata
@@ -18,7 +18,7 @@ from face_lightning.recommending.recommender import Recommender, Side
 from face_lightning.runs.results import read_result
 
 Kind = Literal["item", "user"]
-_LONGEST_TEXT = 600
+_MAX_TEXT_LENGTH = 600
 
 
 class Entity(NamedTuple):
@@ -27,8 +27,8 @@ class Entity(NamedTuple):
     Attributes:
         kind: "item" or "user".
         id: Original id.
-        label: Its name in one line.
-        words: Its words; none for a run without.
+        label: Name in one line.
+        words: Words of the entity; empty if the run has no words.
     """
 
     kind: Kind
@@ -38,16 +38,16 @@ class Entity(NamedTuple):
 
 
 class Explorer:
-    """A finished run behind the page.
+    """A finished run, as the page reads it.
 
     Args:
-        recommender: The run's.
-        title: What the page calls the run.
+        recommender: Recommender of the run.
+        title: Title of the page.
     """
 
     def __init__(self, recommender: Recommender, title: str) -> None:
         self.recommender, self.title = recommender, printable(title)
-        self._drawing = threading.Lock()
+        self._map_lock = threading.Lock()
         self._labels: dict[Kind, list[str]] = {
             "item": recommender.entities.item_labels.to_pylist(),
             "user": recommender.entities.user_labels.to_pylist(),
@@ -56,14 +56,14 @@ class Explorer:
             "item": recommender.entities.item_ids.to_pylist(),
             "user": recommender.entities.user_ids.to_pylist(),
         }
-        self._keys = {
-            kind: [_key(f"{label} {one}") for label, one in zip(labels, self._ids[kind], strict=True)]
+        self._search_keys = {
+            kind: [_search_key(f"{label} {one}") for label, one in zip(labels, self._ids[kind], strict=True)]
             for kind, labels in self._labels.items()
         }
 
     @classmethod
     def load(cls, run_dir: Path, device: str = "cpu") -> "Explorer":
-        """Read a finished run.
+        """Load a finished run, and warm it up.
 
         Raises:
             CheckpointError: If the run is not finished.
@@ -76,34 +76,34 @@ class Explorer:
 
     @property
     def has_words(self) -> bool:
-        """Whether the run gives words to users and items."""
+        """Whether the run has words of users and items."""
         return self.recommender.has_words
 
     @cached_property
     def can_steer(self) -> bool:
-        """Whether the list can follow words; the first call loads what they mean."""
+        """Whether recommendations can be steered by words; the first call loads the meanings of words."""
         try:
             return bool(self.vocabulary) and len(self.recommender.steer(None, self.vocabulary[:1], k=1).ids) > 0
         except FaceError:
             return False
 
     def search(self, kind: Kind, query: str, limit: int = 8) -> list[Entity]:
-        """Users or items whose id is `query`, whose name begins with it, or holds it, in this order."""
-        key = _key(query.strip())
+        """Find users or items whose id is `query`, whose name starts with it, or contains it, in this order."""
+        key = _search_key(query.strip())
         if not key:
             return []
         exact = self._rows(kind).get(query.strip())
-        begins: list[int] = [] if exact is None else [exact]
-        holds: list[int] = []
-        for row, text in enumerate(self._keys[kind]):
+        prefix_matches: list[int] = [] if exact is None else [exact]
+        other_matches: list[int] = []
+        for row, text in enumerate(self._search_keys[kind]):
             if key in text and row != exact:
-                (begins if text.startswith(key) else holds).append(row)
-                if len(begins) >= limit:
+                (prefix_matches if text.startswith(key) else other_matches).append(row)
+                if len(prefix_matches) >= limit:
                     break
-        return self.entities(kind, [self._ids[kind][row] for row in [*begins, *holds][:limit]])
+        return self.entities(kind, [self._ids[kind][row] for row in [*prefix_matches, *other_matches][:limit]])
 
     def entities(self, kind: Kind, ids: list[str]) -> list[Entity]:
-        """Users or items by their original ids, with their words.
+        """Look up users or items by their original ids.
 
         Raises:
             DataError: If an id is unknown.
@@ -111,72 +111,72 @@ class Explorer:
         side: Side = "items" if kind == "item" else "users"
         words: list[list[str]] = [[] for _ in ids]
         if self.has_words:
-            described = self.recommender.describe(**{side: ids})
-            words = [[printable(word) for word in one.words] for one in described]
+            descriptions = self.recommender.describe(**{side: ids})
+            words = [[printable(word) for word in one.words] for one in descriptions]
         rows = self._rows(kind)
         return [
-            Entity(kind, identifier, printable(self._labels[kind][rows[identifier]]), own)
-            for identifier, own in zip(ids, words, strict=True)
+            Entity(kind, identifier, printable(self._labels[kind][rows[identifier]]), entity_words)
+            for identifier, entity_words in zip(ids, words, strict=True)
         ]
 
     def text(self, kind: Kind, identifier: str) -> str:
-        """Text of a user or an item in one line; empty without one."""
+        """Text of a user or an item in one line, shortened if it is long; empty if there is none."""
         if not self.has_words:
             return ""
         text = printable(self.recommender.text_of("items" if kind == "item" else "users", identifier) or "")
-        return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+        return text if len(text) <= _MAX_TEXT_LENGTH else f"{text[: _MAX_TEXT_LENGTH - 1]}…"
 
-    def suggest(self, beginning: str, limit: int = 8) -> list[str]:
-        """Words in use that begin like this, the most used first."""
-        begin = beginning.strip().lower()
-        if not begin:
+    def suggest(self, prefix: str, limit: int = 8) -> list[str]:
+        """Words in use that start with a prefix, the most frequent first."""
+        prefix = prefix.strip().lower()
+        if not prefix:
             return []
-        found = []
+        matches = []
         for word in self.vocabulary:
-            if word.startswith(begin):
-                found.append(word)
-                if len(found) == limit:
+            if word.startswith(prefix):
+                matches.append(word)
+                if len(matches) == limit:
                     break
-        return found
+        return matches
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """Words that items have, the most used first."""
+        """Words of items, the most frequent first."""
         if self._item_words is None:
             return []
-        counted = pc.value_counts(pc.list_flatten(self._item_words))
-        order = np.argsort(-counted.field("counts").to_numpy(), kind="stable")
-        found: list[str] = counted.field("values").take(pa.array(order)).to_pylist()
-        return found
+        counts = pc.value_counts(pc.list_flatten(self._item_words))
+        order = np.argsort(-counts.field("counts").to_numpy(), kind="stable")
+        words: list[str] = counts.field("values").take(pa.array(order)).to_pylist()
+        return words
 
     @cached_property
     def known_words(self) -> frozenset[str]:
-        """Words that may be asked for: those of all users and items."""
+        """Words of all users and items, by which recommendations can be steered."""
         words = self.recommender.words_of("users")
-        of_users = [] if words is None else pc.unique(pc.list_flatten(words)).to_pylist()
-        return frozenset(self.vocabulary).union(of_users)
+        user_words = [] if words is None else pc.unique(pc.list_flatten(words)).to_pylist()
+        return frozenset(self.vocabulary).union(user_words)
 
     @cached_property
     def map(self) -> EntityMap:
-        """Items and words in the plane."""
+        """Two-dimensional map of items and words."""
         popularity = np.bincount(self.recommender.seen.training()[1], minlength=len(self._ids["item"]))
         return draw_map(self.recommender.embeddings().items, popularity, self._item_words, self.vocabulary)
 
     def ids_of(self, rows: np.ndarray) -> list[str]:
-        """Original ids of items by their rows in the embeddings."""
+        """Original ids of items by row."""
         return [self._ids["item"][row] for row in rows.tolist()]
 
     def labels_of(self, rows: np.ndarray) -> list[str]:
-        """Names of items by their rows in the embeddings."""
+        """Labels of items by row."""
         return [printable(self._labels["item"][row]) for row in rows.tolist()]
 
     def warm_up_map(self) -> None:
-        """Draw the map, once for all visitors."""
-        with self._drawing:
+        """Compute the map, once for all visitors."""
+        with self._map_lock:
             _ = self.map
 
     def warm_up(self) -> None:
-        """Read and compute what the first visitor would wait for."""
+        """Load what the first visitor would have to wait for."""
         if self.has_words:
             _ = self.known_words, self.can_steer
 
@@ -190,7 +190,7 @@ class Explorer:
         return words.combine_chunks() if isinstance(words, pa.ChunkedArray) else words
 
 
-def _key(text: str) -> str:
-    """Text as it is compared in a search: without case and accents."""
-    split = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(letter for letter in split if not unicodedata.combining(letter))
+def _search_key(text: str) -> str:
+    """Normalise a text for search: without case and accents."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))

@@ -1,4 +1,4 @@
-"""The map as a chart of ECharts, which NiceGUI carries along."""
+"""The map as a chart of ECharts, which NiceGUI includes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,11 @@ from face_lightning.app.entity_map import EntityMap
 
 
 def map_options(found: EntityMap, labels: Sequence[str]) -> dict[str, Any]:
-    """Options of the chart; its tooltips are drawn as text, never as HTML.
+    """Options of the chart; its tooltips are rendered as text, never as HTML.
 
     Args:
-        found: Places of items and words.
-        labels: Names of the items shown `(N,)`.
+        found: Positions of items and words.
+        labels: Labels of the items shown `(N,)`.
     """
     axis = {"show": False, "scale": True}
     items = [{"value": place, "name": label} for place, label in zip(found.places.tolist(), labels, strict=True)]

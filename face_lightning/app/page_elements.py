@@ -1,4 +1,4 @@
-"""Elements of the page; their texts are shown as text, never as HTML."""
+"""Elements of the page; their texts are rendered as text, never as HTML."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from nicegui.elements.mixins.text_element import TextElement
 
 
 class Slider(ui.slider):
-    """A slider that keeps the value of a hand that moves it: the server does not send back an older one."""
+    """A slider whose value the server does not echo, so that no older value arrives while the user moves it."""
 
     LOOPBACK = False
 
@@ -19,15 +19,15 @@ def heading(level: str, text: str) -> None:
 
 
 def pane(name: str) -> ui.element:
-    """A section with a frame, and a name for screen readers."""
+    """A framed section, with a name for screen readers."""
     return ui.element("section").classes("pane").props(f'aria-label="{name}"')
 
 
 class LinkButton(TextElement):
-    """A button of HTML that looks like a link: a list of Quasar's takes the browser many times as long.
+    """A plain HTML button that looks like a link; a list of Quasar's buttons is many times slower to render.
 
     Args:
-        text: Its text.
+        text: Text of the button.
         action: Called on a click.
     """
 
@@ -44,8 +44,8 @@ def button(text: str, action: Callable[[], object], icon: str) -> ui.button:
 def chip(
     text: str, on_remove: Callable[[], object] | None = None, on_click: Callable[[], object] | None = None
 ) -> ui.chip:
-    """A word or a name in a frame, that can be removed and clicked where there is an action for it."""
-    shown = ui.chip(text, color=None, removable=on_remove is not None, on_click=on_click)
+    """A chip with a word or a name, which can be removed or clicked if there is an action for it."""
+    element = ui.chip(text, color=None, removable=on_remove is not None, on_click=on_click)
     if on_remove is not None:
-        shown.on("remove", lambda: on_remove())
-    return shown
+        element.on("remove", lambda: on_remove())
+    return element

@@ -1,4 +1,4 @@
-"""The page: search, a subject with its words, the list that follows them, and a map."""
+"""The page: search, a subject with its words, its recommendations, and a map."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,12 +26,12 @@ _MAP_HELP = (
 
 
 def build_server(explorer: Explorer, hosts: list[str]) -> FastAPI:
-    """The page as an ASGI application.
+    """Build the ASGI application of the page.
 
     Args:
-        explorer: The run.
-        hosts: Names that requests may address; `*` for any. Others are refused, so that no foreign page can read this
-            one through a name of its own that resolves to this machine.
+        explorer: The run to explore.
+        hosts: Host names that requests may address, `*` for any. Others are rejected to prevent DNS rebinding, where a
+            foreign page reads this one through a host name of its own that resolves to this machine.
     """
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     server.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
@@ -51,7 +51,7 @@ class Page:
     """The page of one visitor.
 
     Args:
-        explorer: The run.
+        explorer: The run to explore.
     """
 
     def __init__(self, explorer: Explorer) -> None:
@@ -80,7 +80,7 @@ class Page:
                 with pane("Subject"):
                     self._build_subject()
                 self.list = pane("Recommendations").classes("list").props('aria-live="polite"')
-                self.alike = pane("Most alike").classes("alike")
+                self.alike = pane("Most similar").classes("alike")
             with ui.tab_panel(mapped).style("padding: 0"):
                 self.map = ui.element("div").classes("mapping")
         tabs.on_value_change(lambda event: self._draw_map() if event.value == "Map" else None)
@@ -88,7 +88,7 @@ class Page:
         self.open("new", [])
 
     def _build_subject(self) -> None:
-        """Lay out the subject; what changes is filled in later, so that the fields keep the focus."""
+        """Lay out the subject; its changing parts are filled in later, so that input fields keep the focus."""
         self.head, self.words = ui.element("div"), ui.element("div")
         with ui.element("div") as self.editing:
             heading("h3", "Your changes")
@@ -106,7 +106,7 @@ class Page:
         self.editing.visible = self.explorer.can_steer
 
     def open(self, kind: Kind | str, ids: list[str]) -> None:
-        """Show somebody else."""
+        """Show another user or item, or a new user with some items."""
         if self._try(lambda: self.visit.open(kind, ids)):  # type: ignore[arg-type]
             self.search.value = ""
             self.tabs.value = "Explore"
@@ -136,7 +136,7 @@ class Page:
         self._show_changes()
 
     def _show_words(self) -> None:
-        """Words of the subject that were not changed: one is removed, or wanted more."""
+        """Show the unchanged words of the subject, each of which can be removed, or clicked for more of it."""
         self.words.clear()
         left = [word for word in self.visit.own_words if word not in self.visit.weights]
         if left:
@@ -148,7 +148,7 @@ class Page:
                         chip(word, *((less, more) if self.explorer.can_steer else ()))
 
     def _show_changes(self) -> None:
-        """Changed words: one is taken back, or weighted."""
+        """Show the changed words, each of which can be reset, or clicked for a larger weight."""
         weights = self.visit.weights
         self.strength.visible = bool(weights)
         self.changes.clear()
@@ -157,9 +157,9 @@ class Page:
                 sign = 1 if weight > 0 else -1
                 times = f" \N{MULTIPLICATION SIGN}{abs(weight)}" if abs(weight) > 1 else ""
                 heavier = weight + sign if abs(weight) < MOST_WEIGHT else sign
-                back, weigh = partial(self._change, word, 0), partial(self._change, word, heavier)
-                shown = chip(f"{'+' if sign > 0 else MINUS} {word}{times}", on_remove=back, on_click=weigh)
-                shown.classes("more" if sign > 0 else "less")
+                reset, increase = partial(self._change, word, 0), partial(self._change, word, heavier)
+                element = chip(f"{'+' if sign > 0 else MINUS} {word}{times}", on_remove=reset, on_click=increase)
+                element.classes("more" if sign > 0 else "less")
             if not weights:
                 ui.label("None yet: remove a word, choose one for more of it, or add one.").classes("soft")
 
@@ -168,7 +168,7 @@ class Page:
         self.alike.clear()
         self.alike.visible = bool(neighbours)
         with self.alike:
-            heading("h3", "Most alike")
+            heading("h3", "Most similar")
             for other in neighbours:
                 with ui.element("div"):
                     LinkButton(other.label, partial(self.open, other.kind, [other.id]))
@@ -176,7 +176,7 @@ class Page:
 
     def _show_list(self) -> None:
         rows = self.visit.recommend()
-        titles = {"user": "Recommendations", "item": "Who likes only this gets", "new": "Recommendations"}
+        titles = {"user": "Recommendations", "item": "For users who like only this", "new": "Recommendations"}
         self.list.clear()
         with self.list:
             heading("h2", titles[self.visit.kind])
@@ -240,7 +240,7 @@ class Page:
             self._choose(found[0])
 
     def _choose(self, entity: Entity) -> None:
-        """Open what was found; a new visitor takes items into his history."""
+        """Open a search result; for a new visitor, add an item to the history instead."""
         if self.visit.kind == "new" and entity.kind == "item":
             weights = self.visit.weights
             self.open("new", list(dict.fromkeys([*self.visit.ids, entity.id])))
@@ -297,7 +297,7 @@ class Page:
 
 
 def _movement(row: Row) -> tuple[str, str]:
-    """How an item moved in the list, and its style."""
+    """Change of an item's rank as text, and its style."""
     if row.before is None:
         return "new", "new"
     moved = row.before - row.rank

@@ -1,4 +1,4 @@
-"""One visitor's view: whom he looks at, the words that he has changed, and the list that follows."""
+"""State of one visitor: the subject, the words changed by the visitor, and the recommendations that result."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ from face_lightning.errors import CheckpointError, DataError
 from face_lightning.plain_text import printable
 
 MOST_WEIGHT = 3
-_KNOWN_RANKS = 1000  # of the list before changes
+_NUM_INITIAL_RANKS = 1000  # length of the ranking before changes that ranks are compared with
 _NEIGHBOURS = 6
 
 
@@ -19,9 +19,9 @@ class Row(NamedTuple):
 
     Attributes:
         item: The item.
-        rank: Its place, from 1.
-        before: Its place before words were changed; None where it was beyond those kept.
-        shared: Its words that the subject has too, changes included.
+        rank: Rank of the item, from 1.
+        before: Rank before words were changed; None if it was not among the first `_NUM_INITIAL_RANKS`.
+        shared: Words of the item that the subject also has, changes included.
     """
 
     item: Entity
@@ -32,15 +32,15 @@ class Row(NamedTuple):
 
 @dataclass
 class Visit:
-    """Whom a visitor looks at: a user, an item, or a new user with some items of his own.
+    """The subject that a visitor looks at: a user, an item, or a new user with some items.
 
     Attributes:
-        explorer: The run.
+        explorer: The run to explore.
         kind: "user", "item", or "new" for a new user.
         ids: Original id of the user or item, or ids of the new user's items.
-        weights: Words that were changed: positive for more, negative for less.
-        strength: Share of the changed words in the list, from 0 to 1.
-        own_words: Words of the subject before changes; a new user's through the mapper.
+        weights: Weights of changed words: positive for more, negative for less.
+        strength: Strength of steering by the changed words, from 0 to 1.
+        own_words: Words of the subject before changes; those of a new user are inferred.
     """
 
     explorer: Explorer
@@ -49,59 +49,59 @@ class Visit:
     weights: dict[str, int] = field(default_factory=dict)
     strength: float = 0.5
     own_words: list[str] = field(default_factory=list)
-    _before: list[str] = field(default_factory=list)
+    _initial_ranking: list[str] = field(default_factory=list)
 
     def open(self, kind: Literal["user", "item", "new"], ids: list[str]) -> None:
-        """Look at somebody else, with no word changed.
+        """Change the subject, and discard all changes of words.
 
         Raises:
             DataError: If an id is unknown.
         """
-        known = self.explorer.recommender.entities
-        rows = known.user_rows if kind == "user" else known.item_rows
+        entities = self.explorer.recommender.entities
+        rows = entities.user_rows if kind == "user" else entities.item_rows
         for identifier in ids:
             if identifier not in rows:
                 raise DataError(f"{kind}: {printable(identifier)} is not in this run; search for its name")
         self.kind, self.ids, self.weights = kind, list(ids), {}
-        self.own_words, self._before = self._own_words(), self._ranking(_KNOWN_RANKS)
+        self.own_words, self._initial_ranking = self._own_words(), self._ranking(_NUM_INITIAL_RANKS)
 
     def change(self, word: str, weight: int) -> None:
-        """Ask for more (positive) or less (negative) of a word, or take the change back (0).
+        """Set the weight of a word: positive for more of it, negative for less, 0 to reset it.
 
         Raises:
             DataError: If no user and no item has the word.
         """
         word = word.strip().lower()
         if weight and word not in self.explorer.known_words:
-            raise DataError(f"word: nobody and nothing has the word {printable(word)!r}; choose one that is suggested")
+            raise DataError(f"word: no user or item has the word {printable(word)!r}; choose one that is suggested")
         self.weights.pop(word, None)
         if weight:
             self.weights[word] = max(-MOST_WEIGHT, min(MOST_WEIGHT, weight))
 
     def words(self) -> list[str]:
-        """Words of the subject with changes: those wanted first, without those removed."""
+        """Words of the subject after changes: first those with a positive weight, then the unchanged ones."""
         wanted = [word for word, weight in self.weights.items() if weight > 0]
         return [*wanted, *(word for word in self.own_words if word not in self.weights)]
 
     def neighbours(self) -> list[Entity]:
-        """Users or items that are alike."""
+        """The users or items most similar to the subject; none for a new user."""
         recommender = self.explorer.recommender
         if self.kind == "new":
             return []
         if self.kind == "item":
             count = min(_NEIGHBOURS, len(recommender.entities.item_ids) - 1)
-            return self.explorer.entities("item", _found(recommender.similar_items(self.ids, count).ids[0]))
+            return self.explorer.entities("item", _without_padding(recommender.similar_items(self.ids, count).ids[0]))
         count = min(_NEIGHBOURS, len(recommender.entities.user_ids) - 1)
-        return self.explorer.entities("user", _found(recommender.similar_users(self.ids, count).ids[0]))
+        return self.explorer.entities("user", _without_padding(recommender.similar_users(self.ids, count).ids[0]))
 
     def recommend(self, k: int = 20) -> list[Row]:
-        """Best items of the subject, as changed words have it; for an item, those of who has only this item."""
-        now = self._ranking(k) if self.weights else self._before[:k]
-        places = {identifier: place for place, identifier in enumerate(self._before, start=1)}
-        own = set(self.words())
+        """Recommend items to the subject, steered by changed words; for an item, to a user who only has this item."""
+        ranking = self._ranking(k) if self.weights else self._initial_ranking[:k]
+        initial_ranks = {identifier: rank for rank, identifier in enumerate(self._initial_ranking, start=1)}
+        words = set(self.words())
         return [
-            Row(item, rank, places.get(item.id), [word for word in item.words if word in own])
-            for rank, item in enumerate(self.explorer.entities("item", now), start=1)
+            Row(item, rank, initial_ranks.get(item.id), [word for word in item.words if word in words])
+            for rank, item in enumerate(self.explorer.entities("item", ranking), start=1)
         ]
 
     def _own_words(self) -> list[str]:
@@ -109,14 +109,14 @@ class Visit:
             return []
         if self.kind == "new":
             try:
-                (found,) = self.explorer.recommender.describe_history([self.ids])
+                (description,) = self.explorer.recommender.describe_history([self.ids])
             except CheckpointError:
-                return []  # the run keeps no mapper
-            return [printable(word) for word in found.words]
+                return []  # the run has no mapper
+            return [printable(word) for word in description.words]
         return self.explorer.entities(self.kind, self.ids)[0].words
 
     def _ranking(self, k: int) -> list[str]:
-        """Ids of the best items as words have them, best first; none for a new user without items and words."""
+        """Ids of the top items, steered by changed words, best first; none for a new user without items and words."""
         if not self.ids and not self.weights:
             return []
         who = self.ids[0] if self.kind == "user" else self.ids or None
@@ -127,5 +127,5 @@ class Visit:
         return ids
 
 
-def _found(ids: np.ndarray) -> list[str]:
+def _without_padding(ids: np.ndarray) -> list[str]:
     return [identifier for identifier in ids.tolist() if identifier is not None]

@@ -1,1 +1,1 @@
-"""A finished run in formats that need no part of this package."""
+"""Export of a finished run to formats that can be read without this package."""

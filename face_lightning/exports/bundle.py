@@ -1,4 +1,4 @@
-"""The folder of an export: vectors, ids, words, an index, the mapper, and a model card."""
+"""Export of a run to a folder: vectors, ids, words, an index, the mapper, and a model card."""
 
 import csv
 import json
@@ -24,9 +24,9 @@ from face_lightning.runs.results import read_result
 from face_lightning.text.cache import save_tensors
 
 BundledIndex = Literal["flat", "hnsw", "none"]
-_SEARCH = 256  # efSearch of HNSW; the model card has the recall that it reaches
+_EF_SEARCH = 256  # of HNSW; the model card states the recall reached
 NUM_STEPS = 3
-_PROBED = 1000  # users on whom the recall of an index is measured
+_SAMPLE = 1000  # number of users on whom the recall of an index is measured
 
 
 def write_bundle(
@@ -36,24 +36,24 @@ def write_bundle(
     index: BundledIndex = "flat",
     progress: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Write an export, all of it or nothing.
+    """Write an export atomically.
 
     Args:
-        recommender: The run's.
-        run_dir: Its folder.
-        out: Folder to make.
+        recommender: Recommender of the run.
+        run_dir: Folder of the run.
+        out: Folder to create.
         index: Kind of FAISS index over the items.
-        progress: Called with what comes next, `NUM_STEPS` times.
+        progress: Called with a description of each step before it starts, `NUM_STEPS` times.
 
     Returns:
-        Names of what was written.
+        Paths of all files, relative to `out`.
 
     Raises:
-        ConfigurationError: If something is there already.
-        MissingDependencyError: If FAISS is wanted and not installed.
+        ConfigurationError: If `out` exists and is not an empty folder.
+        MissingDependencyError: If an index is requested and FAISS is not installed.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigurationError(f"out: expected a new folder, but {out} holds something; remove it, or give another")
+        raise ConfigurationError(f"out: expected a new folder, but {out} is not empty; remove it, or give another")
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         (unfinished / "pgvector").mkdir(parents=True)
@@ -76,18 +76,18 @@ def write_bundle(
 
 
 def _write_tables(recommender: Recommender, out: Path) -> None:
-    """Vectors, ids, names and words of users and items, for Python, SQL and vector databases."""
+    """Write vectors, ids, labels and words of users and items, for Python, SQL and vector databases."""
     embeddings, entities = recommender.embeddings(), recommender.entities
     tables: dict[Side, Any] = {"users": embeddings.users.cpu(), "items": embeddings.items.cpu()}
     save_tensors(out / "embeddings.safetensors", embeddings._asdict(), {})
-    known = {
+    ids_and_labels = {
         "users": (entities.user_ids, entities.user_labels),
         "items": (entities.item_ids, entities.item_labels),
     }
     for name, table in tables.items():
         vectors = table.numpy()
         np.save(out / f"{name}.npy", vectors)
-        ids, labels = known[name]
+        ids, labels = ids_and_labels[name]
         words = recommender.words_of(name)
         columns = {"id": ids, "label": labels, **({} if words is None else {"words": words})}
         rows = pa.table({"row": pa.array(np.arange(len(ids))), **columns})
@@ -98,7 +98,7 @@ def _write_tables(recommender: Recommender, out: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(["id", "label", "words", "embedding"])
             for row in _rows(rows):
-                vector = ",".join(map(str, vectors[row["row"]]))  # the shortest digits that give the same float32
+                vector = ",".join(map(str, vectors[row["row"]]))  # the shortest decimals that parse to the same float32
                 writer.writerow([row["id"], row["label"], _sql_array(row.get("words") or []), f"[{vector}]"])
 
 
@@ -108,7 +108,7 @@ def _rows(table: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 an Arrow tabl
 
 
 def _sql_array(words: list[str]) -> str:
-    """Words as PostgreSQL writes an array of text."""
+    """Format words as a PostgreSQL array literal."""
     quoted = ('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
     return "{" + ",".join(quoted) + "}"
 
@@ -117,15 +117,15 @@ def _write_index(recommender: Recommender, path: Path, kind: Literal["flat", "hn
     """Write an inner-product index over the items.
 
     Returns:
-        Share of the exact 20 best items that it finds, over evenly spaced users.
+        Recall of the exact top 20, over evenly spaced users.
     """
     faiss = import_optional("faiss", extra="cpu", purpose="the index of an export")
     users, items = (table.cpu().numpy() for table in recommender.embeddings())
     index = build_index(np.ascontiguousarray(items), kind)
     if kind == "hnsw":
-        index.hnsw.efSearch = _SEARCH
+        index.hnsw.efSearch = _EF_SEARCH
     faiss.write_index(index, str(path))
-    rows = np.arange(0, len(users), max(1, len(users) // _PROBED))
+    rows = np.arange(0, len(users), max(1, len(users) // _SAMPLE))
     k = min(20, len(items))
     found = index.search(np.ascontiguousarray(users[rows]), k)[1]
     best = np.concatenate([tile.rows for tile in recommender.rank(rows, k, None)])
@@ -133,8 +133,8 @@ def _write_index(recommender: Recommender, path: Path, kind: Literal["flat", "hn
 
 
 def _write_mapper(run_dir: Path, embedding_dim: int, out: Path) -> bool:
-    """Write the mapper as a program, and its words; False where torch cannot trace its quantizer."""
-    from face_lightning.exports.program import can_export, write_program  # torch.export takes a second to import
+    """Write the mapper as a program, and its words; returns False if its quantizer cannot be exported."""
+    from face_lightning.exports.program import can_export, write_program  # torch.export is slow to import
 
     mapper, codebook = read_mapper(run_dir, embedding_dim)
     if not can_export(mapper):
@@ -145,7 +145,7 @@ def _write_mapper(run_dir: Path, embedding_dim: int, out: Path) -> bool:
 
 
 def _facts(recommender: Recommender, run_dir: Path) -> dict[str, Any]:
-    """What the model card says."""
+    """Values that the model card shows."""
     run_dir = current_run(run_dir)
     result, environment = read_result(run_dir), json.loads((run_dir / "environment.json").read_text())
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
@@ -164,7 +164,7 @@ def _facts(recommender: Recommender, run_dir: Path) -> dict[str, Any]:
 
 
 def _write_texts(facts: dict[str, Any], out: Path) -> None:
-    """The model card, a script that reads the export, and SQL that loads it."""
+    """Write the model card, a script that reads the export, and SQL that loads it."""
     templates = Environment(
         loader=PackageLoader("face_lightning.exports", "."),
         undefined=StrictUndefined,

@@ -1,4 +1,4 @@
-"""The mapper as a program that torch runs without this package."""
+"""Export of the mapper as a program that torch runs without this package."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from face_lightning.mapping.residual_quantizer import ResidualQuantizer
 
 
 class DescriptorProgram(nn.Module):
-    """Descriptors of embeddings, by operations that `torch.export` can trace.
+    """Maps embeddings to descriptors, by operations that `torch.export` can trace.
 
-    Slots choose in turn among the words whose lemma no slot before them took, as `search_distinct` does.
+    Slots choose their words one after the other, without lemmas that earlier slots have chosen, like `search_distinct`.
 
     Args:
         mapper: Mapper in evaluation mode, with a `ResidualQuantizer`.
@@ -22,8 +22,8 @@ class DescriptorProgram(nn.Module):
         super().__init__()
         self.mapper = mapper
         codes = mapper.quantizer.codes().detach()
-        assert isinstance(mapper.quantizer, ResidualQuantizer), "other quantizers choose words in other ways"
-        offsets = 0.5 * codes.square().sum(1)  # the nearest code has the largest product less half its square
+        assert isinstance(mapper.quantizer, ResidualQuantizer), "other quantizers choose words differently"
+        offsets = 0.5 * codes.square().sum(1)  # the nearest code maximises the inner product minus half its square norm
         self.codes: Tensor
         self.offsets: Tensor
         self.lemmas: Tensor
@@ -34,24 +34,24 @@ class DescriptorProgram(nn.Module):
         self.register_buffer("offsets", offsets * (mapper.quantizer.similarity == "l2"))
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Words `(B, S)`, as lines of `words.txt` from 0, of embeddings `(B, D)`."""
+        """Map embeddings `(B, D)` to words `(B, S)`, given as line numbers of `words.txt`, from 0."""
         scores = self.mapper.encode(embeddings) @ self.codes.T - self.offsets
         taken = torch.zeros(scores.shape[0], self.num_lemmas, dtype=torch.bool)
-        chosen = []
+        words = []
         for slot in range(scores.shape[1]):
             best = scores[:, slot].masked_fill(taken[:, self.lemmas], -torch.inf).argmax(1, keepdim=True)
             taken = taken.scatter(1, self.lemmas[best], True)
-            chosen.append(best)
-        return torch.cat(chosen, 1)
+            words.append(best)
+        return torch.cat(words, 1)
 
 
 def can_export(mapper: TokenMapper) -> bool:
-    """Whether the mapper chooses words in the way that the program does."""
+    """Whether `DescriptorProgram` supports the mapper's quantizer."""
     return isinstance(mapper.quantizer, ResidualQuantizer)
 
 
 def write_program(mapper: TokenMapper, embedding_dim: int, path: Path) -> None:
-    """Write the program for any number of embeddings, on the CPU.
+    """Write the program of a mapper for the CPU, with a dynamic batch size.
 
     Args:
         mapper: Mapper in evaluation mode.

@@ -1,1 +1,1 @@
-"""Reports of finished runs: one HTML file that needs neither a network nor a program, and its numbers as CSV."""
+"""Reports of finished runs: a self-contained HTML file, and its numbers as CSV."""

@@ -1,4 +1,4 @@
-"""Charts of a report as SVG within HTML: drawn by matplotlib, in colours that follow the page's."""
+"""Charts of a report: drawn by matplotlib, embedded as SVG, with the text colour of the page."""
 
 import io
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from face_lightning.imports import import_optional
 from face_lightning.reports.gains import Estimate, Group
 
-_INK = "#010203"  # stands for the text colour of the page
+_INK = "#010203"  # placeholder, replaced by the text colour of the page
 COLORS = ("#3b82f6", "#e07b39", "#2f9e6e", "#a05fd0", "#d6457a", "#8a8f98")
 _SETTINGS = {
     "font.family": "sans-serif",
@@ -27,12 +27,12 @@ _SETTINGS = {
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), _INK
     ),
 }
-_MOST_POINTS = 200  # of a line
+_MAX_POINTS = 200  # per line
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 class Charts:
-    """Draws charts, each with ids of its own.
+    """Draws charts, with unique element ids across all charts of a page.
 
     Raises:
         MissingDependencyError: If matplotlib is not installed.
@@ -44,11 +44,11 @@ class Charts:
         self._count = 0
 
     def curves(self, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], ylabel: str) -> str:
-        """Lines of values over epochs.
+        """Draw lines of values over epochs.
 
         Args:
             series: Epochs and values by name.
-            ylabel: What the values are.
+            ylabel: Label of the y axis.
         """
 
         def draw(axes: Any) -> None:  # noqa: ANN401
@@ -61,7 +61,7 @@ class Charts:
         return self._draw(draw, f"{ylabel} over epochs")
 
     def intervals(self, values: Mapping[str, Estimate], xlabel: str) -> str:
-        """One row with mean and interval for each name."""
+        """Draw one row with mean and interval for each name."""
 
         def draw(axes: Any) -> None:  # noqa: ANN401
             for row, value in enumerate(values.values()):
@@ -73,19 +73,18 @@ class Charts:
         return self._draw(draw, f"{xlabel} of each run", height=1.2 + 0.3 * len(values))
 
     def gains(self, groups: Sequence[Group], xlabel: str, ylabel: str) -> str:
-        """Gain of each group over every other run, with intervals."""
+        """Draw the gain of each group over every other run, with intervals."""
         names = list(groups[0].gains)
 
         def draw(axes: Any) -> None:  # noqa: ANN401
             axes.axhline(0, color=_INK, linewidth=0.8)
             shifts = np.linspace(-0.2, 0.2, len(names)) if len(names) > 1 else [0.0]
             for shift, color, name in zip(shifts, _cycle(len(names)), names, strict=True):
-                found = [group.gains[name] for group in groups]
-                places = np.arange(len(groups)) + shift
+                estimates = [group.gains[name] for group in groups]
                 axes.errorbar(
-                    places,
-                    [gain.mean for gain in found],
-                    yerr=[gain.half_width for gain in found],
+                    np.arange(len(groups)) + shift,
+                    [gain.mean for gain in estimates],
+                    yerr=[gain.half_width for gain in estimates],
                     fmt="o",
                     color=color,
                     capsize=3,
@@ -98,14 +97,14 @@ class Charts:
         return self._draw(draw, f"{ylabel} by {xlabel}")
 
     def word_use(self, shares: Mapping[str, Sequence[float]]) -> str:
-        """Share of users and items that have a word, by the word's rank."""
+        """Draw the share of users and items that have a word, by the word's rank."""
 
         def draw(axes: Any) -> None:  # noqa: ANN401
             for color, (name, values) in zip(_cycle(len(shares)), shares.items(), strict=True):
-                ranks = np.unique(np.geomspace(1, len(values), _MOST_POINTS).astype(int))
+                ranks = np.unique(np.geomspace(1, len(values), _MAX_POINTS).astype(int))
                 axes.plot(ranks, np.asarray(values)[ranks - 1], color=color, label=name)
             axes.set(xscale="log", yscale="log", xlabel="rank of the word", ylabel="share that has it")
-            for axis in (axes.xaxis, axes.yaxis):  # powers of ten would be mathematical markup
+            for axis in (axes.xaxis, axes.yaxis):  # the default formatter writes math markup, which is not parsed
                 axis.set_major_formatter(lambda value, _: f"{value:g}")
                 axis.set_minor_formatter(lambda *_: "")
             _legend(axes, 2)
@@ -115,7 +114,7 @@ class Charts:
     def _draw(self, draw: Any, title: str, height: float | None = None) -> str:  # noqa: ANN401
         with self._matplotlib.rc_context(_SETTINGS):
             figure = self._figure.Figure(figsize=(4.4, height or 2.7), layout="constrained" if height else None)
-            if height is None:  # a layout that measures all texts would draw twice
+            if height is None:  # fixed margins are faster than a constrained layout, which draws twice
                 figure.subplots_adjust(left=0.17, right=0.98, top=0.97, bottom=0.17)
             figure.patch.set_alpha(0)
             axes = figure.add_subplot()
@@ -128,7 +127,7 @@ class Charts:
 
 
 def _embed(svg: str, prefix: str, title: str) -> str:
-    """An SVG file as an element of an HTML page: no prologue, unique ids, no style for all of the page."""
+    """Convert an SVG file to an element of an HTML page: no prologue, unique ids, no style sheet."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="([^"]*)"', rf'id="{prefix}-\1"', svg)
@@ -141,7 +140,7 @@ def _embed(svg: str, prefix: str, title: str) -> str:
 
 
 def _cycle(number: int) -> list[str]:
-    return [COLORS[place % len(COLORS)] for place in range(number)]
+    return [COLORS[index % len(COLORS)] for index in range(number)]
 
 
 def _legend(axes: Any, number: int) -> None:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""The report of a run: what it holds, the HTML file, and its numbers as CSV."""
+"""The report of a run: its contents, the HTML file, and its numbers as CSV."""
 
 import csv
 import io
@@ -34,13 +34,18 @@ from face_lightning.text.vocabulary import load_codebook
 
 KINDS = ("item", "user")
 NUM_STEPS = 5
-_MOST_USED = 40
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for a formula
+_NUM_MOST_USED = 40
+_FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")  # of cells that spreadsheets evaluate
 
 
 @dataclass
 class Report:
-    """What a report shows, and the tables of its CSV files by name, each with its header first."""
+    """Contents of a report.
+
+    Attributes:
+        facts: Values that the HTML template shows, by name.
+        tables: Rows of the CSV files by name, the header first.
+    """
 
     facts: dict[str, Any]
     tables: dict[str, list[Sequence[Any]]] = field(default_factory=dict)
@@ -49,21 +54,21 @@ class Report:
 def write_report(
     run_dir: Path, compared: Sequence[Path], out: Path, progress: Callable[[str], None] | None = None
 ) -> list[Path]:
-    """Write the report of a run as one HTML file, and its numbers into the folder `{stem}_csv` beside it.
+    """Write the report of a run as an HTML file, and its numbers as CSV to the folder `{stem}_csv` next to it.
 
     Args:
         run_dir: Folder of a finished run.
-        compared: Folders of finished runs of the same data to compare it with; if empty, those that it was started
-            from.
+        compared: Folders of finished runs on the same data to compare with; if empty, the runs that this one was
+            started from.
         out: HTML file to write.
-        progress: Called with what comes next, `NUM_STEPS` times.
+        progress: Called with a description of each step before it starts, `NUM_STEPS` times.
 
     Returns:
-        All files.
+        Paths of all files written.
 
     Raises:
         CheckpointError: If a run is not finished.
-        ConfigurationError: If the runs cannot be compared, or there is no folder for the file.
+        ConfigurationError: If the runs cannot be compared, or the folder of `out` does not exist.
         DataError: If a file is damaged.
         MissingDependencyError: If matplotlib is not installed.
     """
@@ -95,14 +100,14 @@ def write_report(
 
 
 def build_report(run_dir: Path, compared: Sequence[Path], begin: Callable[[str], None]) -> Report:
-    """Collect everything that the report of a run shows; arguments and errors are those of `write_report`."""
+    """Collect the contents of the report of a run; see `write_report` for arguments and errors."""
     begin("reading runs")
     (alone,) = read_runs([run_dir])
-    before = ancestors(alone)
-    folders = list(dict.fromkeys([run_dir, *(compared or before)]))
+    earlier_stages = ancestors(alone)
+    folders = list(dict.fromkeys([run_dir, *(compared or earlier_stages)]))
     run, *others = read_runs(folders)
     check_comparable(run, others)
-    stages = [*(read_runs([folder, run_dir])[0] for folder in before), run]
+    stages = [*(read_runs([folder, run_dir])[0] for folder in earlier_stages), run]
     charts = Charts()
     report = Report({"run": run, "others": others, "stages": stages})
     _add_configuration(report, run, others)
@@ -121,7 +126,7 @@ def build_report(run_dir: Path, compared: Sequence[Path], begin: Callable[[str],
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number for people: an en dash where there is none."""
+    """Format a number for display; an en dash if it is None or not finite."""
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
     if float(value).is_integer() and abs(value) >= 1:
@@ -130,7 +135,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def _largest(run: RunRecord) -> str:
-    """Recall at the largest k, the metric of tests and groups."""
+    """Name of the recall at the largest k, the metric of tests and groups."""
     return [metric for metric in run.test_metrics if metric.startswith("test/recall")][-1]
 
 
@@ -138,10 +143,10 @@ def _add_configuration(report: Report, run: RunRecord, others: Sequence[RunRecor
     flat = dict(_flatten(run.config))
     differences = []
     for other in others:
-        theirs = dict(_flatten(other.config))
-        if theirs:
-            keys = [key for key in sorted({*flat, *theirs}) if flat.get(key) != theirs.get(key)]
-            differences += [[other.name, key, flat.get(key), theirs.get(key)] for key in keys]
+        other_flat = dict(_flatten(other.config))
+        if other_flat:
+            keys = [key for key in sorted({*flat, *other_flat}) if flat.get(key) != other_flat.get(key)]
+            differences += [[other.name, key, flat.get(key), other_flat.get(key)] for key in keys]
     report.facts |= {
         "config": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True),
         "data": run.environment.get("data", {}),
@@ -180,36 +185,36 @@ def _add_metrics(report: Report, run: RunRecord, others: Sequence[RunRecord], ch
         ["compared with", "metric", "difference", "half width of the 95 % interval", "t", "p", "p (Holm)"],
         *([one.other, one.metric, *one.difference, *one[3:]] for one in report.facts["tests"]),
     ]
-    chosen = {name: found[largest] for name, found in estimates.items()}
-    report.facts["metric_chart"] = charts.intervals(chosen, largest)
+    largest_estimates = {name: by_metric[largest] for name, by_metric in estimates.items()}
+    report.facts["metric_chart"] = charts.intervals(largest_estimates, largest)
 
 
 def _add_curves(report: Report, stages: Sequence[RunRecord], charts: Charts) -> None:
-    """Loss, validation metrics and health of the words over epochs, for each stage."""
+    """Add curves over epochs for each stage: loss, validation metrics and statistics of the words."""
     panels: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("loss", ("train/loss",)),
         ("validation", ()),
         ("perplexity of words", ("codebook/perplexity", "codebook/items_perplexity")),
         ("share of new words", ("codebook/churn",)),
     )
-    drawn, rows = [], []
+    curves, rows = [], []
     for stage in stages:
         names = [key for line in stage.history for key in line if key not in ("epoch", "step", "seconds")]
         for key in dict.fromkeys(names):
             rows += [[stage.name, line["epoch"], key, line[key]] for line in stage.history if line.get(key) is not None]
-        found = []
+        stage_charts = []
         for title, keys in panels:
-            wanted = _last_validation(names) if title == "validation" else keys
-            lines = {key.partition("/")[2]: _points(stage, key) for key in wanted if _points(stage, key)[0]}
+            panel_keys = _last_validation(names) if title == "validation" else keys
+            lines = {key.partition("/")[2]: _points(stage, key) for key in panel_keys if _points(stage, key)[0]}
             if lines:
-                found.append(charts.curves(lines, title))
-        drawn.append((stage.name, stage.result["stage"], found))
-    report.facts["curves"] = drawn
+                stage_charts.append(charts.curves(lines, title))
+        curves.append((stage.name, stage.result["stage"], stage_charts))
+    report.facts["curves"] = curves
     report.tables["curves"] = [["run", "epoch", "metric", "value"], *rows]
 
 
 def _points(stage: RunRecord, key: str) -> tuple[list[float], list[float]]:
-    """Epochs with a value, and these values."""
+    """Epochs for which a metric has a value, and the values."""
     lines = [line for line in stage.history if line.get(key) is not None]
     return [line["epoch"] for line in lines], [line[key] for line in lines]
 
@@ -222,7 +227,7 @@ def _last_validation(names: Sequence[str]) -> list[str]:
 
 
 def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], charts: Charts) -> None:
-    """Health of the words, how well they pick their entity, the most used ones, and samples."""
+    """Add metrics of the words, results of judges, the most frequent words, and samples."""
     folder = current_run(run.folder)
     report.facts |= {"health": [], "health_names": [], "most_used": {}, "shared": {}, "samples": {}, "word_chart": ""}
     with_words = [stage for stage in stages if "codebook/perplexity" in stage.metrics]
@@ -240,7 +245,7 @@ def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], char
     descriptors = pq.read_table(folder / "descriptors.parquet")
     codebook = load_codebook(folder / CODEBOOK)[0] if (folder / CODEBOOK).is_file() else None
     counts = {kind: count_words(descriptors, kind) for kind in KINDS}
-    report.facts["most_used"] = {kind: found[:_MOST_USED] for kind, found in counts.items()}
+    report.facts["most_used"] = {kind: found[:_NUM_MOST_USED] for kind, found in counts.items()}
     report.facts["shared"] = {kind: shared_sets(descriptors, kind) for kind in KINDS}
     report.facts["samples"] = {kind: draw_samples(descriptors, kind, codebook) for kind in KINDS}
     report.facts["word_chart"] = charts.word_use(
@@ -262,7 +267,7 @@ def _add_words(report: Report, run: RunRecord, stages: Sequence[RunRecord], char
 
 
 def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], charts: Charts) -> None:
-    """Who gains, where the runs keep what is needed to rank."""
+    """Add gains of groups of users and items, for runs that have the files to rank with."""
     report.facts["groups"] = {}
     if not run.test_metrics:
         return
@@ -272,7 +277,7 @@ def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], cha
         try:
             recommenders[one.name] = Recommender.load(one.folder, new_items=False)
         except FaceError:
-            continue  # such as a baseline, which keeps no embeddings
+            continue  # such as a baseline, which has no embeddings
     groups: dict[str, tuple[list[Any], str]] = {}
     own = recommenders.get(run.name)
     if own is not None:
@@ -301,18 +306,18 @@ def _add_groups(report: Report, run: RunRecord, others: Sequence[RunRecord], cha
 
 
 def _cell(value: Any) -> Any:  # noqa: ANN401
-    """Text of data without controls or marks of the writing direction."""
+    """Remove control and bidirectional characters from a text of the data; other values are unchanged."""
     return printable(value) if type(value) is str else value
 
 
 def _lines(text: str) -> Markup:
-    """Text of several lines, each without controls."""
+    """Remove control and bidirectional characters from a text of several lines."""
     return Markup("\n").join(printable(line) for line in text.splitlines())
 
 
 def _safe(value: Any) -> Any:  # noqa: ANN401
-    """A value of a CSV file that spreadsheets do not run."""
+    """Format a value for CSV, escaping texts that spreadsheets would evaluate as formulas."""
     if isinstance(value, str):
         text = printable(value)
-        return f"'{text}" if text.startswith(_FORMULA) else text
+        return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

@@ -1,4 +1,4 @@
-"""Test metrics with intervals, paired tests against other runs, and which users and items gain."""
+"""Test metrics with confidence intervals, paired tests against other runs, and gains of groups of users and items."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from face_lightning.runs.inference import Seen, check_seen
 from face_lightning.significance import compare_paired, correct_holm
 
 NUM_GROUPS = 5
-MOST_RANKED = 20_000  # test users whose rankings tell the hits of items
+MOST_RANKED = 20_000  # test users who are ranked to count the hits of items
 CONFIDENCE = 0.95
 _DASH = "\N{EN DASH}"
 
 
 class Estimate(NamedTuple):
-    """A mean, and half the width of its 95 % t-interval over users; NaN where there are too few."""
+    """A mean, and half the width of its 95 % t-interval over users; NaN if there are too few users."""
 
     mean: float
     half_width: float
 
 
 class PairedTest(NamedTuple):
-    """A metric of the run minus that of another one, paired over users."""
+    """Paired t test of a metric between the run and another one."""
 
     other: str
     metric: str
@@ -37,13 +37,13 @@ class PairedTest(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Users of like activity or items of like popularity, and what they gain over another run.
+    """Users of similar activity, or items of similar popularity, and their gain over other runs.
 
     Attributes:
-        label: Range of their training interactions.
+        label: Range of the numbers of training interactions.
         size: Number of users or items.
         value: Mean recall of the group's users, or share of the items' test interactions that are recommended.
-        gains: Difference from each run compared, by its name.
+        gains: Difference of `value` from each compared run, by its name.
     """
 
     label: str
@@ -53,20 +53,20 @@ class Group(NamedTuple):
 
 
 def estimate(values: np.ndarray, count: float | None = None) -> Estimate:
-    """Mean of users' values `(N,)` with its interval; `sum / count` where a count is given."""
-    number = len(values)
-    scale = 1.0 if count is None else number / count
-    if number < 2:
-        return Estimate(float(values.mean()) * scale if number else float("nan"), float("nan"))
-    half = stdtrit(number - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / number**0.5
-    return Estimate(float(values.mean()) * scale, float(half) * scale)
+    """Mean of the values of users `(N,)` with its interval; if `count` is given, it is the divisor instead of N."""
+    num_users = len(values)
+    scale = 1.0 if count is None else num_users / count
+    if num_users < 2:
+        return Estimate(float(values.mean()) * scale if num_users else float("nan"), float("nan"))
+    half_width = stdtrit(num_users - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / num_users**0.5
+    return Estimate(float(values.mean()) * scale, float(half_width) * scale)
 
 
 def check_comparable(run: RunRecord, others: Sequence[RunRecord]) -> None:
-    """Refuse runs whose test users or metrics differ.
+    """Check that runs have the same test users and metrics.
 
     Raises:
-        ConfigurationError: If there are some.
+        ConfigurationError: If they differ.
     """
     for other in others:
         if other.user_ids != run.user_ids:
@@ -83,7 +83,7 @@ def check_comparable(run: RunRecord, others: Sequence[RunRecord]) -> None:
 
 
 def paired_tests(run: RunRecord, others: Sequence[RunRecord], metrics: Sequence[str]) -> list[PairedTest]:
-    """Student's t tests of the run against each other one; p is corrected by Holm over all of them."""
+    """Student's t tests of the run against each other one, with p-values corrected by Holm's method over all tests."""
     pairs = [(other, metric) for metric in metrics for other in others]
     compared = [compare_paired(run.user_metrics[metric], other.user_metrics[metric]) for other, metric in pairs]
     corrected = correct_holm([found.probability for found in compared])
@@ -101,7 +101,7 @@ def paired_tests(run: RunRecord, others: Sequence[RunRecord], metrics: Sequence[
 
 
 def by_activity(run: RunRecord, others: Sequence[RunRecord], recommender: Recommender, metric: str) -> list[Group]:
-    """Gain of users by the number of their training interactions, in groups of about equal size."""
+    """Gain of users, grouped by the number of their training interactions into groups of about equal size."""
     starts, _ = recommender.seen.training()
     activity = np.diff(starts)[recommender.user_rows(run.user_ids)]
     groups = []
@@ -116,16 +116,16 @@ def by_activity(run: RunRecord, others: Sequence[RunRecord], recommender: Recomm
 def by_popularity(
     run: RunRecord, others: Sequence[RunRecord], recommenders: dict[str, Recommender], top_k: int
 ) -> list[Group]:
-    """Gain of items by the number of their training interactions, in groups of about as many test interactions.
+    """Gain of items, grouped by the number of their training interactions.
 
-    The gain is the difference of the share of test interactions with the group's items that are among a user's
-    `top_k`; its interval is over users. Only runs that keep embeddings can be ranked; of very many users, evenly spaced
-    ones are.
+    Groups have about the same number of test interactions. The value of a group is the share of test interactions with
+    its items that are in the user's top K; the interval of its difference between runs is over users. Runs without
+    embeddings are left out. Of more than `MOST_RANKED` users, evenly spaced ones are ranked.
 
     Args:
-        run: The run.
+        run: Run of the report.
         others: Runs to compare with.
-        recommenders: Those of the run and of others by name.
+        recommenders: Recommenders of the run and of the others by name.
         top_k: K.
     """
     own = recommenders[run.name]
@@ -150,32 +150,32 @@ def by_popularity(
 
 
 def _masked(run: RunRecord) -> Seen:
-    """What the run's test masked."""
+    """Splits whose interactions were masked in the run's test."""
     return check_seen((run.config.get("data") or {}).get("mask_seen") or "train") or "train"
 
 
 def _hits(recommender: Recommender, users: np.ndarray, tested: Any, top_k: int, masked: Seen) -> np.ndarray:  # noqa: ANN401
-    """Whether each test interaction is among its user's best items."""
+    """Whether each test interaction is in the top K of its user, `(N,)`."""
     num_items = len(recommender.entities.item_ids)
     tiles = list(recommender.rank(users, min(top_k, num_items), masked))
     rows = np.concatenate([tile.rows for tile in tiles]).astype(np.int64)
     counts = np.concatenate([tile.counts for tile in tiles])
-    found = np.arange(len(users))[:, None] * num_items + rows
-    found = found[np.arange(rows.shape[1]) < counts[:, None]]
-    return np.isin(tested.row.astype(np.int64) * num_items + tested.col, found)
+    recommended = np.arange(len(users))[:, None] * num_items + rows
+    recommended = recommended[np.arange(rows.shape[1]) < counts[:, None]]
+    return np.isin(tested.row.astype(np.int64) * num_items + tested.col, recommended)
 
 
 def _split(degrees: np.ndarray, weights: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """Groups of ascending degree with about the same total weight; their range, and the places of their members."""
-    values, place = np.unique(degrees, return_inverse=True)
-    mass = np.bincount(place, weights=weights, minlength=len(values)).cumsum()
-    if not mass[-1]:
+    """Split entities by degree into groups of about the same total weight; returns ranges and indices of members."""
+    values, value_ids = np.unique(degrees, return_inverse=True)
+    cumulative = np.bincount(value_ids, weights=weights, minlength=len(values)).cumsum()
+    if not cumulative[-1]:
         return []
-    number = np.minimum((mass - 1e-9) / mass[-1] * NUM_GROUPS, NUM_GROUPS - 1).astype(int)
+    group_ids = np.minimum((cumulative - 1e-9) / cumulative[-1] * NUM_GROUPS, NUM_GROUPS - 1).astype(int)
     groups = []
-    for group in np.unique(number):
-        held = values[number == group]
-        members = np.flatnonzero(number[place] == group)
+    for group in np.unique(group_ids):
+        span = values[group_ids == group]
+        members = np.flatnonzero(group_ids[value_ids] == group)
         if weights[members].sum():
-            groups.append((f"{held[0]}" if len(held) == 1 else f"{held[0]}{_DASH}{held[-1]}", members))
+            groups.append((f"{span[0]}" if len(span) == 1 else f"{span[0]}{_DASH}{span[-1]}", members))
     return groups

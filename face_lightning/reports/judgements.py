@@ -1,4 +1,4 @@
-"""Answers of independent judges about a run's words, as `face judge` leaves them in its folder."""
+"""Results of `face judge`, the accuracy of independent judges given a run's words, as saved in its folder."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ _NAMES = ("judge", "kind", "words", "entities")
 
 
 def read_judgements(folder: Path) -> tuple[list[str], list[list[Any]]]:
-    """Columns, and a row for each judge, kind of entity and variant of words; no rows where nobody has judged.
+    """Read the columns, and one row for each judge, kind of entity and variant of words; no rows if there is no file.
 
     Raises:
         DataError: If the file is damaged.

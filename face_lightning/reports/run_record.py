@@ -1,4 +1,4 @@
-"""What a finished run has left, as a report reads it."""
+"""The files of a finished run, as a report reads them."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from face_lightning.runs.results import read_result
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """Files of a finished run.
+    """Contents of the files of a finished run.
 
     Attributes:
         folder: Folder of the run.
-        name: What the report calls the run.
-        result: result.json.
-        config: The resolved configuration; empty for a baseline, which has none.
-        environment: environment.json; empty for a baseline.
+        name: Name of the run in the report.
+        result: Content of result.json.
+        config: Resolved configuration; empty for a baseline.
+        environment: Content of environment.json; empty for a baseline.
         history: Lines of metrics.jsonl, one per epoch; empty for a baseline.
         user_ids: Original ids of the test users `(N,)`, sorted.
         user_metrics: Test metrics of these users `(N,)` by name.
@@ -46,28 +46,28 @@ class RunRecord:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Final metrics of the chosen epoch by name."""
+        """Metrics of the best epoch by name."""
         return {key: value for key, value in self.result["metrics"].items() if isinstance(value, float | int)}
 
     @property
     def test_metrics(self) -> list[str]:
-        """Names of the ranking metrics, by metric and then by k."""
+        """Names of the ranking metrics on the test split: first recall, then NDCG, each by ascending k."""
         names = [key for key in self.metrics if key.startswith("test/") and "@" in key]
         return sorted(names, key=lambda key: (key.partition("@")[0] != "test/recall", int(key.rpartition("@")[2])))
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
-    """Read finished runs, and name each by the last parts of its path that tell it from the others.
+    """Read finished runs, named by `distinct_names`.
 
     Raises:
-        CheckpointError: If a folder holds no finished run.
+        CheckpointError: If a folder contains no finished run.
         DataError: If a file is damaged.
     """
     return [_read_run(folder, name) for folder, name in zip(folders, distinct_names(folders), strict=True)]
 
 
 def distinct_names(folders: Sequence[Path]) -> list[str]:
-    """Last parts of each path, as many as are needed to tell all of them apart."""
+    """Shortest suffixes of the paths, with the same number of parts, that are distinct."""
     parts = [folder.absolute().parts[1:] for folder in folders]
     for length in range(1, max(map(len, parts), default=0) + 1):
         names = [printable("/".join(part[-length:])) for part in parts]
@@ -77,17 +77,17 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
 
 
 def ancestors(run: RunRecord) -> list[Path]:
-    """Folders of the runs that a run was started from, the first stage first, as far as they are still there.
+    """Folders of the runs that a run was started from, the first stage first, as far as they still exist.
 
-    A folder of runs may have been moved as a whole: then the run of the same name beside this one is taken.
+    If the parent folder of all runs was moved, a run is found by its name next to the one that started from it.
     """
     found: list[Path] = []
     folder, config = run.folder, run.config
     while config.get("init_from"):
         source = Path(config["init_from"])
         source = source.parent.parent if source.suffix == ".ckpt" else source
-        places = [folder.parent / source.name, source]
-        folder = next((place for place in places if _config(place).get("run_dir") == str(source)), Path(os.devnull))
+        candidates = [folder.parent / source.name, source]
+        folder = next((path for path in candidates if _config(path).get("run_dir") == str(source)), Path(os.devnull))
         if not (current_run(folder) / "result.json").is_file() or folder in found:
             break
         found.append(folder)
@@ -115,7 +115,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
 
 
 def _read_users(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Ids and metrics of the test users, sorted by id; none of a run without test data."""
+    """Ids and metrics of the test users, sorted by id; empty for a run without a test split."""
     if not path.is_file():
         return [], {}
     table = pq.read_table(path).sort_by("user_id")
@@ -124,7 +124,8 @@ def _read_users(path: Path) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 @lru_cache(maxsize=64)
-def _parse(text: str) -> Any:  # noqa: ANN401 not to be changed by who gets it
+def _parse(text: str) -> Any:  # noqa: ANN401
+    """Parse YAML; the result is cached and must not be modified."""
     return load_yaml(text)
 
 

@@ -1,4 +1,4 @@
-"""The page as the server sends it; what it does in a browser is in tests/chain/test_browser.py."""
+"""The page as the server sends it; tests/chain/test_browser.py tests it in a browser."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Search, changed words and the list that follows, on the run of five films that can be ranked by eye."""
+"""Search, changes of words and the resulting recommendations, on a run of five items that can be ranked by eye."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_words_move_the_list_and_changes_are_taken_back(explorer: Explorer) -> N
     assert [row.item.id for row in visit.recommend()] == ["30", "20", "10"]
     visit.change("war", 0)
     assert visit.weights == {}
-    with pytest.raises(DataError, match="word: nobody and nothing has the word 'sun'"):
+    with pytest.raises(DataError, match="word: no user or item has the word 'sun'"):
         visit.change("sun", 1)
     with pytest.raises(DataError, match="item: 99 is not in this run"):
         visit.open("item", ["99"])

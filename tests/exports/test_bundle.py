@@ -1,4 +1,4 @@
-"""The export of a chain's last stage, read back without this package."""
+"""Exports of a run can be read without this package."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run by hand, with what the model card reads."""
+    """A hand-made run with the files that the model card reads."""
     run = write_run(tmp_path / "run")
     data = {"name": "films", "num_users": 3, "num_items": 5, "fingerprint": "f" * 64}
     data |= {"num_train": 4, "num_valid": 1, "num_test": 2}
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def run_example(folder: Path, *arguments: str) -> list[list[str]]:
-    """Columns of what the example prints, run where nothing but NumPy and FAISS can be imported."""
+    """Output of the example in columns, run where only NumPy and FAISS can be imported."""
     command = [sys.executable, "-c", BLOCK, str(folder / "example.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -84,7 +84,7 @@ def test_every_format_holds_the_same_numbers(run: Path, tmp_path: Path) -> None:
     assert lines[4] == {"row": 4, "id": "50", "label": "Emma", "words": ["w50"]}
     assert [line["label"] for line in lines] == list(NAMES)
     assert rows[4]["words"] == '{"w50"}'
-    assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1  # whoever may read one, may all
+    assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1  # equal permissions
 
 
 def test_numbers_of_any_size_survive_as_text(run: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ LABELS = ['a, "b"', "two\nlines", "back\\slash \\N", "", "{Zoë}"]
 
 @pytest.fixture
 def export(run: Path, tmp_path: Path) -> Path:  # noqa: F811
-    """An export of items whose labels and words hold what SQL and CSV quote."""
+    """An export of items whose labels and words contain characters that SQL and CSV quote."""
     entities = pq.read_table(run / "entities.parquet")
     labels = pa.array([*entities["label"].to_pylist()[:3], *LABELS])
     pq.write_table(entities.set_column(entities.column_names.index("label"), "label", labels), run / "entities.parquet")

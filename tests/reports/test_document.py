@@ -1,4 +1,4 @@
-"""The report of a run with hostile names and texts: valid HTML that shows them as text and asks nobody for anything."""
+"""The report of a run with hostile names and texts is valid HTML that shows them as text and loads nothing."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ METRICS = {"test/recall@2": 0.25, "test/ndcg@2": 0.5}
 
 
 def write_finished(folder: Path, name: str, words: bool = True) -> Path:
-    """A run by hand with hostile names, texts and words."""
+    """A hand-made run with hostile names, texts and words."""
     run = write_run(folder)
     rows = [
         {"kind": kind, "id": identifier, "label": label, "words": [label, "<b>"], "text": f"film {label}"}
@@ -55,7 +55,7 @@ def write_finished(folder: Path, name: str, words: bool = True) -> Path:
 
 
 def check_page(page: str) -> None:
-    """Valid HTML without scripts, handlers, repeated ids, or anything that is fetched."""
+    """Check that HTML is valid, and has no scripts, event handlers, duplicate ids or external resources."""
     parser = HTMLParser()
     tree = parser.parse(page)
     assert parser.errors == []
@@ -99,7 +99,7 @@ def test_judgements_stand_beside_the_words(tmp_path: Path, capsys: pytest.Captur
     assert face("report", "--run", run, "--out", tmp_path / "report.html") == 0
     page = (tmp_path / "report.html").read_text()
     check_page(page)
-    assert "Judged by others" in page
+    assert "Independent judges" in page
     rows = list(csv.reader((tmp_path / "report_csv" / "judgements.csv").open()))
     assert [row[-1] for row in rows] == ["retrieval@2", "0.875", "0.5"]
     (run / "judgements.jsonl").write_text("[]\n")
@@ -126,7 +126,7 @@ def test_a_run_without_embeddings_or_words_has_a_report(tmp_path: Path) -> None:
     assert face("report", "--run", run, "--out", tmp_path / "r.html") == 0
     page = (tmp_path / "r.html").read_text("utf-8")
     check_page(page)
-    assert "keeps no embeddings" in page
+    assert "has no embeddings" in page
 
 
 def test_a_run_without_test_data_has_a_report(tmp_path: Path) -> None:

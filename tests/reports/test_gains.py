@@ -1,4 +1,4 @@
-"""Intervals, paired tests and groups against naive loops and values computed by hand."""
+"""Intervals, paired tests and groups, compared to naive loops and hand-computed values."""
 
 from pathlib import Path
 

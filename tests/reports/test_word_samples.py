@@ -1,4 +1,4 @@
-"""Counts, shared sets and samples of words of a run that can be checked by eye."""
+"""Counts, shared sets and samples of words, on a run that is small enough to check by eye."""
 
 import numpy as np
 import pyarrow as pa
