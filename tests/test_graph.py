@@ -57,8 +57,8 @@ def test_propagation_and_its_gradient_equal_the_dense_form(cells: np.ndarray, se
     (expected * upstream).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
     alone = torch.from_numpy(np.concatenate([cells.sum(1), cells.sum(0)]) == 0)
-    assert (result[alone] == 0).all(), "nothing flows to isolated nodes"
-    assert (ours.grad[alone] == 0).all(), "nor back from them"
+    assert (result[alone] == 0).all(), "isolated nodes receive nothing"
+    assert (ours.grad[alone] == 0).all(), "isolated nodes have no gradient"
 
 
 @given(matrices(), st.integers(0, 4), st.integers(0, 2**31))
@@ -82,7 +82,7 @@ def test_the_sum_of_powers_and_its_gradient_equal_repeated_propagation(
     (result * upstream).sum().backward()
     (expected * upstream).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
-    assert torch.equal(nodes, ours), "the features are left as they are"
+    assert torch.equal(nodes, ours), "the features are not modified in place"
 
 
 def test_given_weights_replace_the_normalised_ones(graph: InteractionGraph) -> None:
@@ -110,7 +110,7 @@ def test_both_directions_of_an_interaction_are_dropped_together(graph: Interacti
 def test_propagation_stays_in_float32_under_autocast(graph: InteractionGraph) -> None:
     nodes = torch.randn(7, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        assert (nodes @ nodes.T).dtype == torch.bfloat16, "autocast is at work"
+        assert (nodes @ nodes.T).dtype == torch.bfloat16, "autocast is active"
         result = graph.propagate(nodes)
         result.square().sum().backward()
     assert result.dtype == nodes.grad.dtype == torch.float32

@@ -16,7 +16,7 @@ RELEVANT = torch.tensor([2, 3, 0, 5])
 def test_recall_by_hand() -> None:
     recall = Recall(3)
     recall.update(HITS, RELEVANT)
-    assert recall.compute().item() == pytest.approx((2 / 2 + 0 / 3 + 3 / 5) / 3), "the user without items is left out"
+    assert recall.compute().item() == pytest.approx((2 / 2 + 0 / 3 + 3 / 5) / 3), "users without relevant items"
 
 
 def test_ndcg_by_hand() -> None:
@@ -36,7 +36,7 @@ def ranked_users(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
 
 @given(ranked_users(), st.integers(1, 9))
 def test_metrics_equal_a_naive_loop(users: tuple[torch.Tensor, torch.Tensor], top_k: int) -> None:
-    hits, relevant = users  # top_k may be more than the catalogue has, and than was ranked
+    hits, relevant = users  # top_k may exceed the number of items and of ranks
     recalls, gains = [], []
     for row, count in zip(hits.tolist(), relevant.tolist(), strict=True):
         if count == 0:
@@ -63,9 +63,9 @@ def test_metrics_are_bit_identical_for_any_order_batches_and_ranks(
         size = random.randint(1, len(left))
         rows, left = left[:size], left[size:]
         random.choice(ranks).update(hits[rows], relevant[rows])
-    for state, reduce in joined._reductions.items():  # as processes are joined
+    for state, reduce in joined._reductions.items():  # as in a sync of processes
         setattr(joined, state, reduce(torch.stack([getattr(rank, state) for rank in ranks])))
-    joined._update_count = 1  # it has been updated, though not by itself
+    joined._update_count = 1  # avoids the warning of torchmetrics about compute before update
     assert torch.equal(joined.compute(), whole.compute())
     assert joined.num_users == whole.num_users == (relevant > 0).sum()
 

@@ -22,7 +22,7 @@ def test_learning_rates_rise_over_the_warm_up_and_follow_the_schedule() -> None:
     )
     (optimizer,), schedulers = stage.configure_optimizers()
     rates = []
-    for step in range(15):  # three an epoch
+    for step in range(15):  # three per epoch
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         for entry in schedulers:
@@ -48,5 +48,5 @@ def test_warns_of_a_cosine_that_ends_early() -> None:
     assert "T_max 24 epochs" in warning
     assert warning.endswith("T_max 48")
     assert cosine_restart_warning(CosineAnnealingLR(optimizer, T_max=24), 24) is None
-    assert cosine_restart_warning(CosineAnnealingLR(optimizer, T_max=24), -1) is None, "a run without a last epoch"
+    assert cosine_restart_warning(CosineAnnealingLR(optimizer, T_max=24), -1) is None, "no warning without max_epochs"
     assert cosine_restart_warning(LambdaLR(optimizer, lambda epoch: 1.0), 48) is None

@@ -13,7 +13,7 @@ from face_lightning import single_query
 from face_lightning.inner_product import InnerProductSearch
 
 KINDS = {
-    "few values": lambda size: torch.randint(-2, 3, size).float(),  # ties everywhere, also across the cut
+    "few values": lambda size: torch.randint(-2, 3, size).float(),  # many ties, also at rank K
     "normal": torch.randn,
     "near ties": lambda size: 1 + 1e-5 * torch.randn(size),  # float16 makes them ties
     "zero": torch.zeros,
@@ -85,7 +85,7 @@ def test_scan_proves_most_rankings_and_no_wrong_one(monkeypatch: pytest.MonkeyPa
     products = []
     monkeypatch.setattr(torch, "mv", lambda *factors: products.append(1) or (factors[0] @ factors[1]))
     assert [search.search_one(query, 20)[0].tolist() for query in queries.split(1)] == expected
-    assert len(products) < 5  # rankings that took the scores of all keys
+    assert len(products) < 5  # searches that computed the scores of all keys
 
 
 @pytest.mark.parametrize("query", [float("nan"), float("inf")])

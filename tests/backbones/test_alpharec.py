@@ -9,7 +9,7 @@ from face_lightning.backbones import AlphaRec
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import build_graph
 
-CELLS = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=np.float32)  # user 2 and item 3 stand alone
+CELLS = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], dtype=np.float32)  # user 2 and item 3 are isolated
 TEXTS = np.array([[0.6, 0.8], [1.0, 0.0], [np.nan, np.nan], [0.0, 1.0]], dtype=np.float32)  # item 2 has no text
 
 

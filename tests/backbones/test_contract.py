@@ -77,7 +77,7 @@ def test_shapes_and_finite_values_with_isolated_nodes(kind: type[Backbone]) -> N
         assert users.isfinite().all()
         assert items.isfinite().all()
     tables = backbone.initial_embeddings()
-    if tables is not None:  # what L2 acts on
+    if tables is not None:  # L2 regularisation applies to these
         assert (len(tables.users), len(tables.items)) == (5, 6)
         assert tables.users.requires_grad
         assert tables.items.requires_grad
@@ -159,6 +159,6 @@ def test_checkerboard_is_learnt(kind: type[Backbone]) -> None:
         scores = users @ items.T
         scores[torch.from_numpy(train.toarray()) > 0] = -torch.inf
         share_found = max(share_found, (scores.argmax(1).numpy() == held_out).mean())
-    # The best epoch counts, as in training: the held-out item is drawn as a negative, too, and who
-    # tells all nodes apart by a contrast learns in the end that it was never clicked.
-    assert share_found > 0.9, "of all unseen items only the held-out one has the user's parity"
+    # The best epoch counts, as in training: the held-out item is also drawn as a negative, and a model that separates
+    # all nodes by a contrastive loss eventually learns that it was never clicked.
+    assert share_found > 0.9, "the held-out item is the only unseen one of the user's parity"

@@ -91,7 +91,7 @@ def test_simgcl_gradient_is_that_of_autograd_through_both_views(graph: Interacti
     ours, backbone.tables.weight.grad = backbone.tables.weight.grad, None
     torch.manual_seed(3)
     views = []
-    for nodes in (torch.tensor([0, 3, 5, 13, 14, 20]), torch.arange(21)):  # the first view is drawn where it is used
+    for nodes in (torch.tensor([0, 3, 5, 13, 14, 20]), torch.arange(21)):  # computed only for these nodes
         layer, total = backbone.tables.weight, backbone.tables.weight
         for _ in range(2):
             layer = perturb(graph.propagate(layer), 0.9)
@@ -138,7 +138,7 @@ def test_lightgcl_svd_is_exact(graph: InteractionGraph, rank: int) -> None:
     left, values, right = np.linalg.svd(dense(graph), full_matrices=False)
     expected = left[:, :rank] * values[:rank] @ right[:rank]
     torch.testing.assert_close(backbone.left @ backbone.right.T, torch.from_numpy(expected).float())
-    assert torch.equal(backbone.left, twin.left), "the start is seeded"
+    assert torch.equal(backbone.left, twin.left), "the start vector is seeded"
 
 
 @pytest.mark.parametrize("limit", [math.inf, 0.5])

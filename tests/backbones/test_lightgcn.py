@@ -47,7 +47,7 @@ def test_edges_are_dropped_only_in_training_and_equally_in_all_layers() -> None:
     whole = torch.cat(backbone(GRAPH))
     torch.manual_seed(0)
     drawn = {tuple(torch.cat(backbone.train()(GRAPH)).flatten().tolist()) for _ in range(50)}
-    assert len(drawn) == 4, "two edges, each there or not"
+    assert len(drawn) == 4, "each of the two edges is kept or dropped"
     # Kept edges weigh w / 0.5. With the first alone: 4 + 2 * 2w + 4 * 4w^2, 2 + 4 * 2w + 2 * 4w^2, 6.
     alone = torch.tensor([4 + 4 * ROOT + 8, 2 + 8 * ROOT + 4, 6])
     assert any(torch.allclose(torch.tensor(values), alone) for values in drawn)

@@ -42,7 +42,7 @@ def test_cosine_neighbours_by_hand() -> None:
 
 def test_one_neighbour() -> None:
     scores = fitted(ItemKNN("cosine", 1))
-    assert scores[0] == pytest.approx([1, 1, 0, 0])  # item 2 is nobody's nearest
+    assert scores[0] == pytest.approx([1, 1, 0, 0])  # item 2 is not the nearest neighbour of any item
 
 
 def test_weights_of_tf_idf_and_bm25_by_hand() -> None:
@@ -70,7 +70,7 @@ def test_tiles_do_not_change_the_neighbours() -> None:
 def test_ease_equals_least_squares_per_item(seed: int, l2: float) -> None:
     train = (np.random.default_rng(seed).random((12, 7)) < 0.4).astype(np.float64)
     weights = np.zeros((7, 7))
-    for item in range(7):  # ridge regression on the other items is the same optimum, one column at a time
+    for item in range(7):  # equivalent: ridge regression on the other items, per column
         others = [other for other in range(7) if other != item]
         rows = train[:, others]
         weights[others, item] = np.linalg.solve(rows.T @ rows + l2 * np.eye(6), rows.T @ train[:, item])

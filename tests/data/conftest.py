@@ -11,7 +11,7 @@ from scipy.sparse import coo_matrix
 
 from tests.data.importing import csv_text
 
-# Three viewers, four films; film 3 is the one MovieLens does not know.
+# Three viewers, four films; film 3 is "unknown" in MovieLens.
 RATINGS = [(2, 1, 3), (1, 2, 5), (1, 1, 4), (10, 4, 5), (2, 2, 4), (1, 3, 1)]
 FLAGS = {1: "0" * 19, 2: "0" * 19, 3: "1" + "0" * 18, 4: "0" * 19}
 FLAGS[1] = "0001110" + "0" * 12  # Animation, Children's, Comedy

@@ -3,7 +3,7 @@
 from face_lightning.cli import main
 
 HEADER = "user_id,item_id,rating,timestamp\n"
-# Six users; user u likes items u, u + 1, u + 2 and u + 3 of eight, the later the higher.
+# Six users and eight items; user u rates items u to u + 3, later items higher.
 ROWS = [(f"u{u}", f"i{(u + k) % 8}", 2 + k % 4, 1000 * u + k) for u in range(6) for k in range(4)]
 
 

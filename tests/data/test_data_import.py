@@ -105,7 +105,7 @@ def test_splits_by_time(clicks):
     assert last == {f"u{u}": f"i{(u + 3) % 8}" for u in range(6)}
     assert (data.train.nnz, data.valid.nnz, data.test.nnz) == (12, 6, 6)
     data = InteractionFile(clicks, time="timestamp", split="temporal", ratios=(5, 1, 0)).read().interactions
-    assert data.user_ids.tolist() == [f"u{u}" for u in range(5)]  # the sixth has nothing to learn from
+    assert data.user_ids.tolist() == [f"u{u}" for u in range(5)]  # the sixth user has no training pair
     assert data.train.nnz == 20
     data = InteractionFile(clicks, split="global", ratios=(2, 1, 1)).read().interactions
     assert data.train.nnz == 12
@@ -125,7 +125,7 @@ def test_given_split_drops_pairs_of_earlier_splits(tmp_path, capsys):
     files = [tmp_path / "train.csv", "--split", "given", "--valid", tmp_path / "valid.csv"]
     assert run(capsys, *files, "--test", tmp_path / "test.csv", "--out", tmp_path / "mine")[0] == 0
     data = PreparedFolder(tmp_path / "mine").read().interactions
-    assert (data.train.nnz, data.valid.nnz, data.test.nnz) == (3, 1, 1)  # ay and bz once, and c is never trained
+    assert (data.train.nnz, data.valid.nnz, data.test.nnz) == (3, 1, 1)  # ay and bz once, c without training pair
     err = refused(capsys, tmp_path / "other", *files)
     assert "split: expected --valid FILE and --test FILE with split given" in err
 

@@ -50,7 +50,7 @@ def test_picture_shows_the_degrees(folder, tmp_path, capsys):
     assert main(["data", "show", str(folder), "--plot", str(path)]) == 0
     pixels = image.imread(path)[..., :3]
     assert pixels.shape == (400, 600, 3)
-    for colour, least in (((0.122, 0.467, 0.706), 20), ((1.0, 0.498, 0.055), 100)):  # users' curve lies below items'
+    for colour, least in (((0.122, 0.467, 0.706), 20), ((1.0, 0.498, 0.055), 100)):  # users' curve below items'
         assert (np.abs(pixels - colour).max(axis=2) < 0.02).sum() > least
     assert main(["data", "show", str(folder), "--plot", str(tmp_path / "nowhere" / "degrees.png")]) == 2
     assert "give a path such as degrees.png" in capsys.readouterr().err

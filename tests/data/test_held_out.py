@@ -34,10 +34,10 @@ def test_selection_is_a_hash_of_id_and_seed() -> None:
     ids = [str(number) for number in range(5000)]
     first = held_out("item", ids, 0.2, 0)
     assert abs(first.mean() - 0.2) < 0.02
-    assert (held_out("item", ids[::-1], 0.2, 0)[::-1] == first).all(), "order has no influence"
-    assert (first <= held_out("item", ids, 0.4, 0)).all(), "a larger share holds out more and the same"
+    assert (held_out("item", ids[::-1], 0.2, 0)[::-1] == first).all(), "the order of ids has no effect"
+    assert (first <= held_out("item", ids, 0.4, 0)).all(), "a larger share holds out a superset"
     for other in (held_out("user", ids, 0.2, 0), held_out("item", ids, 0.2, 1)):
-        assert abs((first & other).mean() - 0.04) < 0.02, "independent"
+        assert abs((first & other).mean() - 0.04) < 0.02, "users and items, and seeds, are independent"
     assert not held_out("item", ids, 0.0, 0).any()
     assert held_out("item", ids, 1.0, 0).all()
 

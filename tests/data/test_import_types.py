@@ -36,7 +36,7 @@ TYPES = {
     "null": pa.nulls(N),
     "bool": pa.array([True] * N),
 }
-# Where a type stands for something, it must be taken: "taken" is no trace of an empty test.
+# Types that are valid in a role must be accepted, so that the test does not pass by rejecting everything.
 TAKEN = {
     "rating": {"decimal", "half", "string_view", "huge", "bool"},
     "time": {"timestamp[ns]", "timestamp[ms]", "date32", "decimal", "half", "string_view", "huge", "bool"},

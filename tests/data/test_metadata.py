@@ -121,7 +121,7 @@ def test_readers_in_configurations(clicks, tmp_path):
         ({"class_path": "PreparedFolder", "init_args": {"root": str(tmp_path / "mine")}}, 2),
     ):
         arguments = ["summarize", "--out", str(summaries), "--cache_dir", str(tmp_path / "cache")]
-        assert main([*arguments, "--data.reader", json.dumps(reader)]) == code  # 2: nobody has a text
+        assert main([*arguments, "--data.reader", json.dumps(reader)]) == code  # 2: no entity has a text
     texts = {(row["kind"], row["id"]): row["text"] for row in map(json.loads, summaries.read_text().splitlines())}
     assert "Alien" in texts["item", "9"]
     assert texts["item", "0"] is None
@@ -246,7 +246,7 @@ def test_items_without_interactions_are_kept_apart_and_change_no_split(clicks, t
     assert "--keep_new_items keeps them" in capsys.readouterr().err
     assert main([*command, "--keep_new_items", "--out", str(tmp_path / "with")]) == 0
     shown = capsys.readouterr()
-    assert "without interactions: 2 further items" in shown.out  # a year alone is no text
+    assert "without interactions: 2 further items" in shown.out  # a year gives no text
     assert "belong to no remaining item" not in shown.err
     plain, data = (PreparedFolder(tmp_path / name).read() for name in ("without", "with"))
     assert plain.new_items is None

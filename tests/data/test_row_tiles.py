@@ -9,7 +9,7 @@ from face_lightning.data.row_tiles import RowLoader
 
 def matrix() -> np.ndarray:
     cells = (np.random.default_rng(0).random((17, 11)) < np.linspace(0.05, 0.9, 17)[:, None]).astype(np.float32)
-    cells[4] = cells[:, 2] = 0  # nobody's row and nobody's column
+    cells[4] = cells[:, 2] = 0  # an empty row and an empty column
     return cells
 
 
@@ -47,4 +47,4 @@ def test_users_precede_items_and_resumes_are_exact() -> None:
     resumed.load_state_dict(loader.state_dict())
     rest = list(resumed)
     assert [batch.row_ids.tolist() for batch in rest] == [batch.row_ids.tolist() for batch in whole[5:]]
-    assert len(list(resumed)) == len(whole)  # the epoch after starts at its beginning
+    assert len(list(resumed)) == len(whole)  # the next epoch starts at the beginning

@@ -64,7 +64,7 @@ def test_negatives_are_uniform_over_missing_items() -> None:
 def test_popularity_sampling_follows_the_power_and_draws_no_positive(power: float) -> None:
     train = random_matrix(num_users=12, num_items=9, density=0.5, seed=4)
     cells = train.toarray()
-    cells[:, 3] = 0  # nobody knows it, and it is drawn all the same
+    cells[:, 3] = 0  # an item without interactions is sampled as well
     train = sp.csr_array(cells)
     draws = torch.arange(12).repeat(9_000)
     items = PopularitySampler(train, power).sample(draws, uniform(len(draws), 0))
@@ -99,7 +99,7 @@ def test_every_usable_pair_occurs_once_per_epoch_with_a_true_negative(
     train: sp.csr_array, batch_size: int, world_size: int
 ) -> None:
     cells = train.toarray()
-    usable = [(user, item) for user, item in all_pairs(train) if not cells[user].all()]  # no item is left to draw
+    usable = [(user, item) for user, item in all_pairs(train) if not cells[user].all()]  # no negatives
     if len(usable) < world_size:
         with pytest.raises(DataError, match=f"expected at least {world_size}"):
             TrainingLoader(train, batch_size=batch_size, world_size=world_size)
@@ -108,14 +108,14 @@ def test_every_usable_pair_occurs_once_per_epoch_with_a_true_negative(
         TrainingLoader(train, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)
     ]
     came: list[tuple[int, int]] = []
-    for batches in zip(*loaders, strict=True):  # as many steps on every rank
+    for batches in zip(*loaders, strict=True):  # all ranks have the same number of steps
         for batch in batches:
             assert 1 <= len(batch.user_ids) <= batch_size
             assert not cells[batch.user_ids, batch.negative_ids].any()
             came += zip(batch.user_ids.tolist(), batch.positive_ids.tolist(), strict=True)
     assert len(set(came)) == len(came)
     assert set(came) <= set(usable)
-    assert len(usable) - len(came) < world_size, "no more is left out than cannot feed every rank"
+    assert len(usable) - len(came) < world_size, "only a remainder smaller than the number of ranks is dropped"
 
 
 def test_no_usable_pairs_raises() -> None:
@@ -139,7 +139,7 @@ def test_any_number_of_ranks_trains_on_the_same_triples(per_rank: int, world_siz
         return TrainingLoader(random_matrix(), **sizes, rank=rank, world_size=size)
 
     together = zip(*(loader(rank, world_size) for rank in range(world_size)), strict=True)
-    for batches, alone in zip(together, loader(0, 1), strict=False):  # a rest may not feed every rank
+    for batches, alone in zip(together, loader(0, 1), strict=False):  # the remainder may be dropped
         assert step_rows(batches) == step_rows((alone,))
         assert sum(batch.pair_share for batch in batches) == pytest.approx(world_size)
         assert sum(batch.entity_share for batch in batches) == pytest.approx(world_size)
@@ -193,7 +193,7 @@ def test_items_are_at_least_a_quarter_of_a_step(num_users: int, num_items: int, 
     train = sp.csr_array(sp.random(num_users, num_items, density=0.3, random_state=0))
     batch = next(iter(TrainingLoader(train, batch_size=8, entities_per_step=per_step)))
     assert int((batch.entity_ids >= num_users).sum()) <= items
-    assert int((batch.entity_ids >= num_users).sum()) >= items - 1  # parts are of one size, or one less
+    assert int((batch.entity_ids >= num_users).sum()) >= items - 1  # sizes of parts differ by at most one
     assert 1 <= int((batch.entity_ids < num_users).sum()) <= max(1, per_step - items)
 
 
@@ -221,10 +221,10 @@ def test_resume_in_mid_epoch_yields_the_remaining_batches(epoch: int, stop: int,
     whole, interrupted, resumed = list(loader()), loader(), loader()
     list(itertools.islice(iter(interrupted), stop))
     resumed.load_state_dict(interrupted.state_dict())
-    assert resumed.state_dict() == interrupted.state_dict(), "one who is stopped at once loses nothing"
+    assert resumed.state_dict() == interrupted.state_dict(), "saving right after loading keeps the position"
     rest = list(resumed)
     assert all(same(*pair) for pair in zip(rest, whole[stop:], strict=True))
-    assert len(list(resumed)) == len(whole), "the epoch after starts at its beginning"
+    assert len(list(resumed)) == len(whole), "the next epoch starts at the beginning"
 
 
 def test_resume_after_a_finished_epoch_starts_the_next() -> None:
@@ -245,7 +245,7 @@ def test_evaluation_users_are_sharded_without_padding(world_size: int) -> None:
             users += batch.user_ids.tolist()
             assert 1 <= len(batch.user_ids) <= 4
             cells = batch.relevant_rows * 20 + batch.relevant_items
-            assert (cells.diff() > 0).all(), "sorted by row, then item, as find_hits wants it"
+            assert (cells.diff() > 0).all(), "sorted by row, then item, as find_hits requires"
             seen = np.zeros((len(batch.user_ids), 20))
             seen[batch.seen_rows, batch.seen_items] = 1
             np.testing.assert_array_equal(seen, train.toarray()[batch.user_ids.numpy()])

@@ -35,9 +35,9 @@ def test_core_equals_a_naive_loop(pairs, k):
 
 def test_core_removes_a_chain():
     users = np.array([0, 0, 1, 1, 2])
-    items = np.array([0, 1, 1, 2, 2])  # a path: each removal makes the next end thin
+    items = np.array([0, 1, 1, 2, 2])  # a path: each removal leaves a new end with too few pairs
     assert not k_core(users, items, 2).any()
-    users, items = np.append(users, 2), np.append(items, 0)  # closed into a ring, everything stays
+    users, items = np.append(users, 2), np.append(items, 0)  # closed to a ring, all pairs remain
     assert k_core(users, items, 2).all()
 
 

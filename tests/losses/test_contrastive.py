@@ -41,7 +41,7 @@ def naive_info_nce(queries, keys, temperature: float, mask) -> float:
 SAME_TEXT = torch.tensor([0, 1, 0, 2, 3, 3]).unsqueeze(1) == torch.tensor([0, 1, 0, 2, 3, 3])
 MASKS = {
     "none": None,
-    "same text": SAME_TEXT,  # its diagonal must be kept all the same
+    "same text": SAME_TEXT,  # its diagonal must not be excluded
     "one-sided": torch.ones(6, 6).triu().bool(),
     "all": torch.ones(6, 6).bool(),
 }
@@ -62,7 +62,7 @@ def test_info_nce_equals_a_loop_with_masked_pairs(name: str, symmetric: bool) ->
     assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
     loss.backward()
     assert queries.grad.isfinite().all()
-    assert (queries.grad.abs().sum() > 1e-3) == (name != "all"), "nothing is left to contrast with"
+    assert (queries.grad.abs().sum() > 1e-3) == (name != "all"), "without negatives the gradient is zero"
 
 
 def test_symmetric_info_nce_uses_positives_in_both_directions() -> None:
@@ -106,7 +106,7 @@ def test_excluded_keys_do_not_enter_the_sum(number_format: torch.dtype | None, k
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(31, 8, generator=generator), torch.randn(23, 8, generator=generator)
     excluded = torch.stack([torch.randperm(23, generator=generator)[:5] for _ in range(31)])
-    excluded[0] = torch.arange(5)  # the first keys: none of them may serve as a reference
+    excluded[0] = torch.arange(5)  # none of the first keys may be used as the reference
     excluded[::2, 3:] = -1
     ours, theirs = ([tensor.clone().requires_grad_() for tensor in data] for _ in range(2))
     result = log_partition_function(*ours, 1.0, number_format, tile_size=64, kept_size=kept_size, excluded=excluded)
@@ -137,12 +137,12 @@ def test_log_partition_in_another_format_is_close_and_returns_float32() -> None:
     keys.requires_grad_()
     rounded = log_partition_function(queries, keys, 0.2, torch.bfloat16)
     assert rounded.dtype == torch.float32
-    assert not torch.equal(rounded, exact), "the format was not taken"
+    assert not torch.equal(rounded, exact), "products were not computed in the given format"
     torch.testing.assert_close(rounded, exact, atol=0.02, rtol=0.01)
     rounded.sum().backward()
     assert queries.grad.dtype == keys.grad.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(log_partition_function(queries, keys, 0.2), exact), "autocast has no say"
+        assert torch.equal(log_partition_function(queries, keys, 0.2), exact), "autocast has no effect"
 
 
 @pytest.mark.parametrize("kept_size", [0, 10**6])
@@ -176,7 +176,7 @@ def test_positive_logits_are_clamped_at_the_limit() -> None:
     loss = contrast_with_all(queries, keys, torch.tensor([0]), temperature=0.5, limit=3.0)
     assert loss.item() == pytest.approx(math.log(math.exp(4) + 1) - 3, abs=0.02)
     loss.backward()
-    assert queries.grad[0, 0] > 0, "only the denominator has a gradient: its own key pushes it away"
+    assert queries.grad[0, 0] > 0, "only the denominator has a gradient, which repels the positive"
 
 
 @pytest.mark.parametrize(("fast", "tolerance"), [(False, 1e-6), (True, 0.02)])

@@ -66,7 +66,7 @@ def test_batch_without_texts_has_zero_loss(kind: type, graph: InteractionGraph) 
     embeddings = regularizer.embed(backbone, graph)
     loss = regularizer.loss(BATCH, embeddings, TEXTS, torch.zeros(USERS + ITEMS, dtype=torch.bool))
     assert loss == 0
-    loss.backward()  # every parameter takes part, which data-parallel training wants
+    loss.backward()  # DDP requires gradients for all parameters
     assert all(parameter.grad is not None for parameter in regularizer.mlp.parameters())
 
 

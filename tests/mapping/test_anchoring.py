@@ -93,7 +93,7 @@ def test_without_any_text_loss_and_gradient_are_zero(num_negatives: int | None) 
     loss = lexical_anchoring(concepts, codes, targets, 0.01, num_negatives)
     assert loss == 0
     loss.backward()
-    assert (concepts.grad == 0).all(), "and not nan"
+    assert (concepts.grad == 0).all(), "zero, not NaN"
 
 
 def test_sampled_negatives_equal_the_formula() -> None:

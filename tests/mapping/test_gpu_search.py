@@ -37,7 +37,7 @@ class StandInFaiss(ModuleType):
         return self.num_gpus
 
     def knn_gpu(self, resources: Any, queries: Tensor, codes: Tensor, k: int, metric: int, device: int) -> Any:
-        assert k <= 2048, "FAISS refuses more"
+        assert k <= 2048, "limit of FAISS"
         assert queries.dtype == codes.dtype == torch.float32
         assert queries.is_contiguous()
         assert codes.is_contiguous()

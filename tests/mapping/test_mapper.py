@@ -58,7 +58,7 @@ def test_words_of_an_entity_have_different_lemmas(similarity: str) -> None:
     mapper.distinguish(lemmas)
     for level in mapper(torch.randn(50, 10)).quantized.indices:
         assert all(len(set(row)) == 4 for row in lemmas[level].tolist())
-    assert not any("lemmas" in name for name in mapper.state_dict()), "they belong to the vocabulary"
+    assert not any("lemmas" in name for name in mapper.state_dict()), "lemmas belong to the vocabulary"
     with pytest.raises(ConfigurationError, match="num_descriptors: expected at most 3, the lemmas"):
         mapper.distinguish(torch.arange(60) % 3)
 
@@ -79,7 +79,7 @@ def test_input_and_target_are_layer_normalised_by_default() -> None:
     normal = centered / centered.square().mean(1, keepdim=True).sqrt()
     mapped = small().eval()(embeddings.requires_grad_())
     torch.testing.assert_close(mapped.target, normal, rtol=1e-4, atol=1e-4)
-    assert not mapped.target.requires_grad, "the backbone is not to flee to where it is easily reconstructed"
+    assert not mapped.target.requires_grad, "no gradient to the backbone by the target"
     raw = small(normalize_input=False, whiten_input=False).eval()
     assert torch.equal(raw(embeddings).target, embeddings)
 
@@ -98,14 +98,14 @@ def test_input_whitening_is_fitted_once_and_scale_invariant() -> None:
     strength = [torch.linalg.svdvals(rows - rows.mean(0)) for rows in (before, white)]
     assert strength[0][7] / strength[0][0] < 0.01
     assert strength[1][7] / strength[1][0] > 10 * strength[0][7] / strength[0][0]
-    # Rounding aside: the layer norm before it knows no scale.
+    # Equal up to rounding, since layer norm removes the scale.
     torch.testing.assert_close(mapper(0.2 * embeddings).target, white, rtol=1e-2, atol=1e-2)
     mapper.fit_input([torch.randn(50, 10)])
-    assert torch.equal(mapper(embeddings).target, white), "what words rest on does not move"
+    assert torch.equal(mapper(embeddings).target, white), "the whitening is fitted once"
     again = small().eval()
     again.load_state_dict(mapper.state_dict())
     again.fit_input([torch.randn(50, 10)])
-    assert torch.equal(again(embeddings).target, white), "nor after a checkpoint"
+    assert torch.equal(again(embeddings).target, white), "the whitening is restored from the state"
 
 
 def test_encode_quantize_decode_equal_forward() -> None:
@@ -114,7 +114,7 @@ def test_encode_quantize_decode_equal_forward() -> None:
     torch.testing.assert_close(mapped.concepts, mapper.encode(embeddings))
     torch.testing.assert_close(mapped.concepts.norm(dim=-1), torch.ones(6, 4))
     torch.testing.assert_close(mapped.reconstruction, mapper.decode(mapped.quantized.quantized))
-    assert torch.equal(mapper.describe([embeddings]), mapped.quantized.indices[0]), "descriptors are of the first level"
+    assert torch.equal(mapper.describe([embeddings]), mapped.quantized.indices[0]), "descriptors are level 0"
 
 
 def test_describe_is_deterministic_and_independent_of_batches() -> None:
@@ -163,7 +163,7 @@ def test_codebook_variants() -> None:
     assert "quantizer.codebook" in learned.state_dict()
     learned(torch.randn(9, 10)).quantized.codebook_loss.backward()
     assert learned.quantizer.codebook.grad.abs().sum() > 0
-    assert torch.equal(random.quantizer.codebook, small(codebook="random").quantizer.codebook), "of one seed"
+    assert torch.equal(random.quantizer.codebook, small(codebook="random").quantizer.codebook), "fixed seed"
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -73,7 +73,7 @@ def test_quantizer_equals_the_reference(
     if learnt:
         torch.testing.assert_close(quantizer.log_scales.grad, log_scales.grad)
     for level in result.indices:
-        assert all(len(set(row)) == num_slots for row in level.tolist()), "no token twice in an entity and level"
+        assert all(len(set(row)) == num_slots for row in level.tolist()), "tokens of an entity and level are distinct"
 
 
 @pytest.mark.parametrize("backend", ["torch", "faiss", "bfloat16"])
@@ -98,7 +98,7 @@ def test_ties_equal_the_reference(
 @pytest.mark.parametrize("similarity", ["cosine", "l2"])
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
 def test_lowest_token_of_equal_codes_is_chosen(similarity: str, backend: str) -> None:
-    axes = torch.eye(3).repeat(3, 1)  # tokens 0, 3 and 6 are one code, as are 1, 4, 7 and 2, 5, 8
+    axes = torch.eye(3).repeat(3, 1)  # equal codes: tokens 0, 3, 6, tokens 1, 4, 7 and tokens 2, 5, 8
     quantizer = ResidualQuantizer(axes, 3, similarity=similarity, backend=backend)
     inputs = torch.stack([torch.eye(3)[[1, 1, 1]], torch.eye(3)[[2, 0, 2]]])
     assert quantizer(inputs).indices.tolist() == [[[1, 4, 7], [2, 0, 5]]]
@@ -121,7 +121,7 @@ def test_search_uses_updated_codes() -> None:
     quantizer = ResidualQuantizer(torch.eye(4), 4)
     inputs = torch.eye(4).unsqueeze(0)
     assert quantizer(inputs).indices.flatten().tolist() == [0, 1, 2, 3]
-    with torch.no_grad():  # what an optimizer does: code k becomes axis k - 1
+    with torch.no_grad():  # as an optimizer step: code k becomes axis k - 1
         quantizer.code_transform.weight.copy_(torch.eye(4).roll(-1, 0))
     assert quantizer(inputs).indices.flatten().tolist() == [1, 2, 3, 0]
 
@@ -169,7 +169,7 @@ def test_rotation_keeps_the_value_and_rotates_the_gradient(
             matrix = rotation_onto(start / start.norm(), end / end.norm()) * (end.norm() / start.norm())
             torch.testing.assert_close(matrix @ start, end)
             expected[row, slot] = matrix.T @ upstream[row, slot]
-    (through,) = torch.autograd.grad((queries * expected.detach()).sum(), inputs)  # the normalisation before
+    (through,) = torch.autograd.grad((queries * expected.detach()).sum(), inputs)  # gradient through the normalisation
     (ours,) = torch.autograd.grad((result.quantized * upstream).sum(), inputs)
     torch.testing.assert_close(ours, through)
 
@@ -184,7 +184,7 @@ def test_rotation_onto_the_opposite_side_is_finite() -> None:
 
 
 def test_gradients_are_bit_identical_on_several_threads() -> None:
-    # Many slots choose the same few codes: a sum that threads add to in the order they come in would differ.
+    # Many slots choose the same few codes, so sums in the arrival order of threads would differ between runs.
     torch.manual_seed(0)
     quantizer, inputs = ResidualQuantizer(torch.randn(50, 256), 256), torch.randn(64, 16, 256)
     threads = torch.get_num_threads()

@@ -51,7 +51,7 @@ def test_refresh_replaces_the_codes(search) -> None:
 @pytest.mark.parametrize("search", [TorchSearch(), FaissSearch(), RoundedSearch()], ids=["torch", "faiss", "bfloat16"])
 def test_equal_codes_are_ordered_by_the_lowest_token(search) -> None:
     search.refresh(torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-    for top_k in range(1, 5):  # the cut goes through the equal ones as well
+    for top_k in range(1, 5):  # rank K also falls between equal codes
         assert search.search(torch.tensor([[1.0, 0.5]]), top_k).tolist() == [[1, 2, 0, 3][:top_k]]
 
 
@@ -79,7 +79,7 @@ def test_distinct_search_equals_masking_the_whole_matrix(
     search, draw, num_rows: int, num_slots: int, num_codes: int, seed: int, common: float
 ) -> None:
     codes = draw(num_codes, 4, seed)
-    queries = draw(num_rows * num_slots, 4, seed + 1).view(num_rows, num_slots, 4) + common  # common: clashes
+    queries = draw(num_rows * num_slots, 4, seed + 1).view(num_rows, num_slots, 4) + common  # common: conflicts
     search.refresh(codes)
     scores = queries @ codes.T
     expected = torch.zeros(num_rows, num_slots, dtype=torch.long)
@@ -123,7 +123,7 @@ def test_greedy_choice_by_hand() -> None:
 def test_greedy_choice_marks_slots_without_a_free_candidate() -> None:
     candidates = torch.tensor([[[5, -1, -1], [5, -1, -1], [5, -1, -1], [4, -1, -1]]])
     assert pick_greedily(candidates).tolist() == [[5, -1, -1, 4]]
-    lemmas = torch.tensor([0, 1, 2, 3, 0, 0])  # tokens 0, 4 and 5 share one
+    lemmas = torch.tensor([0, 1, 2, 3, 0, 0])  # tokens 0, 4 and 5 share a lemma
     assert pick_greedily(candidates, lemmas).tolist() == [[5, -1, -1, -1]]
 
 
@@ -136,7 +136,7 @@ def test_slots_without_conflict_are_searched_once() -> None:
             asked.append((queries.argmax(1).tolist(), top_k))
             return search.search(queries, top_k)
 
-    likes = [[9.0, 8, 0, 0, 0], [9, 8, 7, 0, 0], [0, 9, 0, 8, 0]]  # best: 0, 0 and 1; the second takes the third's 1
+    likes = [[9.0, 8, 0, 0, 0], [9, 8, 7, 0, 0], [0, 9, 0, 8, 0]]  # best: 0, 0 and 1; slot 1 takes 1 before slot 2
     queries = torch.tensor([likes, torch.eye(5)[:3].tolist()])
     assert search_distinct(Counted(), queries).tolist() == [[0, 1, 3], [0, 1, 2]]  # type: ignore[arg-type]
     assert asked == [([0, 0, 1, 0, 1, 2], 1), ([0], 3), ([1], 3)]
@@ -167,12 +167,12 @@ def test_auto_works_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("search", [TorchSearch(), RoundedSearch(), FaissSearch()], ids=["torch", "rounded", "faiss"])
 @pytest.mark.parametrize("top_k", [1, 5])
 def test_autocast_does_not_round_scores(search, top_k: int) -> None:
-    codes, queries = 1 + 1e-3 * vectors(500, 16, 0), 1 + 1e-3 * vectors(40, 16, 1)  # alike to bfloat16
+    codes, queries = 1 + 1e-3 * vectors(500, 16, 0), 1 + 1e-3 * vectors(40, 16, 1)  # indistinguishable in bfloat16
     search.refresh(codes)
     expected = search.search(queries, top_k)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(search.search(queries, top_k), expected)
-        search.refresh(codes.bfloat16())  # as a linear map gives them there; queries stay in float32
+        search.refresh(codes.bfloat16())  # as returned by a linear map under autocast; queries stay in float32
         rounded = search.search(queries, top_k)
     search.refresh(codes.bfloat16().float())
     assert torch.equal(rounded, search.search(queries, top_k))

@@ -57,7 +57,7 @@ def test_linear_gradient_is_that_of_the_best_fit_from_codes_to_centered_tokens()
     words = tokens_with_gradient(concepts, world.best[..., 0], world.codes, world.table, "linear")
     fit = torch.linalg.pinv(world.codes) @ (world.table - world.table.mean(0))
     expected = world.upstream @ fit.T
-    torch.testing.assert_close(world.gradient(words, concepts), expected, rtol=1e-3, atol=1e-3)  # but for the ridge
+    torch.testing.assert_close(world.gradient(words, concepts), expected, rtol=1e-3, atol=1e-3)  # up to the ridge
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60), st.integers(0, 39), st.sampled_from([0.05, 0.3, 1.0]))
@@ -66,14 +66,14 @@ def test_soft_gradient_is_that_of_the_softmax_over_near_words(
     seed: int, num_candidates: int, place: int, temperature: float
 ) -> None:
     world = World(seed)
-    tokens = world.best[..., place]  # the rule of distinct words may pick a word that is not near at all
+    tokens = world.best[..., place]  # with distinct words, a chosen word need not be near
     ours, theirs = world.concepts.clone().requires_grad_(), world.concepts.clone().requires_grad_()
     near = world.best[..., :num_candidates]
     words = tokens_with_gradient(ours, tokens, world.codes, world.table, "soft", near, temperature)
     expected = []
     for row in range(5):
         for slot in range(3):
-            near = sorted({*world.best[row, slot, :num_candidates].tolist(), int(tokens[row, slot])})  # each once
+            near = sorted({*world.best[row, slot, :num_candidates].tolist(), int(tokens[row, slot])})  # distinct
             weights = (world.codes[near] @ theirs[row, slot] / temperature).softmax(0)
             expected.append(weights @ world.table[near])
     torch.testing.assert_close(world.gradient(words, ours), world.gradient(torch.stack(expected).view(5, 3, 9), theirs))
@@ -88,7 +88,7 @@ def test_projected_tokens_are_the_linear_map_of_the_codes() -> None:
     torch.testing.assert_close(words, world.table[TOKENS], rtol=1e-3, atol=1e-3)
     world.table += torch.randn(world.table.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     words = tokens_with_gradient(world.concepts, TOKENS, world.codes, world.table, "projected")
-    assert (words - world.table[TOKENS]).norm(dim=-1).min() > 0.1, "rank is lost on the way"
+    assert (words - world.table[TOKENS]).norm(dim=-1).min() > 0.1, "a map of lower rank loses information"
 
 
 def test_projected_tokens_have_the_linear_gradient() -> None:

@@ -17,7 +17,7 @@ def random(seed: int, *shape: int) -> torch.Tensor:
 
 
 def test_two_directions_by_hand() -> None:
-    # Variances 100 and 1 along the axes become equal, and the mean (7, 7) goes.
+    # Variances 100 and 1 along the axes become equal, and the mean (7, 7) is subtracted.
     table = torch.tensor([[17.0, 8.0], [17.0, 6.0], [-3.0, 8.0], [-3.0, 6.0]])
     half = 0.5**0.5
     expected = torch.tensor([[half, half], [half, -half], [-half, half], [-half, -half]])

@@ -19,7 +19,7 @@ def test_path_continues_while_values_rise_and_otherwise_turns_at_the_best() -> N
     assert walk(path, [0.1, 0.2, 0.2, 0.19]) == [(1, 0), (2, 0), (3, 0), (1, 1)]  # the best was at (1, 0)
     assert path.best_steps == (1, 0)
     assert walk(path, [0.3, 0.2, 0.3]) == [(1, 2), (1, 3), (2, 1)]
-    assert walk(path, [0.1, 0.1]) == [(3, 1), (1, 2)], "after the last direction the first again, and so on"
+    assert walk(path, [0.1, 0.1]) == [(3, 1), (1, 2)], "directions are cyclic"
 
 
 @pytest.mark.parametrize("best", [(0, 0), (3, 0), (0, 4), (6, 5)])
@@ -44,7 +44,7 @@ def test_no_step_without_a_new_value() -> None:
 def test_restored_path_continues_identically() -> None:
     path, restored = GreedyPath(2), GreedyPath(2)
     walk(path, [0.1, 0.2, 0.1])
-    path.observe(0.1)  # not acted on yet
+    path.observe(0.1)  # `advance` has not acted on this value yet
     restored.load_state_dict(path.state_dict())
     for each in (path, restored):
         each.advance()

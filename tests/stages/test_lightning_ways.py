@@ -66,7 +66,7 @@ def test_checkpoint_of_a_custom_trainer_loads_with_weights_only(trained: tuple[P
     stage, path = trained
     content = torch.load(path, weights_only=True)
     assert content["hyper_parameters"]["num_users"] == 40
-    assert "backbone" not in content["hyper_parameters"], "objects are not kept, rather than kept as None"
+    assert "backbone" not in content["hyper_parameters"], "objects are omitted, not stored as None"
     assert torch.equal(content["state_dict"]["backbone.tables.weight"], stage.backbone.tables.weight)
 
 

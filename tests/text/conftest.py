@@ -157,11 +157,11 @@ def make_language_model(
             folder = tmp_path_factory.mktemp(kind) / "model"
             shutil.copytree(make_vocabulary(TOKENIZERS[kind]), folder)
             (folder / "model.safetensors").unlink()
-            vocab_size = len(hf.AutoTokenizer.from_pretrained(folder)) + 1  # Qwen2 adds a token of its own
+            vocab_size = len(hf.AutoTokenizer.from_pretrained(folder)) + 1  # Qwen2's tokenizer adds a token
             torch.manual_seed(0)
             auto = hf.AutoModel if kind == "bert" else hf.AutoModelForCausalLM
             model = auto.from_config(config_of(kind, vocab_size, positions))
-            # The table in a shard of its own, as large models have it
+            # Put the table into a separate shard, as in large models
             model.save_pretrained(folder, max_shard_size=2_000 if kind == "llama" else "1GB")
             if kind == "llama":
                 (folder / "chat_template.jinja").write_text("{% for m in messages %}war {{ m.content }}{% endfor %}")

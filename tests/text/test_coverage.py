@@ -25,7 +25,7 @@ def test_coverage_without_texts_is_zero() -> None:
 
 
 def test_near_duplicates_are_pairs_above_the_threshold() -> None:
-    # Centerd already: the rows sum to zero. Cosines: 0/1 0.6, 0/2 and 1/3 -0.6, 0/3 and 1/2 -1
+    # Centered already: the rows sum to zero. Cosines: 0/1 0.6, 0/2 and 1/3 -0.6, 0/3 and 1/2 -1
     table = torch.tensor([[5.0, 0.0], [3.0, 4.0], [-3.0, -4.0], [-5.0, 0.0]])
     codebook = Codebook(("toy", "toys", "war", "better"), torch.arange(4), table, "", torch.arange(4))
     found = near_duplicates(codebook, threshold=0.59)

@@ -75,7 +75,7 @@ def test_frequent_words_are_nouns_of_the_texts() -> None:
         "Quiet.",
     ]
     # "movie" occurs in 4 of 5 texts; "anime" counts once per text; "somehow" is an adverb; "new" a stop word;
-    # "Dracula" is written as a name; "thrills" is a verb or noun: the sources leave it in.
+    # "Dracula" is a name; "thrills" is a verb or noun, which the sources keep.
     assert frequent_words(texts, 2) == ["anime", "thriller", "thrills"]
     assert frequent_words(texts, 2, max_share=1.0) == ["movie", "anime", "thriller", "thrills"]
     assert "dark" in frequent_words(texts, 1)

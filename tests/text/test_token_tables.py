@@ -158,7 +158,7 @@ from pathlib import Path
 import torch
 from face_lightning.text.token_tables import TokenTable
 (used,) = [int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line]
-limit = 1024 * (used + 200_000) + 2**30  # the file is mapped, which takes addresses but no memory
+limit = 1024 * (used + 200_000) + 2**30  # the memory map takes address space but no memory
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 table = TokenTable.find(Path(sys.argv[1]))
 print(table.rows(torch.arange(0, table.shape[0], 37)).numel() * 4 // 2**20, len(table.identity))

@@ -104,7 +104,7 @@ def test_the_encoder_shards_many_texts(tiny_model: Path, tmp_path: Path, monkeyp
     encoder = TextEncoder(str(tiny_model), "float32", tmp_path / "shards")
     torch.testing.assert_close(encoder.encode(texts), whole, atol=1e-6, rtol=0, equal_nan=True)
     assert [path.suffix for path in (tmp_path / "shards" / "vectors").iterdir()] == [".npy"]
-    monkeypatch.setattr(TextEncoder, "_sentence_transformer", None)  # a second call loads no model
+    monkeypatch.setattr(TextEncoder, "_sentence_transformer", None)  # the second call must not load the model
     torch.testing.assert_close(encoder.encode(texts), whole, atol=1e-6, rtol=0, equal_nan=True)
 
 
@@ -127,7 +127,7 @@ def encode_a_share(folder: Path, shared: bool) -> list[str]:
     ("shared", "asked"),
     [
         (True, [["bb", "dddd"], ["a", "ccc"]]),
-        (False, [["a", "bb", "ccc", "dddd"]] * 2),  # without a common folder each has to do all
+        (False, [["a", "bb", "ccc", "dddd"]] * 2),  # without a common folder each process encodes all
     ],
 )
 def test_two_processes_share_the_work(tmp_path: Path, shared: bool, asked: list[list[str]]) -> None:

@@ -39,7 +39,7 @@ def test_words_are_on_the_list_or_extra_and_not_blocked(encoder: TextEncoder, wo
     assert codebook.token_ids.tolist() == sorted(codebook.token_ids.tolist())
     table = encoder._sentence_transformer()[0].auto_model.get_input_embeddings().weight
     assert torch.equal(codebook.token_embeddings, table[codebook.token_ids])
-    # 5 special tokens, 13 words of sentences of which ":", "." and "a" are no words, 11 more, "##s"
+    # 5 special tokens, 13 entries of the sentences including ":", "." and "a", 11 more words, "##s"
     assert report == CodebookReport(
         family="WordPiece",
         num_tokens=30,
@@ -191,7 +191,7 @@ def test_words_of_a_lemma_share_a_group(make_vocabulary: Callable[..., Path], tm
         save_file(
             {name: tensors[name] for name in ("token_ids", "token_embeddings")}, tmp_path / "old", file.metadata()
         )
-    assert load_codebook(tmp_path / "old")[0].lemmas.tolist() == [0, 1, 2, 3], "each word has its own"
+    assert load_codebook(tmp_path / "old")[0].lemmas.tolist() == [0, 1, 2, 3], "each word is its own lemma"
 
 
 def test_codebook_round_trip(encoder: TextEncoder, word_list: Path, tmp_path: Path) -> None:

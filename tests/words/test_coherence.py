@@ -20,7 +20,7 @@ def test_npmi_by_hand() -> None:
         assert found.coherence(words) == pytest.approx(expected)
     three = [npmi["dragon", "knight"], npmi["dragon", "ship"], npmi["knight", "ship"]]
     assert found.coherence(["dragon", "knight", "ship", "robot"]) == pytest.approx(sum(three) / 3)
-    assert found.coherence(["dragon", "robot"]) is None, "one word that occurs"
+    assert found.coherence(["dragon", "robot"]) is None, "only one word occurs"
 
 
 def test_words_of_identical_texts_have_coherence_one() -> None:

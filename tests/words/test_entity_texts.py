@@ -39,7 +39,7 @@ def test_precomputed_vectors_replace_texts_and_are_normalised():
     encoder = LengthEncoder()
     vectors = text_vectors(encoder, profiles(item_vectors=np.array([[3.0, 4.0]], dtype=np.float32)))
     torch.testing.assert_close(vectors[2], torch.tensor([0.6, 0.8]))
-    assert len(encoder.progress) == 1, "items' texts are not read"
+    assert len(encoder.progress) == 1, "texts of items with vectors are not encoded"
 
 
 def test_vectors_of_another_width_raise():

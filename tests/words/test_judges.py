@@ -70,7 +70,7 @@ def test_rotations_cancel_position_bias(tmp_path: Path) -> None:
         Question("intrusion", "", ("right*", "b", "c"), 0),
         Question("detection", "text", ("a", "right*"), 1),
     ]
-    assert fake_judge(tmp_path, 1).choose(questions) == [0, 0, 0], "one order: the first place wins"
+    assert fake_judge(tmp_path, 1).choose(questions) == [0, 0, 0], "with one order, position bias decides"
     assert fake_judge(tmp_path, 4).choose(questions) == [2, 0, 1]
 
 
@@ -117,7 +117,7 @@ def test_server_judge_requests_a_label(serve: Callable[..., Any]) -> None:
     server = serve(reply)
     judge = ServerJudge(ChatClient(server.url, retries=0), "chat", 2)
     questions = [Question("retrieval", word, ("x", "y"), 0) for word in ("sea", "sky", "hat", "cup")]
-    assert judge.choose(questions) == [1, 0, -1, -1], "C is no option, and ? no answer"
+    assert judge.choose(questions) == [1, 0, -1, -1], "C is not an option, and ? is not an answer"
     with pytest.raises(DataError, match="url: expected answers of 'chat', got none to 1 questions"):
         judge.choose(questions[3:])
     assert server.bodies[0]["model"] == "chat"

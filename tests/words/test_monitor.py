@@ -29,7 +29,7 @@ def test_health_shows_a_collapse() -> None:
     assert health["perplexity"].item() == pytest.approx(2.0)
     assert health["active"] == 2
     assert health["top_word_share"] == 1
-    assert health["duplicate_rate"] == 1, "the order of words makes no other set"
+    assert health["duplicate_rate"] == 1, "the order of words is ignored"
 
 
 def test_health_of_a_single_word() -> None:
@@ -53,7 +53,7 @@ def test_perplexity_is_the_exponential_of_entropy() -> None:
 def test_churn_by_hand() -> None:
     before = torch.tensor([[0, 1, 2], [3, 4, 5]])
     assert churn(before, before) == 0
-    assert churn(before, before.flip(1)) == 0, "the order of words is no change"
+    assert churn(before, before.flip(1)) == 0, "the order of words is ignored"
     assert churn(before, torch.tensor([[2, 1, 9], [6, 7, 8]])).item() == pytest.approx(4 / 6)
 
 
@@ -86,7 +86,7 @@ PAPER = {"normalize_input": False, "whiten_input": False, "normalize_codebook": 
 def test_monitor_warns_of_the_collapse_of_the_papers_form(form: dict[str, Any], collapses: bool) -> None:
     torch.manual_seed(0)
     tokens = 1 + 0.2 * torch.randn(400, 24)  # token embeddings share a large mean
-    embeddings = 0.05 * torch.randn(120, 16)  # and those of a recommender are small
+    embeddings = 0.05 * torch.randn(120, 16)  # embeddings of a recommender are small
     mapper = TokenMapper(tokens, 16, num_descriptors=4, concept_dim=16, feedforward_dim=16, search="torch", **form)
     monitor = WordMonitor(num_codes=400, num_descriptors=4, num_users=60)
     with warnings.catch_warnings(record=True) as caught:
@@ -126,7 +126,7 @@ def observed(*steps: tuple[list[list[float]], list[list[float]], list[int], list
 def test_accuracy_and_modality_gap_by_hand() -> None:
     axes = [[1.0, 0.0], [0.0, 1.0]]
     found = observed(
-        ([[1.0, 0.0], [0.6, 0.8]], axes, [0, 1], [0, 1]),  # both right; shifts (0, 0) and (0.6, -0.2)
+        ([[1.0, 0.0], [0.6, 0.8]], axes, [0, 1], [0, 1]),  # both correct; shifts (0, 0) and (0.6, -0.2)
         ([[0.0, 1.0]], axes, [0, 1], [0]),  # wrong; shift (-1, 1)
         ([], axes, [0, 1], []),  # a process without entities of its own
     )

@@ -117,7 +117,7 @@ def test_targets_of_entities_without_text_are_words_of_the_predicted_vectors() -
     assert torch.equal(targets.tokens[~present], predicted)
     assert torch.equal(targets.tokens[present], given.targets.tokens[present])
     assert (targets.probabilities == 0.25).all()
-    assert (given.targets.probabilities[~present] == 0).all(), "nothing is changed in place"
+    assert (given.targets.probabilities[~present] == 0).all(), "the given targets are unchanged"
 
 
 @pytest.mark.parametrize("ridge", [0.1, 1.0])

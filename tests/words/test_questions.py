@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from face_lightning.words.questions import ask_detection, ask_intrusion, ask_retrieval
 
-TEXTS = [f"text {number % 12}" for number in range(14)]  # two texts stand twice
+TEXTS = [f"text {number % 12}" for number in range(14)]  # two texts occur twice
 WORDS = [[f"w{number}-{place}" for place in range(6)] for number in range(14)]
 
 
@@ -18,7 +18,7 @@ def test_answer_is_the_index_of_the_own_text_among_distinct_ones(num_candidates:
 def test_all_sources_of_words_get_the_same_candidates() -> None:
     ours, theirs = (ask_retrieval(TEXTS, words, 5, 0) for words in (WORDS, [*WORDS[1:], WORDS[0]]))
     assert [one.options for one in ours] == [one.options for one in theirs]
-    assert len(ask_retrieval(TEXTS, [[], *WORDS[1:]], 5, 0)) == 13, "no words, no question"
+    assert len(ask_retrieval(TEXTS, [[], *WORDS[1:]], 5, 0)) == 13, "entities without words are skipped"
     places = [question.answer for question in ask_retrieval(TEXTS * 20, WORDS * 20, 4, 0)]
     assert all(50 < places.count(place) < 90 for place in range(4))
 

@@ -55,7 +55,7 @@ def random_space(seed: int, num_users: int, num_items: int) -> Space:
 @pytest.mark.parametrize("seed", range(3))
 def test_retrieval_is_the_expectation_over_all_candidate_sets(seed: int) -> None:
     space = random_space(seed, num_users=5, num_items=8)
-    space.texts.present[[1, 7]] = False  # without text: neither asked for nor a candidate
+    space.texts.present[[1, 7]] = False  # without text: neither query nor candidate
     found = space.measure((2, 3, 4))
     for kind, members in (("users", [0, 2, 3, 4]), ("items", [5, 6, 8, 9, 10, 11, 12])):
         for num_candidates in (2, 3, 4):
@@ -76,7 +76,7 @@ def test_default_numbers_of_candidates_are_those_of_the_paper() -> None:
     assert set(found) == {f"retrieval_{kind}@{count}" for kind in counts for count in counts[kind]}
     for kind, sizes in counts.items():
         shares = [found[f"retrieval_{kind}@{count}"].item() for count in sizes]
-        assert shares == sorted(shares, reverse=True), "more candidates make it harder"
+        assert shares == sorted(shares, reverse=True), "accuracy decreases with the number of candidates"
 
 
 def test_members_are_evenly_spaced_above_the_limit() -> None:

@@ -77,8 +77,8 @@ def angles(*degrees: float) -> torch.Tensor:
 
 
 def test_targets_cover_both_aspects_of_a_text() -> None:
-    # Words on opposite sides, so that their mean is 0; the texts lie at 0 and 180. Nearest are 10 and 12 degrees,
-    # but 10 and -15 together point to -2.5.
+    # Words in opposite directions, so that their mean is 0; the texts are at 0 and 180 degrees. Nearest are 10
+    # and 12 degrees, but the sum of 10 and -15 points to -2.5.
     words = angles(10, 12, -15, 190, 192, 165)
     assert lexical_targets(angles(0, 180), words, 2, 2)[0].tolist() == [[0, 1], [3, 4]]
     assert lexical_targets(angles(0, 180), words, 2, 3)[0].tolist() == [[0, 2], [3, 5]]

@@ -41,4 +41,4 @@ def test_whitened_words_equal_the_singular_vectors() -> None:
     left = F.normalize(left, dim=1)
     white = words.whitened().vectors.double()
     torch.testing.assert_close(white @ white.T, left @ left.T, atol=1e-4, rtol=0)
-    assert torch.equal(words.vectors.double(), vectors), "the words that are asked for theirs keep them"
+    assert torch.equal(words.vectors.double(), vectors), "the original is unchanged"

@@ -63,7 +63,7 @@ def test_smollm2_writes_through_its_server(url: str, tmp_path: Path) -> None:
     client = ChatClient(url, timeout=300, retries=2, backoff=0.1)
     writer = ServerWriter(Prompts("movie", "text"), client, url, str(SMOLLM2), concurrency=2, max_tokens=60)
     outcome = write_summaries(writer, films, tmp_path)
-    assert outcome.num_failed <= 1  # a model this small may repeat itself, which is a reported failure
+    assert outcome.num_failed <= 1  # a small model may repeat itself, which is a failure
     assert all((summary.text is None) is bool(summary.error) for summary in outcome.summaries)
     assert outcome.prompt_tokens > 100
     assert 20 < outcome.completion_tokens <= 60 * 6

@@ -47,7 +47,7 @@ def test_every_request_has_a_summary_or_a_reason(tmp_path: Path) -> None:
     assert [summary.error for summary in outcome.summaries] == [None, "refused", NOTHING_KNOWN, None, None]
     assert (outcome.num_written, outcome.num_cached, outcome.num_unknown, outcome.num_failed) == (3, 0, 1, 1)
     assert (outcome.prompt_tokens, outcome.completion_tokens) == (15, 6)
-    assert writer.asked == ["b", "bad", "a"]  # what comes to the same prompt is asked once
+    assert writer.asked == ["b", "bad", "a"]  # equal prompts are requested once
 
 
 def test_second_run_repeats_only_failures(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_truncated_line_is_written_again(tmp_path: Path, cut: int) -> None:
     resumed = Recorded()
     outcome = write_summaries(resumed, requests, tmp_path)
     assert [summary.text for summary in outcome.summaries] == ["about a", "about b"]
-    assert resumed.asked == ([] if cut == 1 else ["a"])  # without its newline alone, a line is whole
+    assert resumed.asked == ([] if cut == 1 else ["a"])  # a line without its newline is complete
     assert write_summaries(Recorded(), requests, tmp_path).num_cached == 2
 
 

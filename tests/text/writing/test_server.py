@@ -53,7 +53,7 @@ def test_one_request_per_entity(serve: Callable[..., Any]) -> None:
 
 def test_answers_belong_to_their_entities(serve: Callable[..., Any]) -> None:
     def reply(number: int, body: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
-        time.sleep(0.02 * (number % 3))  # the answers come in another order than the questions
+        time.sleep(0.02 * (number % 3))  # replies arrive in another order than requests
         film = body["messages"][1]["content"].split("\n")[0].removeprefix("Title: Film ")
         return 200, good(f"People who like number {film}."), {}
 
@@ -186,7 +186,7 @@ def test_retry_after_pauses_all_threads(serve: Callable[..., Any]) -> None:
 def test_requests_respect_the_rate_limit(serve: Callable[..., Any]) -> None:
     server = serve(lambda number, body: (200, good(), {}))
     started = time.monotonic()
-    write(server, films(6), per_minute=600)  # one in 0.1 s: the sixth starts after 0.5 s
+    write(server, films(6), per_minute=600)  # one per 0.1 s: the sixth starts after 0.5 s
     assert time.monotonic() - started >= 0.5
 
 
