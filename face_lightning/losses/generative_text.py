@@ -38,6 +38,7 @@ class GenerativeText(TextRegularizer):
     """
 
     name: ClassVar[str] = "text_reconstruction"
+    masks_entities: ClassVar[bool] = True
 
     def __init__(
         self,

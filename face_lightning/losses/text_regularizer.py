@@ -22,6 +22,7 @@ class TextRegularizer(nn.Module, ABC):
     Attributes:
         name: Key of the loss in logs.
         search_space: Arguments that `face tune` searches, with their ranges.
+        masks_entities: Whether `embed` masks entities, so that `forward` depends on it. Not supported as `grounding`.
 
     Args:
         embedding_dim: D.
@@ -31,6 +32,7 @@ class TextRegularizer(nn.Module, ABC):
 
     name: ClassVar[str]
     search_space: ClassVar[SearchSpace] = {"weight": Between(1e-3, 0.5)}
+    masks_entities: ClassVar[bool] = False
 
     def __init__(self, embedding_dim: int, text_dim: int, weight: float) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from face_lightning.distributed import gather_rows, world_size
-from face_lightning.errors import check_range
+from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.losses import AlignmentLoss, InfoNCEAlignment, TextRegularizer
 from face_lightning.mapping.mapper import Mapped
 from face_lightning.mapping.tokens import NUM_NEAR, TokenGradient, tokens_with_gradient
@@ -57,7 +57,8 @@ class AlignmentStage(DescribingStage):
         **kwargs: Arguments of `DescribingStage` and `Stage`.
 
     Raises:
-        ConfigurationError: If a number of entities or words is not positive, or `backbone_gradient` is not in 0..1.
+        ConfigurationError: If a number of entities or words is not positive, `backbone_gradient` is not in 0..1, or the
+            grounding loss masks entities.
     """
 
     name: ClassVar[str] = "alignment"
@@ -91,6 +92,11 @@ class AlignmentStage(DescribingStage):
         self.backbone_gradient = backbone_gradient
         self.grounding_words = grounding_words
         self.grounding = grounding(self.backbone.embedding_dim, self.words.encoder.width) if grounding else None
+        if self.grounding is not None and self.grounding.masks_entities:
+            raise ConfigurationError(
+                f"grounding: expected a loss that does not mask entities, got {type(self.grounding).__name__}; use "
+                "ContrastiveText"
+            )
         self._grounding_vectors: Tensor | None = None  # meaning vectors of all entities, `(U + I, E)`
         self.aligned_per_step = aligned_per_step
         self.token_gradient = token_gradient

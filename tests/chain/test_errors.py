@@ -103,6 +103,11 @@ def test_vectors_of_another_encoder(chain: World, refused: Refused, data: tuple[
     assert re.match(r"user_vectors: expected width 16 of the text encoder, got 5; encode", line)
 
 
+def test_grounding_that_masks_entities(chain: World, refused: Refused) -> None:
+    line = refused("fit", "--config", chain.config("stage3"), "--model.init_args.grounding=GenerativeText")
+    assert line == "grounding: expected a loss that does not mask entities, got GenerativeText; use ContrastiveText"
+
+
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_checkpoint_of_another_stage(chain: World, refused: Refused, command: str) -> None:
     path = chain.run("stage2") / "checkpoints" / "best.ckpt"
