@@ -160,12 +160,12 @@ class InteractionDataModule(L.LightningDataModule):
 
     @property
     def num_users(self) -> int:
-        """U."""
+        """Number of users, U."""
         return self.interactions.num_users
 
     @property
     def num_items(self) -> int:
-        """I."""
+        """Number of items, I."""
         return self.interactions.num_items
 
     def catalogue_words(self) -> list[str]:

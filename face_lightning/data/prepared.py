@@ -111,7 +111,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
             f"root: expected a prepared folder, got one without {path}; create it with: face data import FILE --out "
             f"{root}"
         )
-    with _damage_reported(path):
+    with _translate_read_errors(path):
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != FORMAT:
             raise ValueError(f"the format {manifest['format']!r:.60}")
@@ -141,18 +141,18 @@ def read_prepared(root: Path) -> PreparedData:
     ids: dict[str, np.ndarray] = {}
     records: dict[str, list[Record] | None] = {}
     for side in _SIDES:
-        with _damage_reported(root / f"{side}s.parquet"):
+        with _translate_read_errors(root / f"{side}s.parquet"):
             table = pq.read_table(root / f"{side}s.parquet")
             ids[side] = np.asarray(table[f"{side}_id"].to_pylist(), dtype=np.str_)
             rows = table["record"].to_pylist() if "record" in table.column_names else None
             records[side] = None if rows is None else [json.loads(row) if row else {} for row in rows]
     new_records: dict[str, Record] = {}
     for name in new_items:
-        with _damage_reported(root / name):
+        with _translate_read_errors(root / name):
             table = pq.read_table(root / name)
             texts = map(json.loads, table["record"].to_pylist())
             new_records = dict(zip(table["item_id"].to_pylist(), texts, strict=True))
-    with _damage_reported(root / _PAIRS):
+    with _translate_read_errors(root / _PAIRS):
         pairs = pq.read_table(root / _PAIRS)
         users, items, splits = (pairs[name].to_numpy() for name in ("user", "item", "split"))
     interactions = Interactions.from_coordinates(
@@ -211,7 +211,7 @@ def _write_files(data: PreparedData, folder: Path) -> None:
 
 
 @contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def _translate_read_errors(path: Path) -> Iterator[None]:
     """Translate errors of damaged files."""
     try:
         yield

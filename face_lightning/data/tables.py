@@ -121,7 +121,7 @@ class Table:
             DataError: If the file is damaged.
         """
         report = progress or _ignore
-        with _errors_translated(self.path, self.form):
+        with _translate_errors(self.path, self.form):
             yield from self._parquet(wanted, report) if is_parquet(self.path) else self._text(wanted, report)
 
     def _parquet(self, wanted: Sequence[str], report: Progress) -> Iterator[list[pa.Array]]:
@@ -179,7 +179,7 @@ def holds_json(path: Path) -> bool:
         return False
     if suffix_of(path) in (".jsonl", ".ndjson", ".json"):
         return True
-    with _errors_translated(path, TableFormat()), open_lines(path) as stream:
+    with _translate_errors(path, TableFormat()), open_lines(path) as stream:
         return stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
@@ -222,11 +222,11 @@ def open_table(path: Path, form: TableFormat, argument: str = "source") -> Table
     if archive is not None:
         raise DataError(f"{argument}: expected a table, got {path}, which is {archive}; unpack it")
     if is_parquet(path):
-        with _errors_translated(path, form):
+        with _translate_errors(path, form):
             names = tuple(pq.read_schema(path).names)
         return Table(path, names, ("",) * len(names), "", form)
     separator = form.separator or _SEPARATORS.get(suffix_of(path), ",")
-    with _errors_translated(path, form):
+    with _translate_errors(path, form):
         line = first_line(path, form.encoding)
     if line.lstrip().startswith(("{", "[{")):
         raise DataError(
@@ -267,7 +267,7 @@ def _letters(name: str) -> str:
 
 
 @contextmanager
-def _errors_translated(path: Path, form: TableFormat) -> Iterator[None]:
+def _translate_errors(path: Path, form: TableFormat) -> Iterator[None]:
     """Translate errors of Arrow and of the operating system for damaged files."""
     try:
         yield

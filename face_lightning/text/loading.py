@@ -1,4 +1,4 @@
-"""Loads a language model as a frozen sentence encoder."""
+"""Loading of language models, as sentence encoders and as causal models."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Properties of a model that its files reveal without loading it."""
+"""Files of language models, and properties read from them without loading the model."""
 
 import importlib.util
 import json

@@ -1,1 +1,1 @@
-"""Words of entities: their texts, target words, retrieval, and the health of what a mapper learns."""
+"""Words of entities: texts, target words, retrieval, and monitoring of codebook usage."""

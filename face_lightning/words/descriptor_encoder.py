@@ -44,7 +44,7 @@ class DescriptorEncoder:
     def encode_tokens(self, tokens: Tensor, entity_ids: Tensor) -> Tensor:
         """Encode token embeddings `(B, S, T)` as sentence vectors `(B, E)`, differentiably."""
         kinds = (entity_ids >= self._num_users).long()
-        vectors = self._encoder.encode_descriptors(self._separate(tokens), self.prompts, kinds)
+        vectors = self._encoder.encode_descriptors(self._insert_separators(tokens), self.prompts, kinds)
         return vectors if self.centers is None else F.normalize(vectors - self.centers[kinds], dim=1)
 
     @torch.no_grad()
@@ -60,10 +60,10 @@ class DescriptorEncoder:
         drawn = torch.randint(len(self.token_embeddings), (num_sentences, sentence_length), generator=generator)
         words = self.token_embeddings[drawn.to(self.token_embeddings.device)]
         kinds = (words.new_full((num_sentences,), kind, dtype=torch.long) for kind in range(len(self.prompts)))
-        words = self._separate(words)
+        words = self._insert_separators(words)
         return torch.stack([self._encoder.encode_descriptors(words, self.prompts, kind).mean(0) for kind in kinds])
 
-    def _separate(self, tokens: Tensor) -> Tensor:
+    def _insert_separators(self, tokens: Tensor) -> Tensor:
         """Insert the separator between the token embeddings of words: `(B, S, T)` to `(B, S + (S - 1) C, T)`."""
         between = self._separator.expand(*tokens.shape[:2], *self._separator.shape)
         together = torch.cat([tokens.unsqueeze(2), between], dim=2).flatten(1, 2)

@@ -86,7 +86,7 @@ def _tag_matrix(tags: Sequence[Sequence[str]], num_items: int) -> tuple[list[str
 
 
 def _tag_scores(train: csr_array[Any], membership: csr_array[Any]) -> csr_array[Any]:
-    """Score the tags that a user has more than the population `(U, T)`."""
+    """Score the tags that are more frequent with a user than in the population, `(U, T)`."""
     counts = csr_array(train.astype(np.float64) @ membership)
     tagged = train @ (np.diff(membership.indptr) > 0).astype(np.float64)
     population = np.asarray(counts.sum(axis=0)).reshape(-1) / max(float(tagged.sum()), 1.0)

@@ -72,7 +72,7 @@ class TemplateSummaries:
         self.identity = f"template:{domain}"
 
     def key(self, request: Request) -> str | None:
-        """The text itself, which is cheap to write."""
+        """Return the text itself as key, since it is cheap to render."""
         return self._templates.write(request.kind, request.fields)
 
     def write(self, requests: Sequence[Request]) -> Iterator[tuple[int, Summary]]:
