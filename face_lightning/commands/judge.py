@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from face_lightning.text.writing.client import ChatClient
 from face_lightning.words.coherence import TextStatistics
 from face_lightning.words.judges import EncoderJudge, Judge, LanguageModelJudge, ServerJudge
 from face_lightning.words.questions import Question, ask_detection, ask_intrusion, ask_retrieval
+
+TASKS = ("retrieval", "intrusion", "detection")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         records = [
             {"judge": judge.name, **record, "seed": arguments.seed}
             for judge, entities in asked
-            for record in judge_entities(judge, entities, arguments.candidates, arguments.seed, steps)
+            for record in judge_entities(
+                judge, entities, arguments.candidates, arguments.seed, steps, tasks=arguments.tasks
+            )
         ]
     if not records:
         raise DataError(f"run: expected texts of items or users in {arguments.run}, got none; train with texts")
@@ -91,6 +95,8 @@ def judge_entities(
     candidates: Sequence[int],
     seed: int,
     begin: Callable[[str], None] = lambda _: None,
+    *,
+    tasks: Collection[str] = TASKS,
 ) -> Iterator[dict[str, Any]]:
     """One record a variant: shares of right answers, and coherence.
 
@@ -100,13 +106,16 @@ def judge_entities(
         candidates: Numbers of texts in retrieval; those above the number of different texts are left out.
         seed: Seed of the draws.
         begin: Called with what is judged next.
+        tasks: Tasks to ask about; coherence needs no judge and is always measured.
     """
-    possible = [count for count in candidates if count <= len(set(entities.texts))]
+    possible = [count for count in candidates if count <= len(set(entities.texts))] if "retrieval" in tasks else []
     for variant, words in entities.variants.items():
         begin(f"{judge.name}: {variant} words of {entities.kind}s")
         questions = {f"retrieval@{count}": ask_retrieval(entities.texts, words, count, seed) for count in possible}
-        questions["intrusion"] = ask_intrusion(words, seed)
-        questions["detection"] = ask_detection(entities.texts, words, seed)
+        if "intrusion" in tasks:
+            questions["intrusion"] = ask_intrusion(words, seed)
+        if "detection" in tasks:
+            questions["detection"] = ask_detection(entities.texts, words, seed)
         coherence = [value for own in words if (value := entities.statistics.coherence(own)) is not None]
         yield {
             "kind": entities.kind,
@@ -224,6 +233,14 @@ def _parser() -> CommandParser:
     parser.add_argument("--concurrency", type=int, default=8, help="concurrent requests to the server")
     parser.add_argument("--limit", type=int, default=200, help="users, and items, that are asked about at most")
     parser.add_argument("--candidates", type=int, nargs="+", default=[10, 20, 60], help="texts to choose from")
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=TASKS,
+        default=list(TASKS),
+        metavar="TASK",
+        help=f"tasks to ask about: {', '.join(TASKS)}; default: all",
+    )
     parser.add_argument("--orders", type=int, default=4, help="orders of the options that a language model is shown")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     parser.add_argument("--device", default="cpu", help="device of language models")

@@ -55,6 +55,14 @@ def test_the_same_seed_gives_the_same_judgement(chain: World, other_encoder: Pat
     assert records(tmp_path / "one")[0]["entities"] == NUM_ITEMS
 
 
+def test_only_the_given_tasks_are_asked(chain: World, other_encoder: Path, tmp_path: Path) -> None:
+    options = ["--tasks", "detection", "--out", tmp_path / "few", "--cache_dir", tmp_path / "cache"]
+    assert face("judge", "--run", chain.run("stage2"), "--encoder", other_encoder, *options) == 0
+    learnt = records(tmp_path / "few")[0]
+    assert "detection" in learnt
+    assert not {"intrusion", "retrieval@10"} & set(learnt)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
