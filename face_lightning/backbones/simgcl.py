@@ -123,8 +123,8 @@ class SimGCL(LightGCN):
         """
         total = self.tables.weight if rows is None else F.embedding(rows, self.tables.weight)
         total = total + _rows_of(perturb_(layer, self.noise_scale), rows)
-        for number in range(2, self.num_layers + 1):
-            if rows is not None and number == self.num_layers:
+        for step in range(2, self.num_layers + 1):
+            if rows is not None and step == self.num_layers:
                 total += perturb_(graph.propagate_to(rows, layer), self.noise_scale)
                 break
             layer = perturb_(graph.propagate(layer), self.noise_scale)

@@ -89,8 +89,8 @@ def read_metadata(file: MetadataFile, ids: np.ndarray, keep_others: bool = False
     Raises:
         DataError: If the file is missing or damaged, lacks a field, or has an id twice or none of `ids`.
     """
-    places = {name: place for place, name in enumerate(ids.tolist())}
-    records: list[Record] = [{} for _ in places]
+    positions = {name: position for position, name in enumerate(ids.tolist())}
+    records: list[Record] = [{} for _ in positions]
     others: dict[str, Record] = {}
     seen: dict[str, int] = {}
     for number, name, record in _rows(file):
@@ -100,11 +100,11 @@ def read_metadata(file: MetadataFile, ids: np.ndarray, keep_others: bool = False
                 f"{seen[name]} and {number}; remove one"
             )
         seen[name] = number
-        if name in places:
-            records[places[name]] = _clean_record(record, file)
+        if name in positions:
+            records[positions[name]] = _clean_record(record, file)
         elif keep_others:
             others[name] = _clean_record(record, file)
-    if not seen.keys() & places.keys():
+    if not seen.keys() & positions.keys():
         shown = f"{next(iter(seen))[:60]!r}" if seen else "no rows"
         raise DataError(
             f"{file.argument}: expected ids of the interactions, such as {ids[0]!s:.60}, in field {file.key!r} of "

@@ -83,12 +83,12 @@ def read_pairs(
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("user", "item", "rating", "time", "file")}
     num_without_id = 0
     files_of = [(number, part) for number, path in enumerate(paths) for part in parts_of(path)]
-    for place, (number, path) in enumerate(files_of):
+    for index, (number, path) in enumerate(files_of):
         table = open_table(path, form or TableFormat())
         wanted = columns.named()
         table.require(wanted)
         num_rows = 0
-        share = None if progress is None else _share(progress, place, len(files_of))
+        share = None if progress is None else _share(progress, index, len(files_of))
         for batch in table.batches(list(wanted.values()), share):
             values = dict(zip(wanted, batch, strict=True))
             converted = {kind: numberings[kind].add(values[kind], table, num_rows, drop_missing) for kind in numberings}

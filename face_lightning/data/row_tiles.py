@@ -64,8 +64,8 @@ class _Side(NamedTuple):
     def batch(self, row_ids: Tensor, of_users: bool) -> RowBatch:
         begins = self.indptr[row_ids]
         lengths = self.indptr[row_ids + 1] - begins
-        places = begins.unsqueeze(1) + torch.arange(int(lengths.max()) if len(lengths) else 0)
-        return RowBatch(of_users, row_ids, self.indices[places.clamp_max(len(self.indices) - 1)], lengths)
+        positions = begins.unsqueeze(1) + torch.arange(int(lengths.max()) if len(lengths) else 0)
+        return RowBatch(of_users, row_ids, self.indices[positions.clamp_max(len(self.indices) - 1)], lengths)
 
 
 def _cut(lengths: Tensor, most: int, world_size: int) -> list[Tensor]:

@@ -167,10 +167,10 @@ class _LogPartition(torch.autograd.Function):
         to_keys = queries.new_zeros(padded_keys.shape)
         scaled = _cast_and_pad(queries * scale, padded_keys.dtype)
         with torch.autocast(queries.device.type, enabled=False):
-            for number, begin in enumerate(range(0, len(scaled), ctx.rows)):
+            for index, begin in enumerate(range(0, len(scaled), ctx.rows)):
                 tile = slice(begin, begin + ctx.rows)
                 if kept:
-                    weights = kept[number]
+                    weights = kept[index]
                 else:
                     scores = _compute_scores(padded_queries[tile], padded_keys, ctx.num_keys, queries.dtype)
                     if ctx.excluded is not None:
@@ -222,5 +222,5 @@ def _compute_scores(queries: Tensor, keys: Tensor, num_keys: int, number_format:
 
 def _exclude(scores: Tensor, excluded: Tensor) -> None:
     """Set the scores `(N, M)` of excluded keys `(<= N, X)`, padded with -1, to -inf in place."""
-    rows, places = (excluded >= 0).nonzero(as_tuple=True)
-    scores[rows, excluded[rows, places]] = -torch.inf
+    rows, columns = (excluded >= 0).nonzero(as_tuple=True)
+    scores[rows, excluded[rows, columns]] = -torch.inf

@@ -112,9 +112,9 @@ def rows_of_equal_text(texts: Tensor) -> Tensor | None:
     max_count = int(counts.max())
     if max_count == 1:
         return None
-    first, places = counts.cumsum(0) - counts, torch.arange(max_count, device=texts.device)
-    members = groups.argsort()[(first[groups].unsqueeze(1) + places).clamp_max(len(texts) - 1)]
+    first, offsets = counts.cumsum(0) - counts, torch.arange(max_count, device=texts.device)
+    members = groups.argsort()[(first[groups].unsqueeze(1) + offsets).clamp_max(len(texts) - 1)]
     rows = torch.arange(len(texts), device=texts.device).unsqueeze(1)
-    others = (places < counts[groups].unsqueeze(1)) & (members != rows)
+    others = (offsets < counts[groups].unsqueeze(1)) & (members != rows)
     equal: Tensor = members.masked_fill(~others, -1)
     return equal

@@ -93,9 +93,9 @@ def _log_partition_of_others(
     V - W non-target words, so their sum times (V - W) / (sample size) is unbiased.
     """
     num_rows, num_slots, dim = concepts.shape
-    place = torch.full((len(codes),), -1, device=codes.device)
-    place[drawn] = torch.arange(len(drawn), device=codes.device)
-    excluded = place[targets]
+    position = torch.full((len(codes),), -1, device=codes.device)
+    position[drawn] = torch.arange(len(drawn), device=codes.device)
+    excluded = position[targets]
     log_sum = log_partition_function(
         concepts.reshape(-1, dim),
         codes[drawn],

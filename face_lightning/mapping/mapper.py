@@ -208,16 +208,16 @@ class TokenMapper(nn.Module):
         """
         codes = self.quantizer.codes()
         parts, counts = [], []
-        for number, tile in enumerate(embeddings):
+        for index, tile in enumerate(embeddings):
             counts.append(len(tile))
-            if number % world_size() == rank():
+            if index % world_size() == rank():
                 parts.append(fn(self.encode(tile), codes))
         if not parts:  # fewer tiles than processes: contribute an empty tensor of the same shape as the others'
             parts.append(fn(self.encode(tile[:1]), codes)[:0])
         gathered = gather_rows(torch.cat(parts))
         tiles = torch.arange(sum(counts)).split(counts)
-        places = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
-        return gathered[places.argsort().to(gathered.device)]
+        positions = torch.cat([rows for first in range(world_size()) for rows in tiles[first :: world_size()]])
+        return gathered[positions.argsort().to(gathered.device)]
 
     def _normalize(self, embeddings: Tensor) -> Tensor:
         normalized = self._layer_norm(embeddings)

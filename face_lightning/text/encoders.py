@@ -171,9 +171,9 @@ class TextEncoder(SentenceEncoder):
         with torch.autocast(self.device.type, enabled=False):
             frames = self._frames(prompts, num_words, max(lengths), dtype)
             starts = torch.tensor([len(prompt.prefix) for prompt in prompts], device=self.device)
-            places = starts[choice, None] + torch.arange(num_words, device=self.device)
+            positions = starts[choice, None] + torch.arange(num_words, device=self.device)
             words = words.to(self.device, dtype)
-            inputs = frames[choice].scatter(1, places[..., None].expand_as(words), words)
+            inputs = frames[choice].scatter(1, positions[..., None].expand_as(words), words)
             scale = getattr(model[0].auto_model.get_input_embeddings(), "embed_scale", None)
             if scale is not None:  # some models multiply input embeddings by a constant
                 inputs = inputs * torch.as_tensor(scale, dtype=dtype, device=self.device)

@@ -108,11 +108,11 @@ def _with_pooling(model: Any, pooling: str) -> Any:  # noqa: ANN401
     from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
 
     modules = list(model)
-    places = [place for place, module in enumerate(modules) if isinstance(module, PoolingModule)]
-    if len(places) != 1:
-        raise ValueError(f"expected a model with one pooling layer for pooling={pooling}, got {len(places)}")
-    size = modules[places[0]].embedding_dimension
-    modules[places[0]] = PoolingModule(size, pooling)
+    layers = [index for index, module in enumerate(modules) if isinstance(module, PoolingModule)]
+    if len(layers) != 1:
+        raise ValueError(f"expected a model with one pooling layer for pooling={pooling}, got {len(layers)}")
+    size = modules[layers[0]].embedding_dimension
+    modules[layers[0]] = PoolingModule(size, pooling)
     return SentenceTransformer(modules=modules, device=str(model.device))
 
 

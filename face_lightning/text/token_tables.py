@@ -61,19 +61,19 @@ class TokenTable:
         Raises:
             DataError: If the index is damaged or names a missing file.
         """
-        for place in _places(folder):
-            index = place / _INDEX
+        for candidate in _candidate_folders(folder):
+            index = candidate / _INDEX
             if index.is_file():
                 files = _read_index(index)
                 name = _pick(files)
                 if name is not None:
-                    if not (place / files[name]).is_file():
+                    if not (candidate / files[name]).is_file():
                         raise DataError(
-                            f"model: expected {files[name]} with {name} in {place}, as {index.name} says, got no such "
-                            "file; download that shard (the others are not needed for the words)"
+                            f"model: expected {files[name]} with {name} in {candidate}, as {index.name} says, got "
+                            "no such file; download that shard (the others are not needed for the words)"
                         )
-                    return cls(place / files[name], name)
-            for path in sorted(place.glob("*.safetensors")):
+                    return cls(candidate / files[name], name)
+            for path in sorted(candidate.glob("*.safetensors")):
                 name = _pick(_tensor_names(path))
                 if name is not None:
                     return cls(path, name)
@@ -133,7 +133,7 @@ def safetensors_missing(model: str, folder: Path) -> DataError:
     )
 
 
-def _places(folder: Path) -> Iterable[Path]:
+def _candidate_folders(folder: Path) -> Iterable[Path]:
     """Yield the folder, and the subfolder in which sentence-transformers may keep the model."""
     yield folder
     path = folder / "modules.json"

@@ -103,8 +103,8 @@ def _join(
                 shape = (len(texts), vectors.shape[1])
                 result = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
                 result[missing] = np.nan
-            places = [(row, place) for place, text in enumerate(shard) for row in rows[text]]
-            targets, sources = (list(numbers) for numbers in zip(*places, strict=True))
+            pairs = [(row, index) for index, text in enumerate(shard) for row in rows[text]]
+            targets, sources = (list(numbers) for numbers in zip(*pairs, strict=True))
             result[targets] = vectors[sources]
         if result is not None:
             result.flush()

@@ -234,7 +234,7 @@ def rotate(question: Question, shift: int) -> Question:
 def shifts(num_options: int, num_orders: int) -> list[int]:
     """Return up to `num_orders` evenly spaced rotations, at most one per option."""
     count = min(num_options, num_orders)
-    return [place * num_options // count for place in range(count)]
+    return [index * num_options // count for index in range(count)]
 
 
 def _cut(text: str, length: int) -> str:

@@ -43,7 +43,7 @@ def ask_retrieval(
     questions = []
     for row, (text, own) in enumerate(zip(texts, words, strict=True)):
         draws = np.random.default_rng([seed, num_candidates, row])
-        others = [distinct[place] for place in draws.permutation(len(distinct))[:num_candidates]]
+        others = [distinct[index] for index in draws.permutation(len(distinct))[:num_candidates]]
         others = [other for other in others if other != text][: num_candidates - 1]
         answer = int(draws.integers(num_candidates))
         if own:
@@ -69,7 +69,7 @@ def ask_intrusion(words: Sequence[Sequence[str]], seed: int) -> list[Question]:
             foreign = _foreign_word(words, row, draws)
             if foreign is not None:
                 answer = int(draws.integers(NUM_INTRUDED + 1))
-                kept = [own[place] for place in draws.permutation(NUM_INTRUDED)]
+                kept = [own[index] for index in draws.permutation(NUM_INTRUDED)]
                 questions.append(Question("intrusion", "", (*kept[:answer], foreign, *kept[answer:]), answer))
     return questions
 

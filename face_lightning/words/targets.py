@@ -80,9 +80,9 @@ def _nearest_lemmas(agreement: Tensor, lemmas: Tensor, pool: int, count: int) ->
         Similarities `(N, pool)` and words `(N, pool)`.
     """
     values, words = agreement.topk(count, dim=1)
-    ordered, places = lemmas[words].sort(dim=1, stable=True)  # stable: the best word of each lemma comes first
+    ordered, positions = lemmas[words].sort(dim=1, stable=True)  # stable: the best word of each lemma comes first
     repeated = F.pad(ordered[:, 1:] == ordered[:, :-1], (1, 0))
-    best = torch.zeros_like(repeated).scatter(1, places, repeated).int().argsort(dim=1, stable=True)[:, :pool]
+    best = torch.zeros_like(repeated).scatter(1, positions, repeated).int().argsort(dim=1, stable=True)[:, :pool]
     return values.gather(1, best), words.gather(1, best)
 
 

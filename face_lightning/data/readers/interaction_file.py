@@ -166,8 +166,8 @@ def _find_recbole_file(source: Path, kind: str) -> Path | None:
     if source.suffix != ".inter":
         return None
     # A file of one split has another suffix: name.train.inter belongs to name.item.
-    places = (source.with_suffix(f".{kind}"), source.with_suffix("").with_suffix(f".{kind}"))
-    return next((path for path in places if path.is_file()), None)
+    candidates = (source.with_suffix(f".{kind}"), source.with_suffix("").with_suffix(f".{kind}"))
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _metadata_notices(kind: str, records: Sequence[Record], num_rows: int, keeps_others: bool) -> list[str]:

@@ -135,7 +135,7 @@ class LocalWriter:
         ends = set(ends if isinstance(ends, list) else [ends])
         summaries = []
         for request, prompt, answer in zip(requests, prompts, found.tolist(), strict=True):
-            length = next((place + 1 for place, token in enumerate(answer) if token in ends), len(answer))
+            length = next((index + 1 for index, token in enumerate(answer) if token in ends), len(answer))
             text = self._tokenizer.decode(answer[:length], skip_special_tokens=True)
             try:
                 summary, error = self.prompts.read(text, request), None

@@ -74,12 +74,12 @@ def write_summaries(
         prompt_tokens = completion_tokens = 0
         keys = list(wanted)
         with _bar(len(keys), progress) as advance:
-            for place, summary in writer.write([requests[wanted[key][0]] for key in keys]):
+            for index, summary in writer.write([requests[wanted[key][0]] for key in keys]):
                 prompt_tokens += summary.prompt_tokens
                 completion_tokens += summary.completion_tokens
                 if summary.text is not None:
-                    journal.add(keys[place], summary)
-                for position in wanted[keys[place]]:
+                    journal.add(keys[index], summary)
+                for position in wanted[keys[index]]:
                     results[position] = summary
                 advance(prompt_tokens, completion_tokens)
     summaries = tuple(Summary(None, "the writer gave no answer") if one is None else one for one in results)
