@@ -81,5 +81,5 @@ def test_a_set_follows_the_chain_of_its_runs(path: Path) -> None:
     for variant in variants:
         for step in variant.steps:
             start = read_options(step.config).get("init_from")
-            before = next((run.config for run in variant.steps if run.name == step.before), None)
+            before = next((run.config for run in variant.steps if run.name == step.init_from), None)
             assert start == (before and read_options(before)["run_dir"])

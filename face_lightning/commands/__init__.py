@@ -1,4 +1,4 @@
-"""Subcommands of `face`, one module each; nothing heavy is imported before the command that needs it."""
+"""Subcommands of `face`, one module each; heavy packages are only imported by the commands that need them."""
 
 import argparse
 from typing import NoReturn
@@ -10,10 +10,10 @@ trust_no_code()
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that reports mistakes as the rest of the command line does."""
+    """An ArgumentParser that raises errors instead of printing the usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print and exit with.
+        """Raise the message that argparse would print.
 
         Raises:
             ConfigurationError: Always.

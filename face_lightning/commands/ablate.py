@@ -1,4 +1,4 @@
-"""`face ablate`: a named set of variants over seeds, compared with one of them user by user."""
+"""`face ablate`: run a set of variants over several seeds, and compare them with a reference by paired tests."""
 
 import re
 import statistics
@@ -29,20 +29,21 @@ WORDS = (
 SHIPPED_SET = Path("configs/ml-100k/gmf/ablations.yaml")
 _PLOTS = "plots of face ablate"
 _NAME = re.compile(r"[\w-]+")
-_OPTION = re.compile(r"(trainer|model|data|checkpoint|early_stopping)(\.\w+)*\+?")  # none that names folders or trust
+# Options that a variant may set; excludes those that name folders or change the trust policy.
+_OPTION = re.compile(r"(trainer|model|data|checkpoint|early_stopping)(\.\w+)*\+?")
 
 
 class Step(NamedTuple):
-    """A run of a variant: its configuration, the run it starts from, and its options."""
+    """A run of a variant: its configuration, the run that it starts from, and its options."""
 
     name: str
     config: Path
-    before: str | None
+    init_from: str | None
     options: Mapping[str, Any]
 
 
 class Variant(NamedTuple):
-    """A chain of runs; the last one is what is compared."""
+    """A chain of runs, the last of which is compared."""
 
     name: str
     steps: list[Step]
@@ -58,13 +59,17 @@ class AblationSet(NamedTuple):
 def read_set(path: Path) -> AblationSet:
     """Read a set of variants.
 
-    The file may build on others by `base`. It names the `chain` (run name to its configuration beside the file and
-    the run it starts from), the `reference` variant, and `variants`: for each, what its runs set,
-    `{run: {option: value}}`, and optionally `last`, the run that is compared (the chain's last if left out). A run
-    whose settings, and those of all runs before it, are the chain's own is shared by all variants.
+    The file may extend others by `base`. It contains:
+
+    - `chain`: for each run, its `config` (a path relative to the file) and the run that it starts `from`;
+    - `reference`: the variant that the others are compared with;
+    - `variants`: for each, the options that its runs set, `{run: {option: value}}`, and optionally `last`, the run that
+      is compared (by default the last of the chain).
+
+    A run is shared by all variants that change neither its options nor those of the runs before it.
 
     Raises:
-        ConfigurationError: If the file is missing, or something that it names is.
+        ConfigurationError: If the file is missing, or names something that does not exist.
     """
     try:
         content = read_options(shipped(path), paths_are_files=False)
@@ -79,7 +84,7 @@ def read_set(path: Path) -> AblationSet:
     for run in chain:
         if not _NAME.fullmatch(str(run)):
             raise ConfigurationError(f"chain: expected names of letters, digits, - and _, got {run!r}; rename that run")
-    found = []
+    parsed = []
     for name, settings in variants.items():
         settings = dict(settings or {})
         last = settings.pop("last", list(chain)[-1])
@@ -94,21 +99,21 @@ def read_set(path: Path) -> AblationSet:
                     f"variants: {name!r} expected options of trainer, model, data, checkpoint or early_stopping, got "
                     f"{option!r}; type other options behind --, for all runs"
                 )
-        found.append(Variant(name, _steps(name, last, chain, settings, shipped(path).parent)))
-    return AblationSet(reference, found)
+        parsed.append(Variant(name, _steps(name, last, chain, settings, shipped(path).parent)))
+    return AblationSet(reference, parsed)
 
 
 def _steps(variant: str, last: str, chain: Mapping[str, Any], settings: Mapping[str, Any], folder: Path) -> list[Step]:
-    """The runs that lead to `last`; those with settings of the variant, or behind one, get its name."""
+    """The runs that lead to `last`; from the first with settings of the variant on, they are named after it."""
     names, run = [last], chain[last].get("from")
     while run is not None:
         names.append(run)
         run = chain[run].get("from")
     steps: list[Step] = []
-    own = False
+    is_changed = False
     for run in reversed(names):
-        own = own or run in settings
-        name = f"{run}/{_slug(variant)}" if own else f"{run}/common"
+        is_changed = is_changed or run in settings
+        name = f"{run}/{_slug(variant)}" if is_changed else f"{run}/common"
         config = folder / chain[run]["config"]
         steps.append(Step(name, config, steps[-1].name if steps else None, settings.get(run, {})))
     return steps
@@ -119,13 +124,13 @@ def _slug(name: str) -> str:
 
 
 def run_variant(variant: Variant, seed: int, runs: Path, extra: Sequence[str]) -> Path:
-    """Fit what is not there yet, go on with what was cut, and return the folder of the last run."""
+    """Run the missing steps of a variant, resume interrupted ones, and return the folder of the last run."""
     folder = runs / str(seed)
     for step in variant.steps:
         command = ["fit", "--config", str(step.config), "--run_dir", str(folder / step.name), "--if_exists", "resume"]
         command += ["--seed_everything", str(seed)]
-        if step.before is not None:
-            command += ["--init_from", str(folder / step.before)]
+        if step.init_from is not None:
+            command += ["--init_from", str(folder / step.init_from)]
         command += [f"--{option}={_text(value)}" for option, value in step.options.items()]
         run_stage([*command, *extra])
     return folder / variant.steps[-1].name
@@ -139,8 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the set and show the comparison.
 
     Args:
-        argv: Arguments after `face ablate`; those of the process where left out. Arguments behind `--` go to
-            every run.
+        argv: Arguments after `face ablate`; `sys.argv[1:]` if None. Arguments after `--` are passed to every run.
 
     Returns:
         Exit code 0.
@@ -149,16 +153,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", type=Path, default=Path("configs/ml-100k/gmf/ablations.yaml"), help="the set of variants"
     )
-    parser.add_argument("--only", nargs="+", help="variants to run besides the reference; all if left out")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="variants to run besides the reference (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs (default: 0 1 2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="folder of the runs")
     parser.add_argument("--plot", type=Path, help="folder for one plot per metric; needs matplotlib")
-    parser.add_argument("extra", nargs="*", help="arguments of every run, behind --")
+    parser.add_argument("extra", nargs="*", help="arguments for every run, after --")
     arguments = parser.parse_args(argv)
     ablation = read_set(arguments.set)
-    variants = _chosen(ablation, arguments.only)
+    variants = _select_variants(ablation, arguments.only)
     if arguments.plot is not None:
-        import_optional("matplotlib", extra="plot", purpose=_PLOTS)  # before hours of training
+        import_optional("matplotlib", extra="plot", purpose=_PLOTS)  # fails before hours of training
     runs = arguments.runs / arguments.set.stem
     folders = {
         variant.name: [run_variant(variant, seed, runs, arguments.extra) for seed in arguments.seeds]
@@ -174,20 +178,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _chosen(ablation: AblationSet, only: Sequence[str] | None) -> list[Variant]:
+def _select_variants(ablation: AblationSet, only: Sequence[str] | None) -> list[Variant]:
+    """The reference and the variants named by `--only`, or all variants."""
     names = [variant.name for variant in ablation.variants]
     for name in only or []:
         if name not in names:
             raise ConfigurationError(f"--only: expected some of {', '.join(names)}, got {name!r}; name variants")
-    wanted = {ablation.reference, *(only or names)}
-    return [variant for variant in ablation.variants if variant.name in wanted]
+    selected = {ablation.reference, *(only or names)}
+    return [variant for variant in ablation.variants if variant.name in selected]
 
 
 def comparison(folders: Mapping[str, Sequence[Path]], reference: str, metric: str) -> Table:
-    """A metric of all variants: mean and spread over seeds, and their users' paired difference from the reference.
+    """Table of a metric: mean and standard deviation over seeds, and the paired difference from the reference.
 
-    A user's value is the mean over seeds, so that users are the sample; p is corrected by Holm for the number of
-    variants.
+    Differences are paired over users, whose values are means over seeds; p-values are corrected by Holm's method for
+    the number of variants.
     """
     users = {name: np.mean([test_users(run, metric) for run in runs], axis=0) for name, runs in folders.items()}
     others = [name for name in folders if name != reference]
@@ -206,7 +211,7 @@ def comparison(folders: Mapping[str, Sequence[Path]], reference: str, metric: st
 
 
 def words(folders: Mapping[str, Sequence[Path]]) -> Table:
-    """Health of the words of all variants that have words."""
+    """Table of the metrics of words, for variants that have words."""
     table = Table("", *(key.partition("/")[2] for key in WORDS), title="words")
     for name, runs in folders.items():
         metrics = [read_result(run)["metrics"] for run in runs]
@@ -224,7 +229,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def plot(folders: Mapping[str, Sequence[Path]], metric: str, folder: Path) -> Path:
-    """Draw a metric of all variants that have it, a point for each seed and a bar at their mean.
+    """Plot a metric of all variants that have it: a point for each seed, and a bar at their mean.
 
     Returns:
         The PNG file.

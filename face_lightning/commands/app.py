@@ -1,4 +1,4 @@
-"""`face app`: a page to explore a finished run and to change words."""
+"""`face app`: explore a finished run in a browser."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve the page until the process is stopped.
 
     Args:
-        argv: Arguments after `face app`; those of the process where left out.
+        argv: Arguments after `face app`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -28,16 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = CommandParser(
         prog="face app",
-        description="Explore a finished run in a browser: search items and users, see their words, neighbours and "
-        "recommendations, change words and watch the list follow, look at a map. Needs no network. There is no log-in: "
-        "whoever reaches the address sees the run.",
+        description="Explore a finished run in a browser: search items and users, see their words, neighbors and "
+        "recommendations, steer recommendations by words, look at a map. Needs no network. There is no login: anyone "
+        "who can reach the address can see the run.",
     )
     parser.add_argument(
         "--run", type=Path, required=True, help="folder of a finished run, best with words (stage 2 or 3)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1, this machine only)")
     parser.add_argument("--port", type=int, default=8080, help="port (default 8080)")
-    parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
+    parser.add_argument("--device", default="cpu", help="device to rank on (default cpu)")
     arguments = parser.parse_args(argv)
     check_range("port", arguments.port, least=1, most=65535, usual="8080")
     warnings.filterwarnings("ignore", ".*reduce_op. is deprecated")  # NiceGUI inspects all objects of the process
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Steps(2) as steps:
         steps("reading the run")
         explorer = Explorer.load(arguments.run, arguments.device)
-        steps("reading what words mean")
+        steps("reading the meanings of words")
         explorer.warm_up()
     local = arguments.host in _LOOPBACK
     server = build_server(explorer, [*_LOOPBACK, "[::1]"] if local else ["*"])

@@ -1,4 +1,4 @@
-"""Arguments of a run: what there is, and values that cannot be meant."""
+"""Arguments of a run: their definition, and checks that Lightning does not make."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from face_lightning.errors import ConfigurationError, check_range
 from face_lightning.redaction import secret_paths
 from face_lightning.runs.checkpoints import RunCheckpoint, RunEarlyStopping
 
-LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # to run_dir
+LINKED = {"trainer": "default_root_dir", "checkpoint": "dirpath"}  # options that are linked to run_dir
 _FOLDERS = (
     "save_dir",
     "dirpath",
@@ -24,16 +24,16 @@ _FOLDERS = (
     "root_dir",
     "offload_folder",
     "nvme_path",
-)  # that parts of a trainer write to
-_UNSUITABLE = {  # callbacks of Lightning, and why they are of no use here
+)  # output folders
+_UNSUITABLE = {  # callbacks of Lightning that do not work here, and the reason
     "StochasticWeightAveraging": "which averages after the last validation, so that best.ckpt lacks the average; use "
     "EMAWeightAveraging, whose average is validated and saved",
     "LearningRateFinder": "which needs one learning rate for all parameters; use face tune",
     "BatchSizeFinder": "which would change data.batch_size, and with it the result; set data.batch_size",
     "BackboneFinetuning": "which freezes all that trains here; use model.init_args.backbone_lr_factor",
 }
-_CACHES = ("codebooks", "summaries", "vectors")  # folders within a cache
-_FIXED = {  # a run is found again by these
+_CACHES = ("codebooks", "summaries", "vectors")  # subfolders of a cache
+_FIXED = {  # other commands rely on these to find the checkpoints of a run
     "filename": ("best",),
     "save_top_k": (1,),
     "save_last": (None, False),
@@ -42,7 +42,7 @@ _FIXED = {  # a run is found again by these
 
 
 def add_run_arguments(parser: LightningArgumentParser) -> None:
-    """Add what a run needs besides trainer, model and data, and link what belongs together."""
+    """Add the arguments of a run besides trainer, model and data, and link arguments that depend on each other."""
     parser.add_argument("--run_dir", type=Path, default=Path("runs/unnamed"), help="Folder of the run.")
     parser.add_argument(
         "--init_from", type=Path | None, default=None, help="Earlier stage to start from: run folder or checkpoint."
@@ -51,14 +51,14 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
         "--if_exists",
         type=Literal["fail", "skip", "resume", "overwrite"],
         default="fail",
-        help="What to do when the run folder holds a run; skip repeats it unless it is the same and finished, resume "
-        "does so too, but goes on with the same run where it was cut.",
+        help="What to do if the run folder holds a run. skip: keep it if it is finished with the same configuration, "
+        "otherwise replace it; resume: like skip, but continue an interrupted run with the same configuration.",
     )
     parser.add_argument(
         "--every_n_minutes",
         type=float | None,
         default=30.0,
-        help="Save last.ckpt in the middle of an epoch after so many minutes; null for never.",
+        help="Minutes between saves of last.ckpt in the middle of an epoch; null to save at its end only.",
     )
     parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
     parser.add_lightning_class_args(RunEarlyStopping, "early_stopping")
@@ -83,10 +83,10 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
 
 
 def replace_enumerations(config: Any) -> None:  # noqa: ANN401
-    """Put the values of enumerations, which defaults of Lightning's classes are, in their places: YAML has none.
+    """Replace enumerations, which are defaults in Lightning's classes, by their values, as YAML has no enumerations.
 
     Args:
-        config: Configuration of a command, which is changed.
+        config: Configuration of a command, which is modified.
     """
     if isinstance(config, list):
         for item in config:
@@ -99,13 +99,13 @@ def replace_enumerations(config: Any) -> None:  # noqa: ANN401
 
 
 def check_arguments(config: Mapping[str, Any]) -> None:
-    """Refuse values that Lightning takes but that cannot be meant.
+    """Check values that Lightning would accept although they make no sense.
 
     Args:
         config: Configuration of a command.
 
     Raises:
-        ConfigurationError: If there is one.
+        ConfigurationError: If a value is invalid.
     """
     for key, allowed in _FIXED.items():
         value = config["checkpoint"][key]
@@ -132,7 +132,7 @@ def check_arguments(config: Mapping[str, Any]) -> None:
 
 
 def _check_processes(devices: Any, num_nodes: int) -> None:  # noqa: ANN401
-    """Refuse more processes than any machine of these processors runs well; GPUs are counted by Lightning."""
+    """Check the numbers of processes and machines; Lightning checks the number of GPUs."""
     most = max(64, 4 * (os.cpu_count() or 1))
     if str(devices).isdigit() and int(devices) > most:
         raise ConfigurationError(
@@ -148,7 +148,7 @@ def _check_processes(devices: Any, num_nodes: int) -> None:  # noqa: ANN401
 
 
 def _check_callbacks(callbacks: Any) -> None:  # noqa: ANN401
-    """Refuse callbacks of Lightning that cannot do here what they are for."""
+    """Check that there are no callbacks of Lightning that do not work here."""
     for spec in as_list(callbacks):
         name = str(spec if isinstance(spec, str) else spec.get("class_path")).rpartition(".")[2]
         if name in _UNSUITABLE:
@@ -156,13 +156,13 @@ def _check_callbacks(callbacks: Any) -> None:  # noqa: ANN401
 
 
 def check_folders(config: Mapping[str, Any]) -> None:
-    """Refuse loggers, profilers, callbacks and plugins that write outside the run folder.
+    """Check that loggers, profilers, callbacks and plugins only write to the run folder.
 
     Args:
         config: Configuration of a command.
 
     Raises:
-        ConfigurationError: If there is one.
+        ConfigurationError: If one of them writes elsewhere.
     """
     for cache in _cache_folders(config.get("model")):
         _check_cache(cache)
@@ -170,7 +170,7 @@ def check_folders(config: Mapping[str, Any]) -> None:
     for section in ("logger", "profiler", "callbacks", "plugins", "strategy"):
         for spec in as_list(config["trainer"].get(section)):
             for name, value in _texts(spec):
-                target = Path(value) if name in _FOLDERS else run_dir / value  # names are parts of a path, or no paths
+                target = Path(value) if name in _FOLDERS else run_dir / value  # a name may become part of a path
                 if not target.resolve().is_relative_to(run_dir):
                     raise ConfigurationError(
                         f"trainer.{section}.{name}: expected {'a folder' if name in _FOLDERS else 'a name'} within "
@@ -180,7 +180,7 @@ def check_folders(config: Mapping[str, Any]) -> None:
 
 
 def _texts(spec: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
-    """Names and values of all texts and paths in the arguments of a class, at any depth."""
+    """Find all strings and paths in the arguments of a class, with their names, at any depth."""
     if isinstance(spec, str | Path):
         yield name, str(spec)
     elif isinstance(spec, list | tuple):
@@ -192,7 +192,7 @@ def _texts(spec: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN
 
 
 def _cache_folders(value: Any) -> Iterator[Path]:  # noqa: ANN401
-    """Folders that a configuration names as `cache_dir`, at any depth."""
+    """Find all values of `cache_dir` in a configuration, at any depth."""
     for key, item in value.items() if hasattr(value, "items") else ():
         if str(key).rpartition(".")[2] == "cache_dir" and isinstance(item, str | Path):
             yield Path(item).expanduser()
@@ -201,7 +201,7 @@ def _cache_folders(value: Any) -> Iterator[Path]:  # noqa: ANN401
 
 
 def _check_cache(folder: Path) -> None:
-    """Refuse a cache in a folder of something else: a configuration could name any."""
+    """Check that a cache folder is new or contains a cache only, as a configuration could name any folder."""
     others = {path.name for path in folder.iterdir()} - {*_CACHES} if folder.is_dir() else set()
     if others and folder.resolve() != Path("~/.cache/face_lightning").expanduser().resolve():
         raise ConfigurationError(
@@ -211,5 +211,5 @@ def _check_cache(folder: Path) -> None:
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401
-    """`value` as a list: itself, nothing for None, or the only member."""
+    """Convert `value` to a list: None becomes an empty list, and a single value a list of one."""
     return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

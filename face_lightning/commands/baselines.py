@@ -1,4 +1,4 @@
-"""`face baselines`: fit the baselines on any data set, choose their settings on validation, test once."""
+"""`face baselines`: fit baselines on any data set, select their settings on validation, and test them once."""
 
 import argparse
 import hashlib
@@ -25,14 +25,14 @@ from face_lightning.runs.recorder import peak_mib, write_test_users
 
 BASELINES: tuple[type[Baseline], ...] = (Popularity, ItemKNN, EASE)
 TOP_K = (5, 10, 20)
-_WATCHED = "val/recall@20"
+_MONITOR = "val/recall@20"
 
 
 class _DataCLI(FaceCLI):
-    """Reads the configuration of a stage and builds its data module alone."""
+    """Reads the configuration of a stage, and builds its data module only."""
 
     def before_instantiate_classes(self) -> None:
-        """Nothing is run, so there is nothing to check."""
+        """Skip the checks of a run."""
 
     def instantiate_classes(self) -> None:
         """Build the data module."""
@@ -42,23 +42,23 @@ class _DataCLI(FaceCLI):
         self.datamodule = parser.instantiate(config).data
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """The data module is all that is wanted."""
+        """Do not run anything."""
 
 
 def read_data(arguments: Sequence[str]) -> InteractionDataModule:
-    """The data module of a stage's configuration.
+    """Build the data module of a stage's configuration.
 
     Args:
-        arguments: Options of `face fit`; without `--config`, those of `--data` suffice.
+        arguments: Options of `face fit`; without `--config`, only those of `--data` are needed.
     """
-    given = [argument.partition("=")[0] for argument in arguments]
-    model = () if {"--config", "-c"} & {*given} else ("--model", "PretrainingStage", "--model.backbone", "GMF")
+    names = {argument.partition("=")[0] for argument in arguments}
+    model = () if {"--config", "-c"} & names else ("--model", "PretrainingStage", "--model.backbone", "GMF")
     data: InteractionDataModule = _DataCLI(["validate", *model, *arguments]).datamodule
     return data
 
 
 class Choice(NamedTuple):
-    """A fitted baseline with the setting that is best on validation, and the score of every setting."""
+    """A baseline fitted with the best setting on validation, the scores of all settings, and its time to fit."""
 
     baseline: Baseline
     setting: Mapping[str, Any]
@@ -72,13 +72,13 @@ def choose(
     limits: Mapping[str, Any],
     progress: Callable[[str], None] | None = None,
 ) -> Choice:
-    """Fit a baseline with every setting of its grid and keep the best one on validation.
+    """Fit a baseline with every setting of its grid, and select the best one on validation.
 
     Args:
         kind: Class of the baseline.
-        data: Data set.
-        limits: Arguments of the constructor beside the grid's.
-        progress: Called with each setting before it is fitted.
+        data: Data module.
+        limits: Arguments of the constructor that are not in the grid.
+        progress: Called with a description of each setting before it is fitted.
 
     Raises:
         ConfigurationError: If the baseline does not fit into memory.
@@ -93,7 +93,7 @@ def choose(
         baseline.fit(train)
         seconds = time.perf_counter() - started
         ranker = BaselineRanker(baseline, train)
-        score = evaluate(ranker, data.val_dataloader(), data.num_items, "val/", (20,)).metrics[_WATCHED]
+        score = evaluate(ranker, data.val_dataloader(), data.num_items, "val/", (20,)).metrics[_MONITOR]
         scores.append((setting, score))
         if best is None or score > best[0]:
             best = score, baseline, setting, seconds
@@ -102,7 +102,7 @@ def choose(
 
 
 def test(choice: Choice, data: InteractionDataModule, run_dir: Path) -> dict[str, Any]:
-    """Evaluate the chosen baseline on test, write its result.json and test_users.parquet, and return the former."""
+    """Test the selected baseline, write result.json and test_users.parquet, and return the content of result.json."""
     interactions = data.interactions
     ranker = BaselineRanker(choice.baseline, interactions.train)
     metrics, users = evaluate(ranker, data.test_dataloader(), data.num_items, "test/", TOP_K)
@@ -119,7 +119,7 @@ def test(choice: Choice, data: InteractionDataModule, run_dir: Path) -> dict[str
         "epochs": 0,
         "seconds": round(choice.seconds, 1),
         "peak_mib": peak_mib(),
-        "best": {"monitor": _WATCHED, "score": max(score for _, score in choice.scores)},
+        "best": {"monitor": _MONITOR, "score": max(score for _, score in choice.scores)},
         "searched": [{"setting": dict(setting), "score": score} for setting, score in choice.scores],
         "metrics": metrics,
     }
@@ -130,12 +130,12 @@ def test(choice: Choice, data: InteractionDataModule, run_dir: Path) -> dict[str
 
 
 def described(setting: Mapping[str, Any]) -> str:
-    """A setting in a table's cell."""
+    """Format a setting for display."""
     return ", ".join(f"{key} {value}" for key, value in setting.items())
 
 
 def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """Test metrics of baselines, one row each."""
+    """Table of the test metrics of baselines, one row each."""
     columns = [f"{metric}@{k}" for k in TOP_K for metric in ("Recall", "NDCG")]
     table = Table("", "setting", *columns, "seconds", title="test; settings chosen on validation")
     for result in results:
@@ -145,16 +145,16 @@ def result_table(results: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the baselines and show their tables.
+    """Run the baselines, and print their results.
 
     Args:
-        argv: Arguments after `face baselines`; those of the process where left out.
+        argv: Arguments after `face baselines`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If no baseline could be fitted, or the arguments are wrong.
+        ConfigurationError: If the only baseline cannot be fitted, or the arguments are wrong.
         DataError: If the data have no validation or test pairs.
     """
     names = [kind.__name__ for kind in BASELINES]
@@ -162,12 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="face baselines",
         description="Fit baselines on the data of a stage's configuration, choose their settings on validation, and "
         "test them once.",
-        epilog="--config FILE and --data... are those of face fit; only the data section is used.",
+        epilog="--config FILE and --data... are options of face fit; only the data section is used.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="baselines to run")
     parser.add_argument("--out", type=Path, help="folder of the results (default: runs/DATASET/baselines)")
-    parser.add_argument("--memory_gib", type=float, default=8.0, help="memory that EASE may take (default: 8)")
+    parser.add_argument("--memory_gib", type=float, default=8.0, help="maximum memory of EASE in GiB (default: 8)")
     options, rest = parser.parse_known_args(argv)
     data = read_data(rest)
     require_pairs(data.interactions, "valid", "test")
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             console.print(f"{kind.__name__} left out: {error}", highlight=False, soft_wrap=True)
             continue
         for setting, score in choice.scores if len(choice.scores) > 1 else ():
-            console.print(f"{kind.__name__} {described(setting)}: {_WATCHED} {score:.4f}", highlight=False)
+            console.print(f"{kind.__name__} {described(setting)}: {_MONITOR} {score:.4f}", highlight=False)
         results.append(test(choice, data, folder / kind.__name__.lower()))
     console.print(result_table(results))
     console.print(f"results and metrics of every user: {folder}", highlight=False, soft_wrap=True)

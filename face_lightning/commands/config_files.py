@@ -1,11 +1,11 @@
-"""Configuration files that build on others, and what a stage takes over from the run that it starts from.
+"""Configuration files that extend others, and options that a stage inherits from the run that it starts from.
 
-A file is a mapping of options. Besides what Lightning's command line reads, it may say:
+A file is a mapping of options. In addition to the syntax of Lightning's command line, it may contain:
 
-- `base`: one or several files underneath, merged in order, this file last;
-- `a.b.c: value`, as on the command line;
-- `${a.b.c}`: the value of another option, of the command line first;
-- a path of a YAML file as a value: its content.
+- `base`: one or several files to extend, merged in order, with this file last;
+- `a.b.c: value`: an option by its dotted name, as on the command line;
+- `${a.b.c}`: a reference to the value of another option, where the command line takes precedence;
+- the path of a YAML file as a value, which is replaced by its content.
 """
 
 import re
@@ -29,26 +29,26 @@ _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes strings in quotes, so that none of them reads as a number."""
+    """Writes strings in quotes, so that none is parsed as a number."""
 
 
 _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
 
 def shipped(path: Path) -> Path:
-    """`path`, or the file of that name among the configurations in the package where there is none here."""
+    """Return `path`, or if it does not exist, the configuration of that name in the package."""
     packaged = Path(str(resources("face_lightning"))) / path
     return packaged if path.parts[:1] == ("configs",) and not path.exists() and packaged.exists() else path
 
 
 def compose(args: Sequence[str]) -> list[str]:
-    """The command line with all its configuration files as one, in front of what is typed, which beats them.
+    """Merge all configuration files of a command line into one, which precedes the other options and yields to them.
 
-    The backbone, ranking loss and L2 weight of the run that the stage starts from stand underneath. Files that hold no
-    options are left to the parser, which reports them.
+    Options that a stage inherits from the run that it starts from, such as the backbone, have the lowest precedence.
+    Files without options are passed on to the parser, which reports them.
 
     Raises:
-        ConfigurationError: If a file builds on one that cannot be used, or no file and no run names the backbone.
+        ConfigurationError: If a file extends one that cannot be read, or neither a file nor a run names the backbone.
     """
     files, rest = _split(args)
     paths = [shipped(Path(file)) for file in files]
@@ -58,21 +58,21 @@ def compose(args: Sequence[str]) -> list[str]:
     for path in paths:
         config = _merge(config, read_options(path))
     if "-h" not in rest and "--help" not in rest:
-        config = _with_earlier(config, rest)
-    config = _resolve(config, lambda option: _referred(config, rest, option))
+        config = _with_inherited(config, rest)
+    config = _resolve(config, lambda option: _referenced_value(config, rest, option))
     return [*rest[:1], "--config", yaml.dump(config, Dumper=_Dumper, sort_keys=False), *rest[1:]]
 
 
 def read_options(path: Path, above: Sequence[Path] = (), paths_are_files: bool = True) -> dict[str, Any]:
-    """Options of a file and of all files that it builds on.
+    """Read the options of a file and of all files that it extends.
 
     Args:
         path: YAML file.
-        above: Files that build on it.
-        paths_are_files: Whether a path of a YAML file stands for its content.
+        above: Files that extend this one, to detect cycles.
+        paths_are_files: Whether the path of a YAML file as a value is replaced by its content.
 
     Raises:
-        ConfigurationError: If a file is missing, holds no options, or builds on itself.
+        ConfigurationError: If a file is missing, contains no options, or extends itself.
     """
     if path.resolve() in above:
         raise ConfigurationError(f"base: expected files that end somewhere, but {path} builds on itself; remove one")
@@ -90,26 +90,26 @@ def read_options(path: Path, above: Sequence[Path] = (), paths_are_files: bool =
 
 
 def run_backbone(source: Path) -> dict[str, Any] | None:
-    """Backbone in the configuration of a run, given its folder or one of its checkpoints; None where there is none."""
+    """Backbone in the configuration of a run, given its folder or one of its checkpoints; None if there is none."""
     path = (current_run(source) if source.is_dir() else source.parent.parent) / "config.yaml"
     backbone = _find(_load(path), BACKBONE) if path.is_file() else None
     return backbone if isinstance(backbone, dict) and "class_path" in backbone else None
 
 
 def run_loss(source: Path) -> dict[str, Any]:
-    """Ranking loss and L2 weight of a run, as options of another stage; none where it has no configuration."""
+    """Ranking loss and L2 weight of a run, as options for another stage; empty if the run has no configuration."""
     config, checkpoint = _config_and_checkpoint(source)
     return ranking_objective(config, checkpoint)
 
 
 def run_settings(source: Path, follows_path: bool) -> dict[str, Any]:
-    """Settings with which least squares goes on from a run, as options; none where it is not one of least squares."""
+    """Settings to continue least squares from a run with, as options; empty for a run of another stage."""
     config, checkpoint = _config_and_checkpoint(source)
     return continued_settings(config, checkpoint, follows_path)
 
 
 def _config_and_checkpoint(source: Path) -> tuple[dict[str, Any], Path]:
-    """Configuration of a run, empty where there is none, and its best checkpoint, or the one that is given."""
+    """Configuration of a run, empty if there is none, and its best checkpoint, or the one given as `source`."""
     folder, checkpoint = source.parent.parent, source
     if source.is_dir():
         folder = current_run(source)
@@ -119,17 +119,20 @@ def _config_and_checkpoint(source: Path) -> tuple[dict[str, Any], Path]:
 
 
 def contradiction(given: Mapping[str, Any], run: Mapping[str, Any]) -> str | None:
-    """Say where two backbones differ in their class or in a setting that both name; None where they agree."""
-    ours, theirs = given.get("init_args") or {}, run.get("init_args") or {}
+    """Describe the first difference between two backbones, in class or in a common argument; None if they agree."""
+    given_args, run_args = given.get("init_args") or {}, run.get("init_args") or {}
     if given["class_path"] != run["class_path"]:
-        differing = [("", given["class_path"].rpartition(".")[2], run["class_path"].rpartition(".")[2])]
+        differences = [("", given["class_path"].rpartition(".")[2], run["class_path"].rpartition(".")[2])]
     else:
-        differing = [(f".{key}", ours[key], theirs[key]) for key in ours if key in theirs and ours[key] != theirs[key]]
-    return next((f"{BACKBONE}{key}: expected {theirs}, got {ours}" for key, ours, theirs in differing), None)
+        common = [key for key in given_args if key in run_args]
+        differences = [
+            (f".{key}", given_args[key], run_args[key]) for key in common if given_args[key] != run_args[key]
+        ]
+    return next((f"{BACKBONE}{key}: expected {expected}, got {got}" for key, got, expected in differences), None)
 
 
 def _split(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Configuration files of a command line, and what else it says."""
+    """Split a command line into configuration files and all other arguments."""
     files: list[str] = []
     rest: list[str] = []
     words = iter(args)
@@ -145,7 +148,7 @@ def _split(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Content of a file; nothing of it is quoted in an error, as it may be anything on this machine."""
+    """Read the options of a file; errors do not quote its content, as it may be any file on this machine."""
     try:
         content = get_loader("yaml")(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -165,7 +168,7 @@ def _holds_options(path: Path) -> bool:
 
 
 def _base(base: object, file: Path) -> Path:
-    """The file that `base` names, seen from the one that names it."""
+    """Path of a file that `base` names, relative to the file that extends it."""
     if not isinstance(base, str) or "://" in base:
         raise ConfigurationError(f"base: expected paths of files on this machine in {file}, got {base}; correct it")
     path = file.parent / base
@@ -175,7 +178,7 @@ def _base(base: object, file: Path) -> Path:
 
 
 def _inline(value: Any, file: Path, above: Sequence[Path]) -> Any:  # noqa: ANN401
-    """`value` with the content of YAML files in place of their paths."""
+    """Replace the paths of YAML files in `value` by their content."""
     if isinstance(value, dict):
         return {key: _inline(item, file, above) for key, item in value.items()}
     if isinstance(value, str) and value.endswith((".yaml", ".yml")) and (file.parent / value).is_file():
@@ -184,7 +187,7 @@ def _inline(value: Any, file: Path, above: Sequence[Path]) -> Any:  # noqa: ANN4
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings, where `over` wins; settings of one class say nothing about another."""
+    """Merge two mappings, where `over` takes precedence; arguments of a class are dropped if `over` names another."""
     if "class_path" in under and over.get("class_path", under["class_path"]) != under["class_path"]:
         return dict(over)
     merged = dict(under)
@@ -195,27 +198,27 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _resolve(value: Any, lookup: Callable[[str], Any]) -> Any:  # noqa: ANN401
-    """`value` with the values of other options in place of references to them."""
+    """Replace references to other options in `value` by their values."""
     if isinstance(value, dict):
         return {key: _resolve(item, lookup) for key, item in value.items()}
     reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return value if reference is None else lookup(reference[1])
 
 
-def _referred(config: Mapping[str, Any], args: Sequence[str], option: str) -> Any:  # noqa: ANN401
+def _referenced_value(config: Mapping[str, Any], args: Sequence[str], option: str) -> Any:  # noqa: ANN401
     """Value of an option that another one refers to.
 
     Raises:
-        ConfigurationError: If there is none.
+        ConfigurationError: If the option has no value.
     """
-    found = _typed(args, option, _find(config, option))
-    if found is None:
+    value = _typed(args, option, _find(config, option))
+    if value is None:
         raise ConfigurationError(f"config: ${{{option}}} refers to an option that is not given; correct its name")
-    return found
+    return value
 
 
 def _find(config: Mapping[str, Any], option: str) -> Any:  # noqa: ANN401
-    """Value of a dotted option; None where there is none."""
+    """Value of a dotted option; None if it is not set."""
     value: Any = config
     for key in option.split("."):
         value = value.get(key) if isinstance(value, dict) else None
@@ -223,18 +226,18 @@ def _find(config: Mapping[str, Any], option: str) -> Any:  # noqa: ANN401
 
 
 def _typed(args: Sequence[str], option: str, default: Any = None) -> Any:  # noqa: ANN401
-    """Value of an option on the command line, the last one if there are several."""
-    found = default
+    """Value of an option on the command line, the last one if it is repeated."""
+    value = default
     for position, word in enumerate(args):
         if word == f"--{option}" and position + 1 < len(args):
-            found = get_loader("yaml")(args[position + 1])
+            value = get_loader("yaml")(args[position + 1])
         elif word.startswith(f"--{option}="):
-            found = get_loader("yaml")(word.partition("=")[2])
-    return found
+            value = get_loader("yaml")(word.partition("=")[2])
+    return value
 
 
-def _with_earlier(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
-    """`config` on top of what it takes over from the run that it starts from, or resumes or evaluates."""
+def _with_inherited(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """Merge `config` over the options inherited from the run that a stage starts from, resumes or evaluates."""
     stage = _find(config, "model.class_path")
     if stage is None:
         return config
@@ -246,18 +249,18 @@ def _with_earlier(config: dict[str, Any], args: Sequence[str]) -> dict[str, Any]
     starts = trains and checkpoint is None
     sources = [init_from] if starts else [None if checkpoint in ("last", "best") else checkpoint, run_dir]
     paths = [Path(str(source)) for source in sources if source is not None]
-    found: dict[str, Any] = {}
-    if trains and not str(stage).endswith(_LEAST_SQUARES):  # which has no ranking loss
-        found = next(filter(None, map(run_loss, paths)), {})
+    inherited: dict[str, Any] = {}
+    if trains and not str(stage).endswith(_LEAST_SQUARES):  # least squares has no ranking loss
+        inherited = next(filter(None, map(run_loss, paths)), {})
     elif starts and paths:
         growth = _typed(args, _GROWTH, _find(config, _GROWTH))
-        found = run_settings(paths[0], follows_path=growth != 1)
+        inherited = run_settings(paths[0], follows_path=growth != 1)
     backbone = next(filter(None, map(run_backbone, paths)), None) if starts or not named else None
     if backbone is not None:
-        found["backbone"] = backbone
-    if found:
-        config = _merge({"model": {"init_args": found}}, config)
-    if backbone is not None or named or (starts and init_from is None):  # where stage 1 lacks one, the parser says so
+        inherited["backbone"] = backbone
+    if inherited:
+        config = _merge({"model": {"init_args": inherited}}, config)
+    if backbone is not None or named or (starts and init_from is None):  # the parser reports stage 1 without a backbone
         return config
     if starts and not Path(str(init_from)).exists():
         raise ConfigurationError(

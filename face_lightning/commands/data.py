@@ -11,7 +11,7 @@ _ACTIONS = {"import": "data_import", "show": "data_show"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Download the given data set, import one, or show one.
+    """Download, import or show a data set.
 
     Args:
         argv: Arguments after `face data`.
@@ -32,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fetch(argv: Sequence[str]) -> int:
-    """Download a data set that the package may not include, and print its folder."""
+    """Download a data set that the package may not redistribute, and print its folder."""
     from face_lightning.data.fetch import fetch_movielens_100k
 
     parser = CommandParser(
         prog="face data",
-        description="Download a data set by its name; or import your own with face data import FILE, and show it with "
-        "face data show FOLDER (each with --help).",
+        description="Download a data set by its name. To import your own, see face data import --help; to show one, "
+        "see face data show --help.",
     )
     parser.add_argument("name", help=f"name of the data set: {', '.join(DATASETS)}")
     parser.add_argument("--root", help="target folder (default: data/NAME)")

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Import interactions.
 
     Args:
-        argv: Arguments after `face data import`; those of the process if omitted.
+        argv: Arguments after `face data import`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -129,22 +129,24 @@ def _parser() -> CommandParser:
     parser.add_argument("--no_header", action="store_true", help="the first line has data; columns are named 1, 2, ...")
     parser.add_argument("--drop_missing", action="store_true", help="drop rows without an id")
     parser.add_argument("--item_metadata", help="JSONL, CSV, TSV, Parquet or RecBole .item with metadata of items")
-    parser.add_argument("--user_metadata", help="likewise of users")
+    parser.add_argument("--user_metadata", help="the same for users, or RecBole .user")
     parser.add_argument("--item_key", help="field of ids in --item_metadata (default: that of --item)")
     parser.add_argument("--user_key", help="field of ids in --user_metadata (default: that of --user)")
-    fields = "names of fields by the names that templates use, such as title=movie_title tags=class"
+    fields = "fields of --item_metadata for the names that templates use, such as title=movie_title tags=class"
     parser.add_argument("--item_fields", nargs="+", metavar="NAME=FIELD", help=fields)
-    parser.add_argument("--user_fields", nargs="+", metavar="NAME=FIELD", help="likewise, such as occupation=job")
+    parser.add_argument(
+        "--user_fields", nargs="+", metavar="NAME=FIELD", help="fields of --user_metadata, such as occupation=job"
+    )
     parser.add_argument(
         "--metadata_separator", help="column separator of metadata (default: that of the file's suffix)"
     )
-    parser.add_argument("--metadata_no_header", action="store_true", help="likewise --no_header, of metadata")
+    parser.add_argument("--metadata_no_header", action="store_true", help="--no_header for the metadata files")
     parser.add_argument(
         "--keep_new_items",
         "--keep-new-items",
         action="store_true",
-        help="keep items of --item_metadata without interactions: runs with words recommend them by their texts, and "
-        "metrics do not count them",
+        help="keep items of --item_metadata without interactions: runs with words recommend them by their texts; "
+        "metrics do not include them",
     )
     parser.add_argument("--domain", choices=DOMAINS, default="item", help="kind of items (default: item)")
     parser.add_argument("--name", help="name of the data set (default: that of the file)")

@@ -16,14 +16,14 @@ from face_lightning.data.prepared import PreparedData, read_prepared
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.plain_text import as_text
 
-_BAR = 40  # characters of the longest bar
+_BAR_WIDTH = 40  # of the longest bar, in characters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show a prepared folder.
 
     Args:
-        argv: Arguments after `face data show`; those of the process if omitted.
+        argv: Arguments after `face data show`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -72,7 +72,7 @@ def degree_bins(degrees: np.ndarray) -> list[tuple[str, int]]:
 
 
 def _degrees(interactions: Interactions, axis: int) -> np.ndarray:
-    """Return the number of interactions of every user (axis 1) or item (axis 0) in all splits."""
+    """Number of interactions of every user (axis 1) or item (axis 0) in all splits."""
     return sum((np.asarray(interactions.matrix(split).sum(axis=axis)) for split in SPLITS), np.zeros(1)).astype(
         np.int64
     )
@@ -113,9 +113,9 @@ def _show_degrees(console: Console, kind: str, degrees: np.ndarray) -> None:
         highlight=False,
     )
     bins = degree_bins(degrees)
-    width, most = max(len(label) for label, _ in bins), max(count for _, count in bins)
+    width, largest = max(len(label) for label, _ in bins), max(count for _, count in bins)
     for label, count in bins:
-        bar = "█" * max(round(_BAR * count / most), int(count > 0))
+        bar = "█" * max(round(_BAR_WIDTH * count / largest), int(count > 0))
         console.print(f"  {label:>{width}}  {bar} {count:,}", highlight=False)
 
 

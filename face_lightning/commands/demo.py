@@ -1,4 +1,4 @@
-"""`face demo`: the whole chain on MovieLens-100K, from clicks to words."""
+"""`face demo`: the three stages on MovieLens-100K, from interactions to words."""
 
 import argparse
 import time
@@ -33,16 +33,16 @@ VIEWERS = ("1", "7", "42", "269")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fetch the data, run the stages that have not been run, and show the results.
+    """Download the data, run the stages that are not finished, and show the results.
 
     Args:
-        argv: Arguments after `face demo`; those of the process where left out.
+        argv: Arguments after `face demo`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If the folder of configurations is not there.
+        ConfigurationError: If the folder of configurations does not exist.
     """
     parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
     parser.add_argument(
@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = ["fit", "--config", str(configs / f"{name}.yaml"), "--if_exists", "skip"]
         command += ["--run_dir", str(arguments.runs / name), "--data.reader.init_args.root", str(arguments.data)]
         if name != "stage1":
-            before = "stage2" if name == "stage3" else "stage1"
-            command += ["--init_from", str(arguments.runs / before)]
+            earlier = "stage2" if name == "stage3" else "stage1"
+            command += ["--init_from", str(arguments.runs / earlier)]
         run_stage(command)
     console.rule("Test, read once for each run; the epoch was chosen on validation")
     show_results(console, arguments.runs, arguments.data)
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show_next(console: Console, runs: Path) -> None:
-    """Write the report, and print its path and the command that opens the page."""
+    """Write the report, and print its path and the command that opens the web page."""
     run, compared = runs / "stage3", [runs / name for name in ("stage1", "control", "baselines/ease")]
     try:
         report, *_ = write_report(run, compared, runs / "report.html")
@@ -91,7 +91,7 @@ def show_next(console: Console, runs: Path) -> None:
 
 
 def show_results(console: Console, runs: Path, data: Path) -> None:
-    """Print ranking metrics of all runs, their paired difference, and the health of the words."""
+    """Print ranking metrics of all runs, their paired difference, and metrics of the words."""
     table = Table("", *(f"{metric}@{k}" for k in (5, 10, 20) for metric in ("Recall", "NDCG")))
     rows = test_baselines(data, runs / "baselines")
     rows |= {CHAIN[name]: read_result(runs / name)["metrics"] for name in ("stage1", "control", "stage3")}
@@ -121,7 +121,7 @@ def show_results(console: Console, runs: Path, data: Path) -> None:
 
 
 def test_baselines(data: Path, runs: Path) -> dict[str, Mapping[str, float]]:
-    """Test metrics of simple recommenders on the same split, with settings chosen on validation."""
+    """Test metrics of the baselines on the same split, with settings selected on validation."""
     datamodule = InteractionDataModule(MovieLens100K(root=data))
     choices = {kind.__name__: choose(kind, datamodule, {}) for kind in BASELINES}
     return {name: test(choice, datamodule, runs / name.lower())["metrics"] for name, choice in choices.items()}

@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the words of the entities that the arguments name, or write those of all.
+    """Print the words of the given entities, or write those of all entities.
 
     Args:
-        argv: Arguments after `face describe`; those of the process where left out.
+        argv: Arguments after `face describe`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
         DataError: If the run has no words, or an id is unknown.
-        ConfigurationError: If nothing is asked for, or the file's folder does not exist.
+        ConfigurationError: If no entity is given, or the folder of the file does not exist.
     """
     parser = CommandParser(prog="face describe", description="Print the words of users and items.")
     parser.add_argument("--run", type=Path, required=True, help="folder of a mapping or alignment run")
     parser.add_argument("--items", nargs="+", default=[], metavar="ID", help="original ids of items")
     parser.add_argument("--users", nargs="+", default=[], metavar="ID", help="original ids of users")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line instead of a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the words of all entities as Parquet")
-    parser.add_argument("--text", help="text of a new item: its words, and users and items that suit it")
+    parser.add_argument("--text", help="text of a new item, to predict its words, similar items, and users")
     arguments = parser.parse_args(argv)
     if arguments.text is not None:
         return _describe_text(arguments.run, arguments.text)
@@ -68,18 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _describe_text(run_dir: Path, text: str) -> int:
-    """Print the words of a new item, similar items, and users whom it suits."""
-    from face_lightning.recommending.recommender import Recommender  # torch, which a run with words does not need
+    """Print the predicted words of a new item, similar items, and users."""
+    from face_lightning.recommending.recommender import Recommender  # imports torch, which reading words does not need
 
     with Steps(2) as steps:
         steps("loading the run")
         recommender = Recommender.load(run_dir)
         steps("reading the text")
-        found = recommender.cold_start(text, k=5)
-    table = Table("", "id", "name", "score", title=as_text(" ".join(found.words)))
+        prediction = recommender.cold_start(text, k=5)
+    table = Table("", "id", "name", "score", title=as_text(" ".join(prediction.words)))
     sides: tuple[tuple[str, Any, Any, Side], ...] = (
-        ("similar item", found.item_ids, found.item_scores, "items"),
-        ("user", found.user_ids, found.user_scores, "users"),
+        ("similar item", prediction.item_ids, prediction.item_scores, "items"),
+        ("user", prediction.user_ids, prediction.user_scores, "users"),
     )
     for kind, ids, scores, side in sides:
         for identifier, score in zip(ids.tolist(), scores.tolist(), strict=True):
@@ -90,13 +90,13 @@ def _describe_text(run_dir: Path, text: str) -> int:
 
 
 def read_words(run_dir: Path) -> pa.Table:
-    """Table of words that a finished mapping or alignment run left.
+    """Read the table of words of a finished mapping or alignment run.
 
     Args:
         run_dir: Folder of the run.
 
     Raises:
-        DataError: If the folder has none.
+        DataError: If the run has no words, or a file is damaged.
     """
     path = current_run(run_dir) / "descriptors.parquet"
     if not path.is_file():
@@ -115,18 +115,18 @@ def read_words(run_dir: Path) -> pa.Table:
 
 
 def select(words: pa.Table, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of entities in the order asked for.
+    """Select the rows of entities, in the order of `ids`.
 
     Args:
-        words: Table of `read_words`.
+        words: Table from `read_words`.
         kind: "user" or "item".
         ids: Original ids.
 
     Raises:
         DataError: If an id is unknown.
     """
-    found = words.filter(pc.and_(pc.equal(words["kind"], kind), pc.is_in(words["id"], pa.array(ids, pa.string()))))
-    rows = {row["id"]: row for row in found.to_pylist()}
+    selected = words.filter(pc.and_(pc.equal(words["kind"], kind), pc.is_in(words["id"], pa.array(ids, pa.string()))))
+    rows = {row["id"]: row for row in selected.to_pylist()}
     missing = [identifier for identifier in ids if identifier not in rows]
     if missing:
         raise DataError(
@@ -137,7 +137,7 @@ def select(words: pa.Table, kind: str, ids: Sequence[str]) -> list[dict[str, Any
 
 
 def word_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The rows of `select` as a table for people; an entity without a name is shown by its text."""
+    """Table of the rows of `select` for display; an entity without a label is shown by its text."""
     table = Table("", "id", "name or text", "words", show_lines=True)
     for row in rows:
         label = row["text"] or "" if row["label"] == row["id"] else row["label"]

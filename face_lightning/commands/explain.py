@@ -1,4 +1,4 @@
-"""`face explain`: why an item suits a user, from the words of both."""
+"""`face explain`: explain why an item suits a user, from the words of both."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from face_lightning.recommending.recommender import Recommender
 from face_lightning.text.writing.word_prompts import WordPrompts
 from face_lightning.text.writing.writer import Request
 
-# Options of `face summarize` that one request does not need.
+# Options of `face summarize` that a single request does not need.
 _FIXED = {"batch_size": 1, "concurrency": 1, "per_minute": None, "retries": 2, "backoff": 1.0, "json_mode": False}
 
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the words of a user and an item, the closest pairs, and an explanation.
 
     Args:
-        argv: Arguments after `face explain`; those of the process where left out.
+        argv: Arguments after `face explain`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="template",
         help="a template (default), a local chat model, or an OpenAI-compatible server",
     )
-    parser.add_argument("--domain", default="item", help="kind of items, as the prompt calls them (default item)")
+    parser.add_argument("--domain", default="item", help="kind of items, for the prompt (default item)")
     parser.add_argument("--model", help="folder or hub id of the chat model, or its name on the server")
     parser.add_argument("--url", help="address of the server, such as http://localhost:8000/v1")
     parser.add_argument("--api_key_env", help="variable with the server's key")
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def explanation_request(explanation: Explanation, title: str, domain: str) -> Request:
-    """What a language model is told about a user and an item."""
+    """Request for a language model to explain an item to a user."""
     fields = {
         "title": title,
         "domain": domain,

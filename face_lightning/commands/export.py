@@ -1,4 +1,4 @@
-"""`face export`: a finished run in formats that need no part of this package."""
+"""`face export`: export a finished run to formats that can be read without this package."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,22 +13,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the export of a run.
 
     Args:
-        argv: Arguments after `face export`; those of the process where left out.
+        argv: Arguments after `face export`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
         CheckpointError: If the run is not finished.
-        ConfigurationError: If the folder holds something already.
+        ConfigurationError: If `--out` exists and is not an empty folder.
         MissingDependencyError: If FAISS is not installed.
     """
     parser = CommandParser(
         prog="face export",
-        description="Write a run's vectors, ids, words, index, mapper and model card in formats of other tools.",
+        description="Export a run's vectors, ids, words, index, mapper and model card to formats of other tools.",
     )
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--out", type=Path, required=True, help="folder to create")
     parser.add_argument(
         "--index",
         choices=["flat", "hnsw", "none"],

@@ -1,4 +1,4 @@
-"""`face judge`: what judges that took no part in training can tell from the words of a run."""
+"""`face judge`: evaluate the words of a run by independent judges, models that took no part in training."""
 
 import argparse
 import json
@@ -37,8 +37,8 @@ class Described:
 
     Attributes:
         kind: "item" or "user".
-        texts: Their texts.
-        variants: Words of each by variant: the learnt ones, and those that they are compared with.
+        texts: Texts of the entities.
+        variants: Words of each entity by variant: the learnt words, and words to compare them with.
         statistics: Occurrences of words in the texts of all entities of the kind.
     """
 
@@ -49,10 +49,10 @@ class Described:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Let judges answer questions about the words of a run, print how often they are right, and write it to a file.
+    """Let judges answer questions about the words of a run, and print and save their accuracy.
 
     Args:
-        argv: Arguments after `face judge`; those of the process where left out.
+        argv: Arguments after `face judge`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -71,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigurationError(f"out: expected a file in a folder that exists, got {out}; make the folder")
     judges = _judges(arguments)
     described = [describe_kind(arguments.run, kind, arguments.limit, arguments.seed) for kind in ("item", "user")]
-    asked = [(judge, entities) for judge in judges for entities in described if len(set(entities.texts)) > 1]
-    with Steps(sum(len(entities.variants) for _, entities in asked)) as steps:
+    pairs = [(judge, entities) for judge in judges for entities in described if len(set(entities.texts)) > 1]
+    with Steps(sum(len(entities.variants) for _, entities in pairs)) as steps:
         records = [
             {"judge": judge.name, **record, "seed": arguments.seed}
-            for judge, entities in asked
+            for judge, entities in pairs
             for record in judge_entities(
                 judge, entities, arguments.candidates, arguments.seed, steps, tasks=arguments.tasks
             )
@@ -98,15 +98,15 @@ def judge_entities(
     *,
     tasks: Collection[str] = TASKS,
 ) -> Iterator[dict[str, Any]]:
-    """One record a variant: shares of right answers, and coherence.
+    """Compute a judge's accuracy in each task, and the coherence of the words; yields one record per variant.
 
     Args:
-        judge: Answers the questions.
-        entities: What is asked about.
-        candidates: Numbers of texts in retrieval; those above the number of different texts are left out.
-        seed: Seed of the draws.
-        begin: Called with what is judged next.
-        tasks: Tasks to ask about; coherence needs no judge and is always measured.
+        judge: Judge that answers the questions.
+        entities: Entities to ask about.
+        candidates: Numbers of texts in retrieval; those above the number of distinct texts are left out.
+        seed: Seed of the questions.
+        begin: Called with a description of each variant before it is judged.
+        tasks: Tasks to judge; coherence needs no judge and is always computed.
     """
     possible = [count for count in candidates if count <= len(set(entities.texts))] if "retrieval" in tasks else []
     for variant, words in entities.variants.items():
@@ -121,13 +121,13 @@ def judge_entities(
             "kind": entities.kind,
             "words": variant,
             "entities": len(entities.texts),
-            **{task: _share_right(judge, asked) for task, asked in questions.items() if asked},
+            **{task: _accuracy(judge, asked) for task, asked in questions.items() if asked},
             **({"coherence": float(np.mean(coherence))} if coherence else {}),
         }
 
 
 def judgement_table(records: Sequence[dict[str, Any]]) -> Table:
-    """Shares of right answers in percent, and coherence, as a table for people."""
+    """Table of accuracies in percent, and coherence, for display."""
     named = ("judge", "kind", "words", "entities")
     tasks = list(dict.fromkeys(key for record in records for key in record if key not in (*named, "seed")))
     table = Table(*named, *tasks)
@@ -141,27 +141,27 @@ def _cell(task: str, value: float) -> str:
     return f"{value:.2f}" if task == "coherence" else f"{value:.1%}"
 
 
-def _share_right(judge: Judge, questions: Sequence[Question]) -> float:
+def _accuracy(judge: Judge, questions: Sequence[Question]) -> float:
     answers = judge.choose(questions)
     return float(np.mean([answer == question.answer for answer, question in zip(answers, questions, strict=True)]))
 
 
 def describe_kind(run_dir: Path, kind: str, limit: int, seed: int) -> Described:
-    """Entities of a kind with a text, evenly spaced if they are many, and all variants of their words."""
+    """Read the entities of a kind that have a text, at most `limit` evenly spaced ones, with all variants of words."""
     rows = [row for row in read_words(run_dir).to_pylist() if row["kind"] == kind and row["text"]]
     step = max(1, -(-len(rows) // limit))
-    kept = range(0, len(rows), step)
-    learnt = [rows[place]["words"] for place in kept]
+    selected = range(0, len(rows), step)
+    learnt = [rows[index]["words"] for index in selected]
     vocabulary = _vocabulary(run_dir, [row["words"] for row in rows])
     statistics = TextStatistics([row["text"] for row in rows], vocabulary)
     num_words, draws = len(learnt[0]) if learnt else 0, np.random.default_rng(seed)
     return Described(
         kind,
-        [rows[place]["text"] for place in kept],
+        [rows[index]["text"] for index in selected],
         {
             "learnt": learnt,
-            "TF-IDF of the text": [statistics.tf_idf_words(place, num_words) for place in kept],
-            "random": [draws.choice(vocabulary, num_words, replace=False).tolist() for _ in kept],
+            "TF-IDF of the text": [statistics.tf_idf_words(index, num_words) for index in selected],
+            "random": [draws.choice(vocabulary, num_words, replace=False).tolist() for _ in selected],
             "another's": [*learnt[1:], *learnt[:1]],
         },
         statistics,
@@ -169,16 +169,16 @@ def describe_kind(run_dir: Path, kind: str, limit: int, seed: int) -> Described:
 
 
 def _vocabulary(run_dir: Path, words: Sequence[Sequence[str]]) -> list[str]:
-    """Words of the vocabulary that the run keeps, or else those in use."""
+    """The vocabulary saved with the run; the words in use if there is none."""
     path = current_run(run_dir) / CODEBOOK
     return list(load_codebook(path)[0].words) if path.is_file() else sorted({word for own in words for word in own})
 
 
 def _judges(arguments: argparse.Namespace) -> list[Judge]:
-    """The judges that the arguments name.
+    """Build the judges that the arguments name.
 
     Raises:
-        ConfigurationError: If there is none, or an encoder is the one that the words were trained with.
+        ConfigurationError: If no judge is named, or an encoder is the one that the words were trained with.
     """
     judges: list[Judge] = []
     for model in arguments.encoder:
@@ -202,7 +202,7 @@ def _judges(arguments: argparse.Namespace) -> list[Judge]:
 
 
 def _trained_encoder(run_dir: Path) -> TextEncoder | None:
-    """The encoder that a run's configuration names, if it is of this package."""
+    """The text encoder that a run's configuration names; None if it is not a `TextEncoder`."""
     config = yaml.safe_load((current_run(run_dir) / "config.yaml").read_text())
     words = config["model"]["init_args"].get("words") or {}
     section = (words.get("init_args") or {}).get("encoder") or {}
@@ -231,18 +231,20 @@ def _parser() -> CommandParser:
     parser.add_argument("--model", help="name of the model on the server")
     parser.add_argument("--api_key_env", metavar="NAME", help="environment variable with the server's key")
     parser.add_argument("--concurrency", type=int, default=8, help="concurrent requests to the server")
-    parser.add_argument("--limit", type=int, default=200, help="users, and items, that are asked about at most")
-    parser.add_argument("--candidates", type=int, nargs="+", default=[10, 20, 60], help="texts to choose from")
+    parser.add_argument("--limit", type=int, default=200, help="maximum number of users, and of items (default 200)")
+    parser.add_argument(
+        "--candidates", type=int, nargs="+", default=[10, 20, 60], help="numbers of texts to choose from in retrieval"
+    )
     parser.add_argument(
         "--tasks",
         nargs="+",
         choices=TASKS,
         default=list(TASKS),
         metavar="TASK",
-        help=f"tasks to ask about: {', '.join(TASKS)}; default: all",
+        help=f"tasks to judge: {', '.join(TASKS)} (default: all)",
     )
-    parser.add_argument("--orders", type=int, default=4, help="orders of the options that a language model is shown")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument("--orders", type=int, default=4, help="orders of the options shown to a language model")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the questions")
     parser.add_argument("--device", default="cpu", help="device of language models")
     parser.add_argument("--cache_dir", default="~/.cache/face_lightning", help="folder of vectors of encoders")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON lines; judgements.jsonl in the run by default")

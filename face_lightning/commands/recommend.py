@@ -1,4 +1,4 @@
-"""`face recommend`: best items of known users, of new ones by their history, and of any by words."""
+"""`face recommend`: recommend items to known users, to new users by their history, or steered by words."""
 
 import argparse
 import sys
@@ -19,22 +19,22 @@ from face_lightning.recommending.catalogue import RankedRows
 from face_lightning.recommending.ranking_files import RankingWriter, check_out, read_histories, read_ids
 from face_lightning.recommending.recommender import Recommender, TopK
 
-MOST_SHOWN = 20  # queries that are shown on a terminal
+MOST_SHOWN = 20  # maximum number of queries whose results are printed
 _CHUNK = 4096  # histories that are read at once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show recommendations, or write them to a file.
+    """Print recommendations, or write them to a file.
 
     Args:
-        argv: Arguments after `face recommend`; those of the process where left out.
+        argv: Arguments after `face recommend`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If arguments contradict each other, or more users are asked for than a terminal can show.
-        DataError: If ids are unknown, or a file has another form.
+        ConfigurationError: If arguments contradict each other, or there are more users than can be printed.
+        DataError: If ids are unknown, or a file has another format.
         CheckpointError: If the run is not finished.
     """
     arguments = _parser().parse_args(argv)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     recommender = Recommender.load(arguments.run, arguments.device, new_items=not arguments.no_new_items)
     if arguments.new_items is not None:
-        from face_lightning.data.new_items import read_new_items  # scipy, which ranking does not need
+        from face_lightning.data.new_items import read_new_items  # imports scipy, which ranking does not need
 
         recommender = recommender.with_items(*read_new_items(arguments.new_items))
     if arguments.more or arguments.less:
@@ -63,7 +63,7 @@ def _parser() -> CommandParser:
         prog="face recommend", description="Recommend items to known users, or to new ones by their history."
     )
     who = parser.add_mutually_exclusive_group()
-    who.add_argument("--users", nargs="+", metavar="ID", help="ids, or a file with an id a line; all users if left out")
+    who.add_argument("--users", nargs="+", metavar="ID", help="ids, or a file with one id per line (default: all)")
     who.add_argument(
         "--history",
         nargs="+",
@@ -75,7 +75,7 @@ def _parser() -> CommandParser:
         "--filter-seen",
         choices=["all", "train", "train+val", "none"],
         default="all",
-        help="what users have seen and do not get: in any split (default), in training, in training and validation",
+        help="splits whose items are not recommended again (default all)",
     )
     parser.add_argument("--allow", nargs="+", metavar="ID", help="items to choose from, or a file of them")
     parser.add_argument("--deny", nargs="+", metavar="ID", help="items to leave out, or a file of them")
@@ -90,12 +90,12 @@ def _parser() -> CommandParser:
         "--no_new_items",
         "--no-new-items",
         action="store_true",
-        help="leave out items without interactions that the run keeps, as its metrics do",
+        help="leave out the run's items without interactions, as its metrics do",
     )
     parser.add_argument("--more", nargs="+", default=[], metavar="WORD", help="words or phrases to get more of")
     parser.add_argument("--less", nargs="+", default=[], metavar="WORD", help="words or phrases to get less of")
     parser.add_argument(
-        "--strength", type=float, default=0.5, help="share of these words, from 0 to 1, where they decide alone"
+        "--strength", type=float, default=0.5, help="weight of these words, from 0 to 1 (only words), default 0.5"
     )
     add_ranking_arguments(parser)
     return parser
@@ -104,34 +104,34 @@ def _parser() -> CommandParser:
 def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that recommendations and similar entities share."""
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
-    parser.add_argument("-k", "--top_k", type=int, default=20, help="how many are wanted (default 20)")
-    parser.add_argument("--unknown", choices=["error", "skip"], default="error", help="what to do about unknown ids")
-    parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
+    parser.add_argument("-k", "--top_k", type=int, default=20, help="number of results per query (default 20)")
+    parser.add_argument("--unknown", choices=["error", "skip"], default="error", help="what to do with unknown ids")
+    parser.add_argument("--device", default="cpu", help="device to rank on (default cpu)")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="write .parquet, .csv or .jsonl instead of a table on the terminal"
+        "--out", type=Path, metavar="FILE", help="write a .parquet, .csv or .jsonl file instead of printing a table"
     )
 
 
 def too_many(kind: str, count: int) -> ConfigurationError:
-    """The error that there is too much for a terminal."""
+    """Build the error for more queries than can be printed."""
     return ConfigurationError(
         f"{kind}: expected at most {MOST_SHOWN} to show, got {count:,}; name fewer, or write a file with --out"
     )
 
 
 def progress_bar() -> Progress:
-    """A progress bar on the terminal's error stream; none where that is a file."""
+    """A progress bar on the error stream, disabled unless that is a terminal."""
     return Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
 
 
 def ranking_table(recommender: Recommender, top: TopK, kind: str, found: str = "item") -> Table:
-    """A ranking as a table for people, with names and the first words of what was found.
+    """Table of a ranking for display, with the labels and first words of the results.
 
     Args:
-        recommender: Which made it.
+        recommender: Recommender of the run.
         top: The ranking.
-        kind: What the queries are: "user", "item" or "history".
-        found: What was found: "user" or "item".
+        kind: Kind of the queries: "user", "item" or "history".
+        found: Kind of the results: "user" or "item".
     """
     has_words = recommender.has_words
     table = Table(kind, found, "name", "score", *(["words"] if has_words else []))
@@ -139,16 +139,16 @@ def ranking_table(recommender: Recommender, top: TopK, kind: str, found: str = "
     labels = recommender.entities.user_labels if found == "user" else recommender.entities.item_labels
     for query, ids, scores in zip(*top, strict=True):
         count = int(np.isfinite(scores).sum())
-        described = recommender.describe(**{f"{found}s": ids[:count]}) if has_words else []
-        for place in range(count):
-            name = labels[known[ids[place]]].as_py()
+        descriptions = recommender.describe(**{f"{found}s": ids[:count]}) if has_words else []
+        for position in range(count):
+            name = labels[known[ids[position]]].as_py()
             row = [
-                as_text(query) if place == 0 else "",
-                as_text(ids[place]),
+                as_text(query) if position == 0 else "",
+                as_text(ids[position]),
                 as_text(name),
-                f"{scores[place]:.3f}",
+                f"{scores[position]:.3f}",
             ]
-            table.add_row(*row, *([as_text(" ".join(described[place].words[:6]))] if has_words else []))
+            table.add_row(*row, *([as_text(" ".join(descriptions[position].words[:6]))] if has_words else []))
         if not count:
             table.add_row(as_text(query), "", "nothing is left to recommend", "")
         table.add_section()
@@ -162,7 +162,7 @@ def _recommend_users(
     deny: list[str] | None,
     candidates: np.ndarray | None,
 ) -> None:
-    """Show or write recommendations for known users, tile by tile."""
+    """Print or write recommendations for known users."""
     users = None if arguments.users is None else read_ids("users", arguments.users)
     seen = None if arguments.filter_seen == "none" else arguments.filter_seen
     if arguments.out is None:
@@ -190,7 +190,7 @@ def _recommend_histories(
     deny: list[str] | None,
     candidates: np.ndarray | None,
 ) -> None:
-    """Show or write recommendations for new users, chunk by chunk."""
+    """Print or write recommendations for new users."""
     histories, filter_seen = read_histories(arguments.history), arguments.filter_seen != "none"
     if arguments.out is None:
         shown = dict(islice(histories, MOST_SHOWN + 1))
@@ -215,7 +215,7 @@ def _recommend_histories(
 def _recommend_steered(
     recommender: Recommender, arguments: argparse.Namespace, allow: list[str] | None, deny: list[str] | None
 ) -> None:
-    """Show or write recommendations for users, histories or nobody in particular, steered by words."""
+    """Print or write recommendations steered by words, for users, histories or the average user."""
     queries: list[tuple[str, str | list[str] | None]] = [("words alone", None)]
     if arguments.history is not None:
         queries = list(islice(read_histories(arguments.history), MOST_SHOWN + 1))
@@ -223,7 +223,7 @@ def _recommend_steered(
         queries = [(user, user) for user in read_ids("users", arguments.users)]
     if len(queries) > MOST_SHOWN:
         raise too_many("history" if arguments.users is None else "users", len(queries))
-    found = [
+    results = [
         recommender.steer(
             who,
             arguments.more,
@@ -239,16 +239,16 @@ def _recommend_steered(
     names = [name for name, _ in queries]
     if arguments.out is not None:
         with RankingWriter(arguments.out, "user_id", "item_id") as writer:
-            for row, steered in enumerate(found):
+            for row, steered in enumerate(results):
                 items, number = recommender.item_rows(steered.ids), np.array([row])
                 tile = RankedRows(number, items[None], steered.scores[None], np.array([len(items)]))
                 writer.write(tile, pa.array(names, pa.string()), recommender.entities.item_ids)
         print(f"{arguments.out}: items for {len(names):,} users")
         return
-    for label, used in (("more", found[0].more), ("less", found[0].less)):
+    for label, used in (("more", results[0].more), ("less", results[0].less)):
         for phrase, words in used.items():
             print(f"{label} {as_text(phrase)}" + ("" if words == [phrase] else f": {', '.join(words)}"))
-    for name, steered in zip(names, found, strict=True):
+    for name, steered in zip(names, results, strict=True):
         top = TopK(np.array([name]), steered.ids[None], steered.scores[None])
         Console().print(ranking_table(recommender, top, "user"))
 

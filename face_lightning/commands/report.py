@@ -1,4 +1,4 @@
-"""`face report`: a finished run as one HTML file, with its numbers as CSV beside it."""
+"""`face report`: write an HTML report of a finished run, and its numbers as CSV."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,20 +12,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of a run.
 
     Args:
-        argv: Arguments after `face report`; those of the process where left out.
+        argv: Arguments after `face report`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
         CheckpointError: If a run is not finished.
-        ConfigurationError: If runs cannot be compared, or there is no folder for the file.
+        ConfigurationError: If runs cannot be compared, or the folder of `--out` does not exist.
         MissingDependencyError: If matplotlib is not installed.
     """
     parser = CommandParser(
         prog="face report",
-        description="Write a finished run as one HTML file that opens without a network: test metrics with intervals "
-        "and paired tests, who gains, the health and samples of the words, curves of all stages, cost, configuration.",
+        description="Write a self-contained HTML report of a finished run: test metrics with intervals and paired "
+        "tests, gains by groups of users and items, metrics and samples of the words, curves, cost, configuration.",
     )
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of any stage")
     parser.add_argument(
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="extend",
         default=[],
         metavar="DIR",
-        help="finished runs of the same data to compare it with; if left out, the stages that it was started from",
+        help="finished runs on the same data to compare with (default: the stages that the run was started from)",
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="file to write (default report.html)")
     arguments = parser.parse_args(argv)

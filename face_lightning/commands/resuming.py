@@ -1,4 +1,4 @@
-"""What a resumed run may change: settings that take effect. All others have to be those of the run."""
+"""Check of the settings of a resumed run: only those that take effect may be changed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,31 +8,32 @@ import yaml
 
 from face_lightning.errors import CheckpointError
 
-# They decide what is learnt, and a checkpoint restores the old ones or cannot tell that they differ.
+# Settings that determine the result, and that a checkpoint would silently restore or mix with the old ones.
 _FIXED = (
     *("model", "data", "seed_everything", "checkpoint.monitor", "checkpoint.mode"),
     *("early_stopping.monitor", "early_stopping.mode"),
 )
-# Where things lie and how fast they are computed; the content of data is compared by its fingerprint.
+# Paths and settings that only affect speed; the content of the data is compared by its fingerprint.
 _FREE = (
     *("cache_dir", "codebook", "device", "search", "reader", "summaries", "word_list", "blocklist", "model"),
     *("default_root_dir", "dirpath", "enable_progress_bar"),
 )
-_APPLIED = ("data.eval_batch_size", "data.mask_seen", "model.init_args.top_k")
+# Exceptions from `_FIXED`, which take effect in a resumed run.
+_CHANGEABLE = ("data.eval_batch_size", "data.mask_seen", "model.init_args.top_k")
 
 
 def check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> list[str]:
-    """Refuse to resume a run with settings that it was not started with and that would not take effect.
+    """Check that a resumed run changes no setting that would not take effect.
 
     Args:
         checkpoint: Checkpoint in the folder `checkpoints` of a run.
         config: Configuration of the resumed run, as it is written to config.yaml.
 
     Returns:
-        Settings of the run that change, as `name: old -> new`.
+        Changed settings, as `name: old -> new`.
 
     Raises:
-        CheckpointError: If a setting differs that is fixed when a run is started, or the run's config.yaml is missing.
+        CheckpointError: If a setting that is fixed at the start of a run differs, or its config.yaml is missing.
     """
     path = checkpoint.absolute().parent.parent / "config.yaml"
     try:
@@ -48,7 +49,7 @@ def check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> list[str]:
     for name, old, new in _differences(recorded, config):
         if _is_free(name):
             continue
-        if name not in _APPLIED and _within(name, _FIXED):
+        if name not in _CHANGEABLE and _within(name, _FIXED):
             raise CheckpointError(
                 f"{name}: expected {_shown(old)} as in the run that is resumed, got {_shown(new)}; leave it out, or "
                 "start another run with --init_from and another --run_dir"
@@ -59,7 +60,7 @@ def check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:  # noqa: ANN401
-    """Names and values of the settings that two configurations have in common and that differ."""
+    """Names and values of settings that differ between two configurations; those in only one are ignored."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         if old.get("class_path") != new.get("class_path"):
             yield name, old.get("class_path"), new.get("class_path")

@@ -1,4 +1,4 @@
-"""`face serve`: a finished run as an HTTP service."""
+"""`face serve`: serve a finished run by HTTP."""
 
 import contextlib
 import tempfile
@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve a run until the process is stopped.
 
     Args:
-        argv: Arguments after `face serve`; those of the process where left out.
+        argv: Arguments after `face serve`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -38,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.index != "exact":
         import_optional("faiss", extra="cpu", purpose=f"face serve --index {arguments.index}")
     uvicorn = import_optional("uvicorn", extra="serve", purpose="face serve")
-    Recommender.load(arguments.run, arguments.device)  # fails here, not in every worker
+    Recommender.load(arguments.run, arguments.device)  # reports errors once, instead of in every worker
     from face_lightning.serving.http_service import Settings
 
     names = ("device", "max_bytes", "timeout", "watch_seconds", "index", "recall")
-    given = {name: getattr(arguments, name) for name in names}
-    several = arguments.workers > 1
-    with tempfile.TemporaryDirectory(prefix="face-serve-") if several else contextlib.nullcontext("") as shared:
-        Settings(str(arguments.run), **given, shared=shared).to_environment()
+    settings = {name: getattr(arguments, name) for name in names}
+    is_shared = arguments.workers > 1
+    with tempfile.TemporaryDirectory(prefix="face-serve-") if is_shared else contextlib.nullcontext("") as shared:
+        Settings(str(arguments.run), **settings, shared=shared).to_environment()
         uvicorn.run(
             "face_lightning.serving.http_service:create_app",
             factory=True,
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="face serve",
-        description="Serve a run by HTTP: recommendations, similar entities and words; /docs shows how. Requests must "
-        "carry the bearer token in the environment variable FACE_SERVE_TOKEN if it is set. A new run in the folder, or "
-        "behind the link, replaces the old one without dropping requests.",
+        description="Serve a run by HTTP: recommendations, similar entities and words; see /docs for the API. If the "
+        "environment variable FACE_SERVE_TOKEN is set, requests must send it as bearer token. A new run in the folder, "
+        "or a new target of the link, is loaded without dropping requests.",
     )
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run, or a symbolic link to one")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to (default 127.0.0.1)")
@@ -73,22 +73,25 @@ def _parser() -> CommandParser:
         "--workers",
         type=int,
         default=1,
-        help="worker processes, which share memory-mapped tables, and those that follow from them by files in a "
-        "temporary folder, see TMPDIR (default 1)",
+        help="worker processes, which share tables by memory-mapped files in the run and in a temporary folder, see "
+        "TMPDIR (default 1)",
     )
-    parser.add_argument("--device", default="cpu", help="device that ranks (default cpu)")
-    parser.add_argument("--max_bytes", type=int, default=2**20, help="largest body of a request (default 1 MiB)")
+    parser.add_argument("--device", default="cpu", help="device to rank on (default cpu)")
+    parser.add_argument("--max_bytes", type=int, default=2**20, help="maximum size of a request body (default 1 MiB)")
     parser.add_argument(
-        "--timeout", type=float, default=30.0, help="seconds to receive a request, and to answer it (default 30)"
+        "--timeout",
+        type=float,
+        default=30.0,
+        help="seconds to receive a request, and to answer it (default 30)",
     )
     parser.add_argument(
-        "--max_connections", type=int, default=512, help="connections per worker, 503 beyond them (default 512)"
+        "--max_connections", type=int, default=512, help="connections per worker; more get status 503 (default 512)"
     )
     parser.add_argument(
-        "--watch_seconds", type=float, default=5.0, help="seconds between checks for a new run, 0 for none (default 5)"
+        "--watch_seconds", type=float, default=5.0, help="seconds between checks for a new run, 0 for never (default 5)"
     )
     parser.add_argument(
         "--index", choices=["exact", "hnsw", "ivf"], default="exact", help="how all items are ranked (default exact)"
     )
-    parser.add_argument("--recall", type=float, default=0.99, help="recall@20 to tune the index to (default 0.99)")
+    parser.add_argument("--recall", type=float, default=0.99, help="target recall@20 of the index (default 0.99)")
     return parser

@@ -1,4 +1,4 @@
-"""`face similar`: items or users whose embeddings point where those of given ones do."""
+"""`face similar`: find similar items or users by the cosine similarity of embeddings."""
 
 from collections.abc import Sequence
 
@@ -18,23 +18,23 @@ from face_lightning.recommending.recommender import Recommender
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Show similar items or users, or write them to a file.
+    """Print similar items or users, or write them to a file.
 
     Args:
-        argv: Arguments after `face similar`; those of the process where left out.
+        argv: Arguments after `face similar`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If more is asked for than a terminal can show, or the file cannot be written.
+        ConfigurationError: If there are more ids than can be printed, or the file cannot be written.
         DataError: If ids are unknown.
         CheckpointError: If the run is not finished.
     """
-    parser = CommandParser(prog="face similar", description="Find items or users that are alike.")
+    parser = CommandParser(prog="face similar", description="Find similar items or users.")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--items", nargs="+", metavar="ID", help="ids of items, or a file with an id a line")
-    which.add_argument("--users", nargs="+", metavar="ID", help="ids of users, or a file with an id a line")
+    which.add_argument("--items", nargs="+", metavar="ID", help="ids of items, or a file with one id per line")
+    which.add_argument("--users", nargs="+", metavar="ID", help="ids of users, or a file with one id per line")
     add_ranking_arguments(parser)
     arguments = parser.parse_args(argv)
     kind = "item" if arguments.users is None else "user"

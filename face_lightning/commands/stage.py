@@ -1,4 +1,4 @@
-"""`face fit|validate|test|predict`: one stage, with a run folder and checkpoints that cannot be mixed up."""
+"""`face fit|validate|test|predict`: run a stage, with a run folder and checks that its checkpoints match."""
 
 import importlib
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ _ALLOW_OTHER_DATA = "--allow-other-data"
 
 
 class FaceCLI(LightningCLI):
-    """LightningCLI over stages, with run folders, `init_from`, and checkpoints that cannot be mixed up."""
+    """LightningCLI for stages, with run folders, `init_from`, and checks that checkpoints match the stage."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
         with policy_of(args) as given:
@@ -72,29 +72,28 @@ class FaceCLI(LightningCLI):
             )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what a run needs besides trainer, model and data."""
+        """Add the arguments of a run besides trainer, model and data."""
         add_run_arguments(parser)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
-        """The parser of a subcommand; those that are not asked for stay empty, as each takes a quarter of a second."""
+        """Build the parser of a subcommand; unused ones are left empty, as each takes a quarter of a second."""
         if subcommand in self._given:
             return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         self._subcommand_method_arguments[subcommand] = []
         return self.init_parser(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the configuration alone.
+        """Do not change the configuration.
 
-        LightningCLI would replace the configured model by the checkpoint's, and so evaluate or resume
-        another stage than the one that was asked for without a word. `before_instantiate_classes` checks
-        the checkpoint instead.
+        LightningCLI would silently replace the configured model by the checkpoint's, and so evaluate or resume another
+        stage than the configured one. `before_instantiate_classes` checks the checkpoint instead.
         """
 
     def _dump_config(self) -> None:
-        """The configuration as plain values.
+        """Convert the configuration to plain values.
 
         Raises:
-            ConfigurationError: If a value has no form in YAML.
+            ConfigurationError: If a value cannot be represented in YAML.
         """
         try:
             super()._dump_config()
@@ -124,12 +123,12 @@ class FaceCLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Check what is asked for, before anything is built or written."""
+        """Check the configuration before anything is built or written."""
         self.skipped = False
         self.folder: RunFolder | None = None
         self._reads_kept_codebook = False
         self._trained_on: dict[str, Any] | None = None
-        self._changes: list[str] = []  # settings that a resumed run has not been started with
+        self._changes: list[str] = []  # settings that a resumed run changes
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
@@ -171,7 +170,7 @@ class FaceCLI(LightningCLI):
         return run_fingerprint(self.config_dump, self.option("init_from"), self._reads_kept_codebook)
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; the run is skipped only if its data are the same as well."""
+        """Build data, model and trainer; a finished run is only skipped if its data are also the same."""
         super().instantiate_classes()
         self.skipped = self.skipped and self._has_same_data()
         self.datamodule.allow_other_data = self._allow_other_data
@@ -183,7 +182,7 @@ class FaceCLI(LightningCLI):
         return all(recorded[key] == own[key] for key in ("fingerprint", "texts") if key in recorded and key in own)
 
     def _data_identity(self) -> dict[str, Any]:
-        """What is recorded of the data: counts, fingerprint, and that of the texts where the stage has words."""
+        """Identity of the data: counts, fingerprint, and the fingerprint of texts if the stage has words."""
         identity = dict(self.datamodule.interactions.summary())
         return identity | ({"texts": self.datamodule.text_fingerprint()} if has_words(self.model) else {})
 
@@ -212,12 +211,12 @@ class FaceCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except Exception as error:
-            # Lightning holds the content from the start to the end of restoring (private: it has no hook for it).
+            # Set by Lightning while it restores a checkpoint; private, as there is no hook.
             restoring = self.trainer._checkpoint_connector._loaded_checkpoint
             if restoring and not isinstance(error, FaceError):
                 raise restoring_failed(self.option("ckpt_path"), error) from error
             if self.folder is not None and describe_mistake(error) is not None and not holds_run(self.run_dir):
-                self.folder.restore()  # what cannot start leaves nothing behind, and what was there, there
+                self.folder.restore()  # a run that cannot start leaves the folder as it was
             raise
         finally:
             if self.folder is not None:
@@ -227,7 +226,7 @@ class FaceCLI(LightningCLI):
         return {**super()._prepare_subcommand_kwargs(subcommand), "weights_only": True}
 
     def prepare_model(self) -> None:
-        """Check that the training can choose its best epoch and has the texts that it needs; load an earlier stage."""
+        """Check that validation and texts are available, and initialise the model from an earlier stage."""
         watched = [str(getattr(callback, "monitor", None)) for callback in self.trainer.checkpoint_callbacks]
         every, epochs = self.trainer.check_val_every_n_epoch or 1, self.trainer.max_epochs or 0
         if 0 < epochs < every and any(name.startswith("val/") for name in watched):
@@ -236,25 +235,26 @@ class FaceCLI(LightningCLI):
                 f"trainer.check_val_every_n_epoch ({every}), or raise trainer.max_epochs"
             )
         if has_words(self.model) or (isinstance(self.model, PretrainingStage) and self.model.reads_texts):
-            self.datamodule.profiles  # noqa: B018 fails here, before anything is written, where there are no texts
+            self.datamodule.profiles  # noqa: B018 without texts this fails before anything is written
         if has_words(self.model):
             check_range("data.entities_per_step", self.datamodule.entities_per_step, least=1, usual="256")
         if self.option("init_from") is not None and self.option("ckpt_path") is None:
-            started = init_from(self.model, Path(self.option("init_from")), self.datamodule.interactions)
+            summary = init_from(self.model, Path(self.option("init_from")), self.datamodule.interactions)
             self.model.warm_start()
             if self.trainer.is_global_zero:
-                print(started)
+                print(summary)
         if self.trainer.is_global_zero:
             for change in self._changes:
                 print(f"{self.run_dir}: resumed with {change}")
 
     def before_fit(self) -> None:
-        """Start from an earlier stage, and make the run folder."""
+        """Initialise the model from an earlier stage, and prepare the run folder."""
         self._without_validation = watch_nothing_unmeasured(self.trainer, self.datamodule.interactions.valid.nnz)
         self.prepare_model()
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        # Lightning's own save_last renews last.ckpt with the best one only; behind that callback, to hold its state.
+        # Lightning's save_last would only update last.ckpt with the best checkpoint. This callback comes after
+        # ModelCheckpoint, so that last.ckpt contains its state.
         folder = RunFolder(self.run_dir)
         last = LastCheckpoint(folder, self.option("every_n_minutes"))
         self.trainer.callbacks.append(last)  # type: ignore[attr-defined]
@@ -263,25 +263,24 @@ class FaceCLI(LightningCLI):
         folder.lock()
         self.folder = folder
         if self.option("ckpt_path") is None:
-            # Again, as another process may have trained here before the lock was ours.
+            # Checked again, as another process may have trained here before the folder was locked.
             already_finished(self.run_dir, self.option("if_exists"), self.fingerprint)
             folder.set_aside()
         self._dump_config()
         write_atomically(self.run_dir / "config.yaml", yaml.safe_dump(self.config_dump, sort_keys=False))
-        surroundings = {**environment(), "fingerprint": self.fingerprint()}
-        surroundings["data"] = self._data_identity()
-        write_atomically(self.run_dir / "environment.json", strict_json(surroundings, indent=2) + "\n")
+        record = {**environment(), "fingerprint": self.fingerprint(), "data": self._data_identity()}
+        write_atomically(self.run_dir / "environment.json", strict_json(record, indent=2) + "\n")
         write_dataset(self.datamodule.dataset, self.run_dir)
         if isinstance(self.model, DescribingStage):
             keep_codebook(self.model, self.run_dir)
 
     def after_fit(self) -> None:
-        """Test the best checkpoint once, and leave its result, embeddings and descriptors."""
+        """Test the best checkpoint once, and write its result, embeddings and descriptors."""
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         checkpoint = best_checkpoint(self.trainer)
         validated = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        epochs, seconds = self.trainer.current_epoch, self.recorder.seconds  # of all epochs: testing loads the best one
+        epochs, seconds = self.trainer.current_epoch, self.recorder.seconds  # before testing loads the best epoch's
         tested = evaluate_best(self.trainer, self.model, self.datamodule, checkpoint.best_model_path)
         score = checkpoint.best_model_score
         facts = {
@@ -301,15 +300,15 @@ class FaceCLI(LightningCLI):
             print("\n".join([f"{self.run_dir}: {epochs} epochs in {seconds:.0f} s, {measured}", *notes]))
 
     def before_validate(self) -> None:
-        """Refuse to measure nothing."""
+        """Check that there are validation pairs."""
         require_pairs(self.datamodule.interactions, "valid")
 
     def before_test(self) -> None:
-        """Refuse to measure nothing."""
+        """Check that there are test pairs."""
         require_pairs(self.datamodule.interactions, "test")
 
     def after_predict(self) -> None:
-        """Leave predictions.parquet, or a file for each process where there are several, and none of an earlier run."""
+        """Write predictions.parquet, or one file per process if there are several, and remove those of earlier runs."""
         ranks = self.trainer.world_size
         names = [f"predictions-{rank}.parquet" for rank in range(ranks)] if ranks > 1 else ["predictions.parquet"]
         if self.trainer.is_global_zero:

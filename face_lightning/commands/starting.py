@@ -1,4 +1,4 @@
-"""What has to hold before a stage starts: where it starts from, and what its folder holds."""
+"""Checks before a stage starts: its source, its backbone, and earlier runs in its folder."""
 
 import hashlib
 import json
@@ -16,14 +16,15 @@ from face_lightning.runs.checkpoint_reading import locate_checkpoint
 from face_lightning.runs.folder import finished, holds_run
 from face_lightning.runs.inference import write_data
 
-_WITHOUT_EFFECT = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
+# Options that do not change the result of a run.
+_NOT_IDENTIFYING = ("config", "run_dir", "if_exists", "init_from", "ckpt_path", "weights_only", "every_n_minutes")
 
 
 def check_backbone(config: Mapping[str, Any], init_from: Path) -> None:
-    """Refuse a backbone that is given beside that of the run that the stage starts from, and differs.
+    """Check that the configured backbone agrees with that of the run that the stage starts from.
 
     Raises:
-        ConfigurationError: If it differs.
+        ConfigurationError: If the backbones differ.
     """
     backbone = run_backbone(init_from)
     differs = None if backbone is None else contradiction(config["model"]["init_args"]["backbone"], backbone)
@@ -32,11 +33,13 @@ def check_backbone(config: Mapping[str, Any], init_from: Path) -> None:
 
 
 def check_one_source(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Refuse `init_from` beside `ckpt_path`; a configuration's `init_from` is for its first start, and may stay.
+    """Check that not both `init_from` and `ckpt_path` are given.
+
+    `init_from` in a configuration file is allowed with `--ckpt_path`, as it only applies to the first start.
 
     Args:
         config: Configuration of the run.
-        arguments: What was given on the command line.
+        arguments: Arguments of the command line.
 
     Raises:
         ConfigurationError: If both are given.
@@ -50,15 +53,15 @@ def check_one_source(config: Mapping[str, Any], arguments: Sequence[str]) -> Non
 
 
 def already_finished(run_dir: Path, if_exists: str, fingerprint: Callable[[], str]) -> bool:
-    """Whether the folder holds the finished run that is asked for, and it may be skipped.
+    """Whether the run is already finished in its folder, and is to be skipped.
 
     Args:
         run_dir: Folder of the run.
-        if_exists: What to do with a run that is there: fail, skip, resume or overwrite.
-        fingerprint: Gives the fingerprint of the run that is asked for.
+        if_exists: What to do if the folder holds a run: fail, skip, resume or overwrite.
+        fingerprint: Computes the fingerprint of the run.
 
     Raises:
-        ConfigurationError: If there is a run, and `if_exists` is fail.
+        ConfigurationError: If the folder holds a run and `if_exists` is fail.
     """
     if run_dir.is_file():
         raise ConfigurationError(f"run_dir: expected a folder, but {run_dir} is a file; give another one")
@@ -75,29 +78,29 @@ def already_finished(run_dir: Path, if_exists: str, fingerprint: Callable[[], st
 
 
 def run_fingerprint(config: Mapping[str, Any], init_from: str | None, reads_kept_codebook: bool) -> str:
-    """sha256 of everything that decides a run's result: its configuration, and where it starts from.
+    """sha256 of everything that determines a run's result: its configuration, and the checkpoint that it starts from.
 
     Args:
         config: Configuration as it is written to config.yaml.
         init_from: Run or checkpoint that the stage starts from.
-        reads_kept_codebook: Whether the vocabulary comes with that run, which then stands for it.
+        reads_kept_codebook: Whether the vocabulary is read from that run, so that the checkpoint identifies it.
     """
-    kept: dict[str, Any] = deepcopy({key: value for key, value in config.items() if key not in _WITHOUT_EFFECT})
+    identity: dict[str, Any] = deepcopy({key: value for key, value in config.items() if key not in _NOT_IDENTIFYING})
     for section, key in LINKED.items():
-        kept[section].pop(key, None)
+        identity[section].pop(key, None)
     if reads_kept_codebook:
-        kept["model"]["init_args"]["words"]["init_args"]["codebook"] = None
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
+        identity["model"]["init_args"]["words"]["init_args"]["codebook"] = None
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
     if init_from is not None:
         try:
             digest.update(locate_checkpoint(Path(init_from)).read_bytes())
-        except CheckpointError:  # a resumed run does not need it any more
+        except CheckpointError:  # a resumed run no longer needs it
             digest.update(b"gone")
     return digest.hexdigest()
 
 
 def write_dataset(dataset: Dataset, run_dir: Path) -> None:
-    """Write ids, names and interactions, so that a run is used without reading its data again."""
+    """Write ids, labels and interactions to the run folder, so that inference does not need the data set."""
     interactions, profiles = dataset.interactions, dataset.profiles
     labels = None if profiles is None else (profiles.user_labels, profiles.item_labels)
     splits = [interactions.matrix(name) for name in SPLITS]

@@ -1,4 +1,4 @@
-"""Progress of commands that take more than a moment, on the terminal alone."""
+"""Progress of commands on a terminal."""
 
 import sys
 from types import TracebackType
@@ -19,13 +19,13 @@ from face_lightning.plain_text import as_text
 
 
 class Steps:
-    """Shows which step of a command runs, how many there are, and about how long the rest takes.
+    """Progress bar over the steps of a command, with the description of the current step and the remaining time.
 
-    Nothing is written where the error stream is a file, so that logs stay short.
+    It is disabled if the error stream is not a terminal, so that logs stay short.
 
     Args:
         total: Number of steps.
-        console: Where to write; the error stream if None.
+        console: Console to write to; the error stream if None.
     """
 
     def __init__(self, total: int, console: Console | None = None) -> None:
@@ -41,7 +41,7 @@ class Steps:
             transient=True,
         )
         self._task = self._bar.add_task("starting", total=total)
-        self._begun = False
+        self._is_started = False
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -52,9 +52,9 @@ class Steps:
     ) -> None:
         self._bar.stop()
 
-    def __call__(self, what: str) -> None:
+    def __call__(self, description: str) -> None:
         """Begin the next step."""
-        if self._begun:
+        if self._is_started:
             self._bar.advance(self._task)
-        self._begun = True
-        self._bar.update(self._task, description=as_text(what))
+        self._is_started = True
+        self._bar.update(self._task, description=as_text(description))

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write summaries of the users and items of a data set.
 
     Args:
-        argv: Arguments after `face summarize`; those of the process if omitted. `--allow-code` lets `--data` name
+        argv: Arguments after `face summarize`; `sys.argv[1:]` if None. `--allow-code` lets `--data` name
             readers of other packages.
 
     Returns:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with policy_of(sys.argv[1:] if argv is None else argv) as arguments:
         config = parser.parse_args(arguments)
         dataset = _dataset(parser, config)
-    requests = _chosen(summary_requests(dataset, config.kinds), config)
+    requests = _limited(summary_requests(dataset, config.kinds), config)
     writer = _writer(config, dataset)
     if config.dry_run:
         return _show_prompts(writer, requests)
@@ -86,7 +86,7 @@ def language_model_writer(config: Namespace | argparse.Namespace, prompts: "Prom
 
     Args:
         config: Arguments of the command.
-        prompts: What the model is asked.
+        prompts: Prompts for the model.
 
     Raises:
         ConfigurationError: If the model, or the address of its server, is not given.
@@ -123,7 +123,7 @@ def language_model_writer(config: Namespace | argparse.Namespace, prompts: "Prom
 
 
 def _api_key(variable: str | None) -> str | None:
-    """Return the key in an environment variable; on the command line other users could read it."""
+    """Read the key from an environment variable, as other users could read it on the command line."""
     if variable is None:
         return None
     key = os.environ.get(variable)
@@ -134,8 +134,8 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _chosen(requests: list[Request], config: Namespace) -> list[Request]:
-    """Return the first entities of each kind if there is a limit."""
+def _limited(requests: list[Request], config: Namespace) -> list[Request]:
+    """Keep the first entities of each kind if there is a limit."""
     if config.limit is None:
         return requests
     if config.limit < 1:

@@ -1,4 +1,4 @@
-"""A trial of `face tune`: a run that leaves no files and never reads the test split."""
+"""A trial of `face tune`: a run that writes no files and never reads the test split."""
 
 import importlib
 import time
@@ -22,19 +22,19 @@ from face_lightning.stages.describing import DescribingStage
 if TYPE_CHECKING:
     import optuna
 
-OVERRIDES = {"if_exists": "overwrite", "trainer.devices": "1"}  # a trial meets no earlier run and is one process
+OVERRIDES = {"if_exists": "overwrite", "trainer.devices": "1"}  # a trial ignores earlier runs, and is one process
 
 
 class Score(NamedTuple):
-    """What a trial reached.
+    """Result of a trial.
 
     Attributes:
         value: Best value on validation.
-        epochs: Epochs that were trained.
-        best_epoch: The one that gave the value, from 1 on.
+        epochs: Number of trained epochs.
+        best_epoch: Epoch with the best value, from 1.
         seconds: Seconds of the whole trial.
-        is_pruned: Whether it was stopped as unpromising.
-        is_cut: Whether it was stopped because time was up.
+        is_pruned: Whether the trial was pruned as unpromising.
+        is_cut: Whether the trial was stopped at the deadline.
     """
 
     value: float
@@ -45,13 +45,13 @@ class Score(NamedTuple):
     is_cut: bool
 
 
-class _Watch(L.Callback):
-    """Reports validation, and stops a training that is unpromising or late.
+class _TrialCallback(L.Callback):
+    """Reports validation values to the study, and stops a training that is pruned or past the deadline.
 
     Args:
-        keys: Logged values whose mean counts.
+        keys: Names of logged values, whose mean is reported.
         trial: Trial of the study.
-        deadline: When time is up, by `time.monotonic`.
+        deadline: Time to stop at, in terms of `time.monotonic`.
     """
 
     def __init__(self, keys: Sequence[str], trial: "optuna.Trial", deadline: float) -> None:
@@ -60,7 +60,7 @@ class _Watch(L.Callback):
         self.is_pruned = self.is_cut = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take in the validation of this epoch, where there was one."""
+        """Report the value of this epoch if it was validated, and decide whether to stop."""
         del pl_module
         epoch = trainer.current_epoch
         if validates(trainer):
@@ -75,7 +75,7 @@ class _Watch(L.Callback):
 
 
 class Configuration(FaceCLI):
-    """The resolved configuration of a stage; nothing is built or run.
+    """Resolves the configuration of a stage, without building or running anything.
 
     Args:
         arguments: Options of `face fit`.
@@ -85,17 +85,17 @@ class Configuration(FaceCLI):
         super().__init__(["fit", *arguments])
 
     def before_instantiate_classes(self) -> None:
-        """Resolve it, with everything that decides a run's result."""
+        """Resolve the configuration, and compute the fingerprint of the run."""
         config = self.config[self.subcommand]
         codebook = None if config["init_from"] is None else find_codebook(Path(config["init_from"]))
         self._reads_kept_codebook = use_codebook(config["model"], codebook, override=False)
         self.identity = self.fingerprint()
 
     def instantiate_classes(self) -> None:
-        """Nothing is built."""
+        """Do not build anything."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing is run."""
+        """Do not run anything."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -108,8 +108,8 @@ class Trial(FaceCLI):
 
     Args:
         arguments: Options of `face fit`.
-        trial: Trial of the study, which takes every epoch's value and says whether to go on.
-        deadline: When time is up, by `time.monotonic`.
+        trial: Trial of the study, which gets the value of every epoch and decides about pruning.
+        deadline: Time to stop at, in terms of `time.monotonic`.
 
     Raises:
         TrainingError: If the training diverges.
@@ -123,21 +123,21 @@ class Trial(FaceCLI):
         """Build a trainer that writes nothing."""
         del kwargs
         self.monitored = monitored(self.config[self.subcommand], self.model)
-        self._watch = _Watch(self.monitored, self._trial, self._deadline)
+        self._callback = _TrialCallback(self.monitored, self._trial, self._deadline)
         config = dict(self._get(self.config_init, "trainer"))
-        given = config["callbacks"] or []
-        config["callbacks"] = [callback for callback in given if not isinstance(callback, Checkpoint)]
+        callbacks = config["callbacks"] or []
+        config["callbacks"] = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
         config |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        return self._instantiate_trainer(config, [self._get(self.config_init, "early_stopping"), self._watch])
+        return self._instantiate_trainer(config, [self._get(self.config_init, "early_stopping"), self._callback])
 
     def before_fit(self) -> None:
-        """Start from an earlier stage, where there is one."""
+        """Initialise the model from an earlier stage, if there is one."""
         self.prepare_model()
         if isinstance(self.model, DescribingStage):
             self.model.validates_retrieval = any(key.startswith("words/") for key in self.monitored)
 
     def after_fit(self) -> None:
-        """Nothing is tested or written."""
+        """Do not test or write anything."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -146,12 +146,12 @@ class Trial(FaceCLI):
 
     @property
     def score(self) -> Score:
-        """What the trial reached.
+        """Result of the trial.
 
         Raises:
-            ConfigurationError: If it ended before its first validation.
+            ConfigurationError: If the trial ended before its first validation.
         """
-        values, watch = self._watch.values, self._watch
+        values, callback = self._callback.values, self._callback
         if not values:
             raise ConfigurationError(
                 "trainer: expected a validation within the epochs of a trial, got none; lower "
@@ -160,47 +160,47 @@ class Trial(FaceCLI):
         best = max(values, key=lambda epoch: values[epoch])
         seconds = time.monotonic() - self._started
         epochs = self.trainer.current_epoch
-        return Score(values[best], epochs, best + 1, round(seconds, 1), watch.is_pruned, watch.is_cut)
+        return Score(values[best], epochs, best + 1, round(seconds, 1), callback.is_pruned, callback.is_cut)
 
 
 def all_options(command: FaceCLI) -> dict[str, Any]:
-    """The resolved configuration of a command, as a copy."""
+    """Copy of the resolved configuration of a command."""
     command._dump_config()
     options: dict[str, Any] = deepcopy(command.config_dump)
     return options
 
 
 def monitored(config: Mapping[str, Any], stage: Stage) -> tuple[str, ...]:
-    """Values that a search maximises: what the stage says, else what checkpoints are chosen by, else Recall."""
+    """Names of the values that a search maximises: the stage's `tuned_by`, the checkpoint's monitor, or Recall."""
     if stage.tuned_by:
         return stage.tuned_by
     checkpoint = config["checkpoint"]
-    of_validation = str(checkpoint["monitor"]).startswith("val/") and checkpoint["mode"] == "max"
-    return (checkpoint["monitor"],) if of_validation else (f"val/recall@{stage.top_k[-1]}",)
+    is_usable = str(checkpoint["monitor"]).startswith("val/") and checkpoint["mode"] == "max"
+    return (checkpoint["monitor"],) if is_usable else (f"val/recall@{stage.top_k[-1]}",)
 
 
 def space_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted options to search, with their ranges: those of the stage and of all classes among its options."""
+    """Search space by dotted options: that of the stage, and of all classes among its options."""
     return _space_of(options["model"], "model")
 
 
 def _space_of(value: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(value, Mapping):
         return {}
-    found: dict[str, Any] = {}
+    collected: dict[str, Any] = {}
     arguments = value.get("init_args") or {}
     if "class_path" in value:
         module, _, name = value["class_path"].rpartition(".")
         space: SearchSpace = getattr(getattr(importlib.import_module(module), name), "search_space", {})
-        found = {f"{path}.init_args.{key}": choice for key, choice in space.items() if _has(arguments, key)}
+        collected = {f"{path}.init_args.{key}": choice for key, choice in space.items() if _has(arguments, key)}
         path = f"{path}.init_args"
     for key, inner in (arguments if "class_path" in value else value).items():
-        found |= _space_of(inner, f"{path}.{key}")
-    return found
+        collected |= _space_of(inner, f"{path}.{key}")
+    return collected
 
 
 def _has(arguments: Mapping[str, Any], key: str) -> bool:
-    """Whether the option is there: a stage may have no optimizer class to set a learning rate of."""
+    """Whether a dotted option exists: a stage may have no optimizer, for example, and so no learning rate."""
     for part in key.split("."):
         if not isinstance(arguments, Mapping) or part not in arguments:
             return False

@@ -1,4 +1,4 @@
-"""`face tune`: search the hyper-parameters of any stage on validation, and write the best configuration."""
+"""`face tune`: search the hyper-parameters of a stage on validation, and write the best configuration."""
 
 import argparse
 import gc
@@ -28,15 +28,15 @@ _SHOWN = 10  # trials in the table
 
 
 class Search:
-    """A study in a folder, which goes on where it stopped.
+    """A study of optuna in a folder, which can be continued.
 
     Args:
         arguments: Options of `face fit`.
-        folder: Where the study and the best configuration are kept; beside the run folder if null.
-        console: Where progress is printed.
+        folder: Folder of the study and the best configuration; next to the run folder if None.
+        console: Console to print progress to.
 
     Raises:
-        ConfigurationError: If there is nothing to search, or the folder holds a search of something else.
+        ConfigurationError: If there is nothing to search, or the folder contains a search of another configuration.
     """
 
     def __init__(self, arguments: Sequence[str], folder: Path | None, console: Console) -> None:
@@ -58,7 +58,7 @@ class Search:
         self._lock = RunFolder(self.folder)
 
     def __enter__(self) -> Self:
-        """Lock the folder and open its study, or start one."""
+        """Lock the folder, and open or create its study."""
         self._lock.lock()
         storages = self._optuna.storages
         backend = storages.journal.JournalFileBackend(str(self.folder / "study.log"))
@@ -80,7 +80,7 @@ class Search:
             n_startup_trials=3, n_warmup_steps=(self._options["trainer"]["max_epochs"] or 0) // 4
         )
         states = self._optuna.trial.TrialState
-        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of a process that was killed
+        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # left by a killed process
             self._study.tell(trial.number, state=states.FAIL)
             self._study.enqueue_trial(trial.params)
         return self
@@ -91,22 +91,22 @@ class Search:
 
     @property
     def trials(self) -> list["optuna.trial.FrozenTrial"]:
-        """Trials that have ended."""
+        """Finished trials."""
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     @property
     def best(self) -> "optuna.trial.FrozenTrial | None":
-        """The best trial that was not pruned."""
+        """Best trial that was not pruned."""
         complete = [trial for trial in self.trials if trial.state == self._optuna.trial.TrialState.COMPLETE]
         return max(complete, key=_value, default=None)
 
     @property
     def given(self) -> "optuna.trial.FrozenTrial | None":
-        """The trial of the configuration as it is."""
+        """Trial of the given configuration."""
         return next((trial for trial in self.trials if trial.user_attrs.get("given")), None)
 
     def run(self, num_trials: int, minutes: float) -> None:
-        """Run trials until there are `num_trials` in all, or the time is up."""
+        """Run trials until there are `num_trials` in total, or the time is up."""
         deadline = time.monotonic() + 60 * minutes
         while len(self.trials) < num_trials and time.monotonic() < deadline:
             trial, options = self._next()
@@ -120,52 +120,57 @@ class Search:
                 continue
             self._tell(trial, run)
             del run
-            gc.collect()  # tables and word spaces refer to their trainer in circles
+            gc.collect()  # tables and word spaces are in reference cycles with their trainer
 
     def _next(self) -> tuple["optuna.Trial", dict[str, Any]]:
-        """A trial and its options: first those of the configuration, as far as the ranges allow to tell the sampler."""
-        own = {option: value_of(self._options, option) for option in self.space}
+        """Start a trial and choose its options.
+
+        The first trial is the given configuration. The sampler learns its options only if all are in the search space.
+        """
+        configured = {option: value_of(self._options, option) for option in self.space}
         is_first = self.given is None
-        is_drawable = all(_holds(choice, own[option]) for option, choice in self.space.items())
-        if is_first and is_drawable:
-            self._study.enqueue_trial(own)
+        is_in_space = all(_contains(choice, configured[option]) for option, choice in self.space.items())
+        if is_first and is_in_space:
+            self._study.enqueue_trial(configured)
         self._enqueue_suggestion()
         trial = self._study.ask()
         trial.set_user_attr("given", is_first)
-        if is_first and not is_drawable:
+        if is_first and not is_in_space:
             return trial, {}
         return trial, {option: _suggest(trial, option, choice) for option, choice in self.space.items()}
 
     def _enqueue_suggestion(self) -> None:
-        """Put the first suggestion that was not tried before what the sampler draws, unless a trial waits already."""
+        """Enqueue the next suggestion that was not tried yet, unless a trial is already waiting."""
         waiting = (self._optuna.trial.TrialState.WAITING,)
         while (suggestions := self._study.user_attrs.get("suggestions")) and not self._study.get_trials(False, waiting):
             self._study.set_user_attr("suggestions", suggestions[1:])
             self._study.enqueue_trial(suggestions[0], skip_if_exists=True)
 
     def _refine(self, run: Trial) -> None:
-        """Keep what the stage suggests after the best trial so far with the study, before earlier suggestions."""
-        suggested = [
+        """Store the refinements that the stage suggests after the best trial so far, before earlier suggestions."""
+        suggestions = [
             {f"model.init_args.{key}": value for key, value in options.items()} for options in run.model.refinements()
         ]
-        suggested = [
-            options for options in suggested if all(_holds(self.space[key], value) for key, value in options.items())
+        suggestions = [
+            options
+            for options in suggestions
+            if all(_contains(self.space[key], value) for key, value in options.items())
         ]
-        self._study.set_user_attr("suggestions", suggested + self._study.user_attrs.get("suggestions", []))
+        self._study.set_user_attr("suggestions", suggestions + self._study.user_attrs.get("suggestions", []))
 
     def _tell(self, trial: "optuna.Trial", run: Trial) -> None:
-        """Keep what a trial gave, and write the best configuration where this is the best."""
+        """Report the result of a trial to the study, and write the configuration if it is the best."""
         score = run.score
         states = self._optuna.trial.TrialState
         for name in ("epochs", "best_epoch", "seconds", "is_cut"):
             trial.set_user_attr(name, getattr(score, name))
-        before = self.best
+        previous_best = self.best
         self._study.tell(
             trial, None if score.is_pruned else score.value, states.PRUNED if score.is_pruned else states.COMPLETE
         )
         best = self.best
         assert best is not None, "the first trials are not pruned"
-        if before is None or best.number != before.number:
+        if previous_best is None or best.number != previous_best.number:
             self._write(run, best)
             self._refine(run)
         ended = ", pruned" if score.is_pruned else ", cut: time is up" if score.is_cut else ""
@@ -177,19 +182,18 @@ class Search:
         )
 
     def _write(self, run: Trial, best: "optuna.trial.FrozenTrial") -> None:
-        """Write best.yaml: the trial's configuration with what a trial sets put back."""
+        """Write best.yaml: the configuration of the trial, without the overrides of trials."""
         options = run.options
         for option in OVERRIDES:
             section, _, key = option.rpartition(".")
             (value_of(options, section) if section else options)[key] = value_of(self._options, option)
-        found = "\n".join(f"#   {option}: {value}" for option, value in best.params.items())
-        head = (
-            f"# face tune, trial {best.number}: {' and '.join(run.monitored)} {best.value:.4f} on validation\n{found}\n"
-        )
+        params = "\n".join(f"#   {option}: {value}" for option, value in best.params.items())
+        monitored = " and ".join(run.monitored)
+        head = f"# face tune, trial {best.number}: {monitored} {best.value:.4f} on validation\n{params}\n"
         write_atomically(self.folder / "best.yaml", head + yaml.safe_dump(options, sort_keys=False))
 
     def table(self) -> Table:
-        """The best trials, best first."""
+        """Table of the best trials, best first."""
         names = _short_names(list(self.space))
         table = Table(
             "trial", "validation", *names.values(), "best epoch", "seconds", title=f"best of {len(self.trials)}"
@@ -212,8 +216,8 @@ def _value(trial: "optuna.trial.FrozenTrial") -> float:
     return -math.inf if trial.value is None else trial.value
 
 
-def _holds(choice: Between | OneOf, value: object) -> bool:
-    """Whether a range holds a value."""
+def _contains(choice: Between | OneOf, value: object) -> bool:
+    """Whether a range contains a value."""
     if isinstance(choice, OneOf):
         return value in choice.values
     return isinstance(value, int | float) and choice.low <= value <= choice.high
@@ -226,7 +230,7 @@ def _suggest(trial: "optuna.Trial", option: str, choice: Between | OneOf) -> Any
 
 
 def _short_names(options: Sequence[str]) -> dict[str, str]:
-    """The last part of each option, with the part that tells it from another where two end alike."""
+    """Last part of each option, preceded by the part before it where that is needed to distinguish two options."""
     parts = {option: [part for part in option.split(".") if part not in ("model", "init_args")] for option in options}
     last = [names[-1] for names in parts.values()]
     return {
@@ -243,27 +247,29 @@ def _shown(value: object) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Search, show the best trials, and write the best configuration.
+    """Run the search, print the best trials, and write the best configuration.
 
     Args:
-        argv: Arguments after `face tune`; those of the process where left out.
+        argv: Arguments after `face tune`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
 
     Raises:
-        ConfigurationError: If no trial gave a value, or the arguments are wrong.
+        ConfigurationError: If no trial ends with a value, or the arguments are wrong.
     """
     parser = CommandParser(
         prog="face tune",
         description="Search the hyper-parameters of a stage on validation; the test split is never read. The best "
-        "configuration is written to OUT/best.yaml, for face-fit --config. Called again, a search goes on.",
-        epilog="--config FILE and all other options are those of face fit. The first trial is the configuration as it "
-        "is. Classes name the options that are searched (search_space).",
+        "configuration is written to OUT/best.yaml, for face-fit --config. Called again, it continues the search.",
+        epilog="--config FILE and all other options are those of face fit. The first trial is the given configuration. "
+        "The search space is that of the configured classes (search_space).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--trials", type=int, default=20, help="trials in all, earlier ones included (default: 20)")
-    parser.add_argument("--minutes", type=float, default=10, help="time of this call (default: 10)")
+    parser.add_argument(
+        "--trials", type=int, default=20, help="total number of trials, earlier ones included (default: 20)"
+    )
+    parser.add_argument("--minutes", type=float, default=10, help="maximum minutes of this call (default: 10)")
     parser.add_argument("--out", type=Path, help="folder of the search (default: RUN_DIR-tune)")
     options, rest = parser.parse_known_args(argv)
     check_range("--trials", options.trials, least=1, usual="20")
@@ -271,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(width=max(Console().width, 120))
     with Search(rest, options.out, console) as search:
         if search.trials:
-            console.print(f"{search.folder}: goes on after {len(search.trials)} trials", highlight=False)
+            console.print(f"{search.folder}: continued after {len(search.trials)} trials", highlight=False)
         search.run(options.trials, options.minutes)
         best, given = search.best, search.given
         if best is None:

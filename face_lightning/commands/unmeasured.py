@@ -1,4 +1,4 @@
-"""Runs on data without validation or test pairs: they train, and their result says what was not measured."""
+"""Runs on data without validation or test pairs: they train, and their result notes the missing metrics."""
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -13,14 +13,14 @@ WITHOUT_TEST = "no test: the data have no pairs for it, or trainer.limit_test_ba
 
 
 def require_pairs(interactions: Interactions, *splits: str) -> None:
-    """Refuse to measure nothing.
+    """Check that splits have pairs to evaluate on.
 
     Args:
         interactions: The data.
-        splits: Splits that are measured on.
+        splits: Names of the splits.
 
     Raises:
-        DataError: If one of them has no pairs.
+        DataError: If a split has no pairs.
     """
     for split in splits:
         if interactions.matrix(split).nnz == 0:
@@ -31,25 +31,25 @@ def require_pairs(interactions: Interactions, *splits: str) -> None:
 
 
 def watch_nothing_unmeasured(trainer: L.Trainer, num_pairs: int) -> bool:
-    """Keep the last epoch and never stop early where validation metrics are watched and there are none.
+    """Without validation pairs, keep the last epoch and disable early stopping on validation metrics.
 
     Args:
         trainer: Trainer of the run, before it fits.
         num_pairs: Number of validation pairs.
 
     Returns:
-        Whether validation metrics are watched in vain.
+        Whether a callback was changed.
     """
     if num_pairs:
         return False
-    watching = [
+    monitoring = [
         callback
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and str(callback.monitor).startswith("val/")
     ]
-    for callback in watching:
+    for callback in monitoring:
         if isinstance(callback, EarlyStopping):
             trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
         else:
             callback.monitor = None
-    return bool(watching)
+    return bool(monitoring)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build a codebook from a model's files, and report the counts after each filter.
 
     Args:
-        argv: Arguments after `face vocab`; those of the process if omitted.
+        argv: Arguments after `face vocab`; `sys.argv[1:]` if None.
 
     Returns:
         Exit code 0.
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         step("reading texts")
         texts = [text for path in arguments.texts for text in read_texts(path)]
         least = arguments.min_count or max(10, len(texts) // 500)
-        step(f"choosing words of {arguments.model}")
+        step(f"selecting words of {arguments.model}")
         source = VocabularyFiles(arguments.model, arguments.cache_dir)
         codebook, report = build_codebook(
             source,
@@ -143,10 +143,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a folder of something else.
+    """Check that the output folder is new, empty, or contains only a vocabulary.
 
     Raises:
-        ConfigurationError: If it is not empty and holds other things than a vocabulary, or is no folder.
+        ConfigurationError: If it contains other files, or is not a folder.
     """
     if out.is_symlink():
         raise ConfigurationError(f"out: expected a folder, got the link {out}; give the folder that it points to")
@@ -154,7 +154,7 @@ def _check_out(out: Path) -> None:
         raise ConfigurationError(f"out: expected a folder, got the file {out}; give another name")
     paths = sorted(out.iterdir()) if out.is_dir() else []
     others = [path.name for path in paths if path.name not in _FILES or path.is_symlink() or not path.is_file()]
-    if paths and not others and paths[0].name != _FILES[0]:  # the first file that is written
+    if paths and not others and paths[0].name != _FILES[0]:  # every vocabulary has this file
         others = [paths[0].name]
     if others:
         raise ConfigurationError(

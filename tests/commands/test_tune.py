@@ -89,7 +89,7 @@ def test_a_search_goes_on_and_refuses_another_configuration(
     assert first["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01  # the configuration as it is
     assert tune(*command, "--trials", "2") == 0
     out = capsys.readouterr().out
-    assert "goes on after 1 trials" in out
+    assert "continued after 1 trials" in out
     assert [int(number) for number in re.findall(r"^trial (\d+): ", out, re.MULTILINE)] == [0, 1]
     assert tune(*command, "--trials", "2", "--trainer.max_epochs=1") == 2
     assert "holds that of another configuration" in capsys.readouterr().err
