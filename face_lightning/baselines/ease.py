@@ -46,7 +46,7 @@ class EASE(Baseline):
         if needed > self.memory_gib:
             raise ConfigurationError(
                 f"memory_gib: expected at least {needed:.1f} for EASE on {num_items:,} items, got {self.memory_gib:g}; "
-                "raise it where the memory is there, or leave EASE out"
+                "raise it if there is enough memory, or skip EASE"
             )
         gram = torch.from_numpy((train.T @ train).toarray()).float()
         gram.diagonal().add_(self.l2)

