@@ -76,8 +76,7 @@ def read_set(path: Path) -> AblationSet:
         chain, variants, reference = content["chain"], content["variants"], content["reference"]
     except (ConfigurationError, KeyError) as error:
         raise ConfigurationError(
-            f"--set: expected a YAML file with chain, reference and variants, got {path} ({error}); see "
-            "configs/ml-100k/gmf/ablations.yaml"
+            f"--set: expected a YAML file with chain, reference and variants, got {path} ({error}); see {SHIPPED_SET}"
         ) from error
     if reference not in variants:
         raise ConfigurationError(f"reference: expected one of {', '.join(variants)}, got {reference!r}; name a variant")
@@ -150,9 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code 0.
     """
     parser = CommandParser(prog="face ablate", description="Run a set of variants over seeds and compare them.")
-    parser.add_argument(
-        "--set", type=Path, default=Path("configs/ml-100k/gmf/ablations.yaml"), help="the set of variants"
-    )
+    parser.add_argument("--set", type=Path, default=SHIPPED_SET, help=f"the set of variants (default {SHIPPED_SET})")
     parser.add_argument("--only", nargs="+", help="variants to run besides the reference (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs (default: 0 1 2)")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="folder of the runs")

@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ConfigurationError: If the folder of configurations does not exist.
     """
     parser = argparse.ArgumentParser(prog="face demo", description="Run the three stages on MovieLens-100K.")
-    parser.add_argument(
-        "--configs", type=Path, default=Path("configs/ml-100k/ials"), help="folder of the configurations"
-    )
+    parser.add_argument("--configs", type=Path, default=CONFIGS, help="folder of the configurations")
     parser.add_argument("--data", type=Path, default=Path("data/ml-100k"), help="folder of the data set")
     parser.add_argument("--runs", type=Path, default=Path("runs/ml-100k/ials"), help="folder of the runs")
     arguments = parser.parse_args(argv)

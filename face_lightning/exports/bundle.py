@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from face_lightning.errors import ConfigurationError
+from face_lightning.files import atomic_folder
 from face_lightning.imports import import_optional
 from face_lightning.recommending.index_search import build_index
 from face_lightning.recommending.recommender import Recommender, Side
@@ -54,24 +53,18 @@ def write_bundle(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"out: expected a new folder, but {out} is not empty; remove it, or give another")
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        (unfinished / "pgvector").mkdir(parents=True)
+    with atomic_folder(out) as folder:
+        (folder / "pgvector").mkdir()
         facts = _facts(recommender, run_dir) | {"index": index, "recall": None, "has_mapper": False}
         begin = progress or (lambda _: None)
         begin("writing vectors and words")
-        _write_tables(recommender, unfinished)
+        _write_tables(recommender, folder)
         begin("building the index")
         if index != "none":
-            facts["recall"] = _write_index(recommender, unfinished / "items.faiss", index)
+            facts["recall"] = _write_index(recommender, folder / "items.faiss", index)
         begin("tracing the mapper")
-        facts["has_mapper"] = keeps_mapper(run_dir) and _write_mapper(run_dir, facts["embedding_dim"], unfinished)
-        _write_texts(facts, unfinished)
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        facts["has_mapper"] = keeps_mapper(run_dir) and _write_mapper(run_dir, facts["embedding_dim"], folder)
+        _write_texts(facts, folder)
     return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
 
 
