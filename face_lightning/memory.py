@@ -27,6 +27,6 @@ def check_memory(argument: str, num_bytes: int, arithmetic: str, cure: str) -> N
     total = total_memory()
     if num_bytes > total:
         raise ConfigurationError(
-            f"{argument}: expected what fits into {total / _GIB:.0f} GiB of memory, got {arithmetic} = "
+            f"{argument}: expected at most {total / _GIB:.0f} GiB, the memory of this machine, got {arithmetic} = "
             f"{num_bytes / _GIB:,.0f} GiB; {cure}"
         )

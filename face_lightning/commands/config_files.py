@@ -75,7 +75,7 @@ def read_options(path: Path, above: Sequence[Path] = (), paths_are_files: bool =
         ConfigurationError: If a file is missing, contains no options, or extends itself.
     """
     if path.resolve() in above:
-        raise ConfigurationError(f"base: expected files that end somewhere, but {path} builds on itself; remove one")
+        raise ConfigurationError(f"base: expected files without a cycle, but {path} builds on itself; remove that base")
     options = _load(path)
     bases = options.pop("base", [])
     merged: dict[str, Any] = {}
@@ -264,10 +264,10 @@ def _with_inherited(config: dict[str, Any], args: Sequence[str]) -> dict[str, An
         return config
     if starts and not Path(str(init_from)).exists():
         raise ConfigurationError(
-            f"init_from: expected a run folder or a checkpoint, but {init_from} does not exist; run the stage before "
-            f"first, or name another run; its backbone is taken over unless --{BACKBONE} names one"
+            f"init_from: expected a run folder or a checkpoint, but {init_from} does not exist; run the earlier "
+            f"stage first, or name another run; its backbone is used unless --{BACKBONE} names one"
         )
     raise ConfigurationError(
-        f"{BACKBONE}: expected that of the run in {init_from if starts else run_dir}, whose config.yaml is not there; "
+        f"{BACKBONE}: expected that of the run in {init_from if starts else run_dir}, whose config.yaml is missing; "
         f"name it with --{BACKBONE}"
     )

@@ -129,7 +129,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--no_header", action="store_true", help="the first line has data; columns are named 1, 2, ...")
     parser.add_argument("--drop_missing", action="store_true", help="drop rows without an id")
     parser.add_argument("--item_metadata", help="JSONL, CSV, TSV, Parquet or RecBole .item with metadata of items")
-    parser.add_argument("--user_metadata", help="the same for users, or RecBole .user")
+    parser.add_argument("--user_metadata", help="the same with metadata of users")
     parser.add_argument("--item_key", help="field of ids in --item_metadata (default: that of --item)")
     parser.add_argument("--user_key", help="field of ids in --user_metadata (default: that of --user)")
     fields = "fields of --item_metadata for the names that templates use, such as title=movie_title tags=class"

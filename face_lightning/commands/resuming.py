@@ -42,8 +42,8 @@ def check_same_run(checkpoint: Path, config: Mapping[str, Any]) -> list[str]:
         recorded = None
     if not isinstance(recorded, dict):
         raise CheckpointError(
-            f"ckpt_path: expected {path}, which says what the run was started with, got none; resume in the run's own "
-            "folder, or start a new run with --init_from"
+            f"ckpt_path: expected {path} with the settings of the run, but it is missing or damaged; resume in the "
+            "run's own folder, or start a new run with --init_from"
         )
     changed = []
     for name, old, new in _differences(recorded, config):

@@ -99,8 +99,8 @@ class FaceCLI(LightningCLI):
             super()._dump_config()
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigurationError(
-                f"config: expected values that YAML can hold, but one has no form in it ({error!s:.200}); leave out "
-                "what names it, or give a plain value"
+                f"config: expected plain values, but one cannot be written as YAML ({error!s:.200}); remove it, or "
+                "give a plain value"
             ) from error
 
     def option(self, key: str) -> Any:  # noqa: ANN401

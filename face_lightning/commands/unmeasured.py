@@ -7,9 +7,9 @@ from face_lightning.data.interactions import Interactions
 from face_lightning.errors import DataError
 
 WITHOUT_VALIDATION = (
-    "no validation: the data have no pairs for it, so the last epoch was kept, and training not stopped"
+    "no validation: the data have no validation pairs, so the last epoch was kept, without early stopping"
 )
-WITHOUT_TEST = "no test: the data have no pairs for it, or trainer.limit_test_batches is 0"
+WITHOUT_TEST = "no test: the data have no test pairs, or trainer.limit_test_batches is 0"
 
 
 def require_pairs(interactions: Interactions, *splits: str) -> None:
@@ -25,7 +25,7 @@ def require_pairs(interactions: Interactions, *splits: str) -> None:
     for split in splits:
         if interactions.matrix(split).nnz == 0:
             raise DataError(
-                f"data: expected {split} pairs to measure, got none in {interactions.name}; split the data anew, such "
+                f"data: expected {split} pairs to evaluate on, got none in {interactions.name}; split the data again, "
                 "as with face data import FILE --ratios 3 1 1"
             )
 

@@ -87,7 +87,7 @@ def _grouped(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, list[str]]
                 yield name, items
             name, items = str(user), []
             if name in seen:
-                raise ValueError(f"rows of user {name} are apart; sort the file by user_id")
+                raise ValueError(f"rows of user {name} are not contiguous; sort the file by user_id")
             seen.add(name)
         items.append(str(item))
     if name is not None:

@@ -83,7 +83,8 @@ def locate_checkpoint(source: Path) -> Path:
         return best
     if not source.is_file():
         raise CheckpointError(
-            f"init_from: expected a run folder or a checkpoint, but {source} does not exist; run the stage before first"
+            f"init_from: expected a run folder or a checkpoint, but {source} does not exist; run the earlier stage "
+            "first"
         )
     return source
 

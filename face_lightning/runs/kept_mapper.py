@@ -40,7 +40,7 @@ def read_mapper(run_dir: Path, embedding_dim: int) -> tuple[TokenMapper, Codeboo
         )
     if not (run_dir / CODEBOOK).is_file():
         raise CheckpointError(
-            f"run: expected a run that keeps its vocabulary, but {run_dir} has no {CODEBOOK}; train it again with this "
+            f"run: expected a run with its vocabulary, but {run_dir} has no {CODEBOOK}; train it again with this "
             "version"
         )
     codebook, _ = load_codebook(run_dir / CODEBOOK)

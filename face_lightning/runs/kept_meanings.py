@@ -99,7 +99,7 @@ class Meanings:
             return self._encoder.encode(texts)
         except (FaceError, ImportError) as error:
             raise DataError(
-                f"words: {texts[0][:60]!r} is not in the vocabulary, and the run's text encoder, which would read it, "
+                f"words: {texts[0][:60]!r} is not in the vocabulary, and the run's text encoder, which it needs, "
                 f"cannot be loaded ({error}); use words of the vocabulary"
             ) from error
 
@@ -176,6 +176,7 @@ def _configured_encoder(run_dir: Path) -> SentenceEncoder:
     name = str(section.get("class_path", "TextEncoder"))
     if name.rsplit(".", 1)[-1] != "TextEncoder":
         raise ConfigurationError(
-            f"encoder: expected the run's own TextEncoder, got {name}, which is not loaded; use words of the vocabulary"
+            f"encoder: expected the run's own TextEncoder, got {name}, which cannot be loaded; use words of the "
+            "vocabulary"
         )
     return TextEncoder(**(section.get("init_args") or {}))

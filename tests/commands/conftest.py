@@ -1,4 +1,4 @@
-"""A small world, and a run that must fail with one line and leave nothing behind."""
+"""A small data set, and a run that must fail with a one-line error and write nothing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.commands.hostile import TOUCHED, listing
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world with a finished stage 1 and stage 2."""
+    """The small data set with finished runs of stages 1 and 2."""
     world = write_world(tmp_path_factory.mktemp("world"))
     for stage in ("stage1", "stage2"):
         assert fit(world.config(stage), "--trainer.max_epochs", "1") == 0
@@ -20,7 +20,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def line_of(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
-    """Runs a fit that must fail, and gives the one line that it says."""
+    """Run a fit that must fail; returns its one-line error."""
 
     def run(config: str | Path, *arguments: str | Path, run_dir: Path = tmp_path / "run") -> str:
         capfd.readouterr()

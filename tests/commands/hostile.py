@@ -1,4 +1,4 @@
-"""What tests of hostile input share: code that leaves a trace, and what a folder holds."""
+"""Helpers for tests of hostile input: code whose execution is visible, and the listing of a folder."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`face ablate`: shared runs, one line for mistakes, and a table that compares users."""
+"""`face ablate`: shared runs, one-line errors, and a table of paired comparisons."""
 
 import json
 import re
@@ -76,7 +76,7 @@ def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: py
 
 
 def test_holm_and_significance_are_those_of_the_users(tmp_path: Path) -> None:
-    """Three variants of two seeds by hand: users' means over seeds are compared, p grows by Holm's factors."""
+    """Three hand-made variants with two seeds: means over seeds are compared by user, and p is corrected by Holm."""
     values = {"full": [[1, 0, 1, 0], [1, 0, 1, 1]], "same": [[1, 0, 1, 0], [1, 0, 1, 1]], "less": [[0, 0, 1, 0]] * 2}
     folders = {}
     for name, seeds in values.items():

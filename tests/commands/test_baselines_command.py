@@ -1,4 +1,4 @@
-"""`face baselines`: settings chosen on validation, results as those of runs, and refusals."""
+"""`face baselines`: settings selected on validation, results like those of runs, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files that build on others, references between options, and the backbone of the run that a stage starts from."""
+"""Files that extend others, references between options, and options inherited from the run that a stage starts from."""
 
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ def test_strings_stay_strings(tmp_path: Path) -> None:
             "base: nosuch.yaml\n",
             r"base: \S*top.yaml builds on nosuch.yaml, but there is no file \S*nosuch.yaml; corr",
         ),
-        ("base: top.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
-        ("base: loop.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
-        ("a: top.yaml\n", r"base: expected files that end somewhere, but \S*top.yaml builds on itself; remove one"),
+        ("base: top.yaml\n", r"base: expected files without a cycle, but \S*top.yaml builds on itself; remove that"),
+        ("base: loop.yaml\n", r"base: expected files without a cycle, but \S*top.yaml builds on itself; remove that"),
+        ("a: top.yaml\n", r"base: expected files without a cycle, but \S*top.yaml builds on itself; remove that"),
         ("base: secret.yaml\n", r"config: expected options by name in YAML, but \S*secret.yaml holds none; correct"),
         ("base: [1]\n", r"base: expected paths of files on this machine in \S*top.yaml, got 1; corr"),
         (
@@ -123,7 +123,7 @@ def test_contradictions_of_backbones() -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world with a finished stage 1, and a control that names no backbone."""
+    """The small data set with a finished stage 1, and the configuration of a control that names no backbone."""
     world = write_world(tmp_path_factory.mktemp("world"))
     size = ["--model.init_args.backbone.init_args.embedding_dim", "12", "--trainer.max_epochs", "1"]
     assert fit(world.config("stage1"), *size) == 0
@@ -144,7 +144,7 @@ def test_a_stage_takes_the_backbone_of_the_run_that_it_starts_from(world: World,
 
 
 def write_run(folder: Path, stage: str, arguments: dict[str, Any], **kept: Any) -> Path:
-    """A run's configuration, and a checkpoint of its best epoch."""
+    """Write the configuration of a run, and a checkpoint of its best epoch."""
     backbone = {"class_path": "face_lightning.backbones.GMF", "init_args": {"embedding_dim": 12}}
     model = {"class_path": f"face_lightning.stages.{stage}", "init_args": {"backbone": backbone, **arguments}}
     (folder / "checkpoints").mkdir(parents=True)
@@ -230,7 +230,7 @@ def test_a_path_whose_settings_are_not_kept_is_refused(tmp_path: Path) -> None:
         (
             "bare",
             ["--init_from", "{root}/alone.ckpt"],
-            "model.init_args.backbone: expected that of the run in {root}/alone.ckpt, whose config.yaml is not there;",
+            "model.init_args.backbone: expected that of the run in {root}/alone.ckpt, whose config.yaml is missing;",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""One policy for what configurations and checkpoints may name, whatever command or method reads them."""
+"""The trust policy for classes in configurations and checkpoints applies to every command and method."""
 
 import importlib
 import re
@@ -93,7 +93,7 @@ def test_sets_of_variants(
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """The world with a finished stage 1, and a stage 2 whose configuration names a model of the hub."""
+    """The small data set with a finished stage 1, and a stage 2 whose configuration names a model of the hub."""
     world = write_world(tmp_path_factory.mktemp("world"))
     assert fit(world.config("stage1"), "--trainer.max_epochs", "1") == 0
     words = world.read("parts/words")
@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def test_models_are_downloaded_if_the_user_names_or_allows_them(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], typed: list[str], message: str
 ) -> None:
-    """The tests set HF_HUB_OFFLINE: an allowed download fails, with another message than a refused one."""
+    """As tests set HF_HUB_OFFLINE, an allowed download also fails, but with another message than a rejected one."""
     assert fit(world.config("stage2"), "--run_dir", tmp_path / "run", *typed) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert re.search(message, line), line
@@ -143,7 +143,7 @@ def test_names_that_may_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load_all(paths: list[str], code: str) -> list[str]:
-    """What each way to load a checkpoint says of each of them."""
+    """Load checkpoints in every way; returns the outcomes."""
     sys.path.insert(0, code)
     _common.parsing_settings["import_path_verdicts"] = {}
     importlib.reload(face_lightning.stages)  # as in a process that has imported no command
@@ -161,7 +161,7 @@ def load_all(paths: list[str], code: str) -> list[str]:
 
 
 def test_hyper_parameters_build_no_foreign_class(marker: Path, tmp_path: Path) -> None:
-    """A class, a callable, a class within a callable, and what builds the stage, by both ways to load one."""
+    """A class, a callable, a class within a callable, and the class of the stage, loaded in both ways."""
     foreign = {"class_path": "foreign.Reader"}
     cyclic = {"base_lr": 0.1, "max_lr": 0.2, "scale_fn": foreign}
     common = {"_class_path": "face_lightning.stages.PretrainingStage", "num_users": 3, "num_items": 4}

@@ -1,4 +1,4 @@
-"""Hostile and broken inputs by the real command: one line each, exit code 2, and nothing written."""
+"""Hostile and broken inputs, given to the real command: a one-line error, exit code 2, and nothing written."""
 
 import pickle
 import re
@@ -103,9 +103,9 @@ VALUES: list[tuple[str, str, str]] = [
     (
         "stage1",
         "model.init_args.backbone.init_args.embedding_dim=1000000000",
-        r"embedding_dim: expected what fits into \d+ GiB of memory, got \(40 users \+ 30 items\) x .* = 1,043 GiB; l",
+        r"embedding_dim: expected at most \d+ GiB, the memory .*, got \(40 users \+ 30 items\) x .* = 1,043 GiB; l",
     ),
-    ("stage1", "model.init_args.top_k=[1000000000]", r"top_k: expected what fits into .* = 7,629 GiB; lower it; there"),
+    ("stage1", "model.init_args.top_k=[1000000000]", r"top_k: expected at most .* = 7,629 GiB; lower it; there"),
     ("stage2", f"{MAPPER}.num_layers=1000000000", r"num_layers: expected at least 0 and at most 64, got 1000000000; 1"),
     ("stage2", f"{MAPPER}.num_levels=1000000000", r"num_levels: expected at least 1 and at most 64, got 1000000000; 1"),
     (
@@ -348,7 +348,7 @@ DATA: list[tuple[str, str, bytes, str]] = [
     ("stage1", "trn_mat.pkl", matrix((40, 30), 0), r".*; .*"),
     ("stage1", "trn_mat.pkl", matrix((40, 30)), r".*; .*"),
     ("stage1", "trn_mat.pkl", pickle.dumps({"a": 1}), r".*trn_mat.pkl.*; .*"),
-    ("stage1", "trn_mat.pkl", matrix_of_shape(2**40), r".*trn_mat.pkl: matrix: expected what fits .* = 16,384 GiB; co"),
+    ("stage1", "trn_mat.pkl", matrix_of_shape(2**40), r".*trn_mat.pkl: matrix: expected at most .* = 16,384 GiB; co"),
     ("stage1", "val_mat.pkl", matrix((7, 30)), r".*; .*"),
     ("stage1", "tst_mat.pkl", matrix((40, 3)), r".*; .*"),
     ("stage1", "item_ids.txt", b"i0\ni1\n", r".*item_ids.txt.*; .*"),

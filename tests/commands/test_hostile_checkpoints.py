@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile checkpoints by the real command, and a disk that is full while one is written."""
+"""Damaged, foreign and hostile checkpoints, given to the real command, and a disk that is full during a save."""
 
 import errno
 import pickle
@@ -28,7 +28,7 @@ def spoil_archive(path: Path) -> None:
 
 
 def deflate(path: Path) -> None:
-    """Compress the content, which torch reads and never writes: a small file could take all memory."""
+    """Compress the content, which torch reads but never writes; a small file could exhaust the memory."""
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -45,7 +45,7 @@ def spoil_header(path: Path) -> None:
 
 
 def point_at(*names: str) -> Callable[[Path], Any]:
-    """Let the state of the checkpoint callback name a file of the user's, which resuming would delete."""
+    """Make the state of the checkpoint callback name a file of the user, which resuming would delete."""
 
     def spoil(path: Path) -> None:
         content = torch.load(path, weights_only=True)
@@ -59,7 +59,7 @@ def point_at(*names: str) -> Callable[[Path], Any]:
 
 
 def change(name: str, value: Any = None) -> Callable[[Path], Any]:
-    """Put another value in a place of the checkpoint, or leave it out if None."""
+    """Replace an entry of the checkpoint, or remove it if the value is None."""
 
     def spoil(path: Path) -> None:
         content = torch.load(path, weights_only=True)

@@ -1,4 +1,4 @@
-"""Files as people have them, and broken ones, imported by the real command: read as meant, or refused in one line."""
+"""Real-world and broken files, imported by the real command: read as intended, or rejected in one line."""
 
 import bz2
 import gzip
@@ -84,7 +84,7 @@ REFUSED: list[tuple[str, dict[str, bytes], list[str], str]] = [
 
 
 def write_files(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write files, and return the first one, or its folder where it lies in one of its own."""
+    """Write files, and return the first one, or its folder if it is in a subfolder."""
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Resume takes the same run only: what differs is refused, or takes effect and is named."""
+"""A resumed run rejects changed settings, or applies and reports them."""
 
 import json
 import re

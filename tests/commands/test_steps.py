@@ -1,4 +1,4 @@
-"""Progress on a terminal, and silence in a log."""
+"""Progress is shown on a terminal only."""
 
 import io
 

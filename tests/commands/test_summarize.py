@@ -222,7 +222,7 @@ def test_an_interruption_is_reported_and_costs_nothing(
 def test_a_full_disk_keeps_the_summaries_that_were_there(
     summarize: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The process may write 64 bytes a file: neither the cache nor the result goes further."""
+    """Files are limited to 64 bytes, so that neither the cache nor the result can be written."""
     assert summarize("--limit", "1") == 0
     before = (tmp_path / "out.jsonl").read_bytes()
     names, limits = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)

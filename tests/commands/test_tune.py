@@ -1,4 +1,4 @@
-"""`face tune`: trials on validation, a configuration that runs, searches that go on, and refusals."""
+"""`face tune`: trials on validation, the best configuration, continued searches, and errors."""
 
 import re
 from pathlib import Path

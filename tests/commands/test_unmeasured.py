@@ -1,4 +1,4 @@
-"""Runs without validation or test pairs, and after-effects of Lightning's own features, by the real command."""
+"""Runs without validation or test pairs, and with features of Lightning, by the real command."""
 
 import pickle
 import re
@@ -20,7 +20,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def data_without(world: World, folder: Path, split: str) -> list[str | Path]:
-    """Option for data that lack the pairs of a split."""
+    """Option for data without the pairs of a split."""
     shutil.copytree(world.root / "data", folder)
     empty = coo_matrix((NUM_USERS, NUM_ITEMS), dtype=np.float32)
     (folder / f"{split}_mat.pkl").write_bytes(pickle.dumps(empty))
@@ -33,7 +33,7 @@ def test_data_without_validation(world: World, tmp_path: Path, capfd: pytest.Cap
     assert fit(*map(str, arguments), "--trainer.max_epochs", "2", "--early_stopping.patience", "0") == 0
     found = result(run)
     assert found["notes"] == [
-        "no validation: the data have no pairs for it, so the last epoch was kept, and training not stopped"
+        "no validation: the data have no validation pairs, so the last epoch was kept, without early stopping"
     ]
     assert found["best"] == {"monitor": None, "score": None}
     assert found["metrics"]["test/recall@20"] > 0
@@ -41,7 +41,7 @@ def test_data_without_validation(world: World, tmp_path: Path, capfd: pytest.Cap
     assert [row["epoch"] for row in rows(run)] == [0, 1, 2]
     capfd.readouterr()
     assert face("validate", "--config", world.config("stage1"), "--run_dir", run, *options, *QUIET) == 2
-    assert "data: expected valid pairs to measure, got none" in capfd.readouterr().err
+    assert "data: expected valid pairs to evaluate on, got none" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("case", ["data", "limit"])
@@ -50,19 +50,19 @@ def test_nothing_to_test(world: World, tmp_path: Path, capfd: pytest.CaptureFixt
     options = data_without(world, tmp_path / "data", "tst") if case == "data" else ["--trainer.limit_test_batches=0"]
     assert fit(world.config("stage1"), "--run_dir", run, *options, "--trainer.max_epochs", "2") == 0
     said = capfd.readouterr().out
-    assert re.search(r"run: 2 epochs in \d+ s, not tested\nno test: the data have no pairs", said)
+    assert re.search(r"run: 2 epochs in \d+ s, not tested\nno test: the data have no test pairs", said)
     assert not [name for name in result(run)["metrics"] if name.startswith("test/")]
     assert (run / "embeddings.safetensors").is_file()
     assert not (run / "test_users.parquet").exists()
     if case == "data":
         more = ["--out", tmp_path / "baselines", "--only", "Popularity"]
         assert face("baselines", "--config", world.config("stage1"), *options, *more) == 2
-        assert "data: expected test pairs to measure, got none" in capfd.readouterr().err
+        assert "data: expected test pairs to evaluate on, got none" in capfd.readouterr().err
         assert not (tmp_path / "baselines").exists()
 
 
 def test_averaged_weights_are_validated_saved_and_tested(world: World, tmp_path: Path) -> None:
-    """What is measured is the average, in best.ckpt as well as in the result."""
+    """The averaged weights are evaluated, and saved in best.ckpt."""
     run, averaging = tmp_path / "run", "{class_path: EMAWeightAveraging, init_args: {decay: 0.5}}"
     options = ["--trainer.callbacks+", averaging, "--model.init_args.optimizer.init_args.lr", "1"]
     assert fit(world.config("stage1"), "--run_dir", run, *options, "--trainer.max_epochs", "2") == 0

@@ -134,7 +134,7 @@ def test_bad_arguments_are_reported_in_one_line(
 def test_a_full_disk_leaves_nothing(
     build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The process may write 64 bytes a file."""
+    """Files are limited to 64 bytes."""
     before, limits = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
     try:
@@ -174,7 +174,7 @@ def test_a_full_disk_keeps_the_old_codebook(
 def test_words_of_the_users_own_stay(
     build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """A folder with a file of the same name as one of a vocabulary, and a link to one."""
+    """A folder with a file that has the name of a vocabulary file, and a link to one."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "words.txt").write_text("mine")
     (tmp_path / "out").symlink_to("own") if kind == "link" else (tmp_path / "own").rename(tmp_path / "out")

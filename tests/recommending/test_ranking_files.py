@@ -107,7 +107,11 @@ def test_histories_from_every_format(tmp_path: Path) -> None:
         ("h.jsonl", "[]\n", "TypeError"),
         ("h.jsonl", "user_id,item_id\n", "JSONDecodeError"),
         ("h.csv", "user,item\nann,1\n", "KeyError: 'user_id'"),
-        ("h.csv", "user_id,item_id\nann,1\nbob,1\nann,2\n", "rows of user ann are apart; sort the file by user_id"),
+        (
+            "h.csv",
+            "user_id,item_id\nann,1\nbob,1\nann,2\n",
+            "rows of user ann are not contiguous; sort",
+        ),
         ("h.parquet", "no", "ArrowInvalid"),
     ],
 )

@@ -104,7 +104,7 @@ def test_stage_is_checked(tmp_path: Path) -> None:
 def test_checkpoint_is_the_file_or_the_best_of_the_run(tmp_path: Path) -> None:
     path = write(tmp_path / "checkpoints" / "best.ckpt", Parts())
     assert locate_checkpoint(tmp_path) == locate_checkpoint(path) == path
-    with pytest.raises(CheckpointError, match=r"init_from: .* does not exist; run the stage before first"):
+    with pytest.raises(CheckpointError, match=r"init_from: .* does not exist; run the earlier stage first"):
         locate_checkpoint(tmp_path / "nosuch")
     with pytest.raises(CheckpointError, match=r"has no checkpoints/best.ckpt; finish that run first"):
         locate_checkpoint(tmp_path / "checkpoints")
