@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.api_keys import read_api_key
 from face_lightning.commands.describe import read_words
 from face_lightning.commands.steps import Steps
 from face_lightning.errors import ConfigurationError, DataError, check_range
@@ -194,7 +194,7 @@ def _judges(arguments: argparse.Namespace) -> list[Judge]:
     if arguments.url is not None:
         if arguments.model is None:
             raise ConfigurationError("model: expected the name of a model on the server beside --url, got none")
-        client = ChatClient(arguments.url, _api_key(arguments.api_key_env))
+        client = ChatClient(arguments.url, read_api_key(arguments.api_key_env))
         judges.append(ServerJudge(client, arguments.model, arguments.concurrency))
     if not judges:
         raise ConfigurationError("judges: expected --encoder, --lm or --url, got none of them")
@@ -210,14 +210,6 @@ def _trained_encoder(run_dir: Path) -> TextEncoder | None:
         return None
     settings = section.get("init_args") or {}
     return TextEncoder(**{key: settings[key] for key in ("model", "pooling") if key in settings}, precision="float32")
-
-
-def _api_key(variable: str | None) -> str | None:
-    if variable is not None and not os.environ.get(variable):
-        raise ConfigurationError(
-            f"api_key_env: expected a key in the variable {variable}, got none; set it, or omit --api_key_env"
-        )
-    return None if variable is None else os.environ[variable]
 
 
 def _parser() -> CommandParser:

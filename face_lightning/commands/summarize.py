@@ -1,7 +1,6 @@
 """`face summarize`: texts of users and items by templates, a local language model, or a server."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 import face_lightning.data.readers  # noqa: F401 so that configurations can name readers by class name
+from face_lightning.commands.api_keys import read_api_key
 from face_lightning.data.datamodule import InteractionDataModule
 from face_lightning.data.profiles import Dataset
 from face_lightning.data.summarizing import summary_requests, write_summary_file
@@ -111,7 +111,7 @@ def language_model_writer(config: Namespace | argparse.Namespace, prompts: "Prom
         raise ConfigurationError("url: expected the address of the server, such as http://localhost:8000/v1, got none")
     client = ChatClient(
         config.url,
-        api_key=_api_key(config.api_key_env),
+        api_key=read_api_key(config.api_key_env),
         timeout=config.timeout,
         retries=config.retries,
         backoff=config.backoff,
@@ -120,18 +120,6 @@ def language_model_writer(config: Namespace | argparse.Namespace, prompts: "Prom
     return ServerWriter(
         prompts, client, config.url, config.model, config.concurrency, config.max_tokens or 400, config.json_mode
     )
-
-
-def _api_key(variable: str | None) -> str | None:
-    """Read the key from an environment variable, as other users could read it on the command line."""
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key or not key.isascii() or not key.isprintable():
-        raise ConfigurationError(
-            f"api_key_env: expected a key in the variable {variable}, got none; set it, or omit --api_key_env"
-        )
-    return key
 
 
 def _limited(requests: list[Request], config: Namespace) -> list[Request]:
