@@ -79,7 +79,8 @@ BASELINES: dict[str, Table] = {
         "Test metrics of simple baselines, backbones and FACE. Rows without a dimension are 256-d, apart from EASE,\n"
         "ItemKNN and popularity, which have none. Settings are chosen on validation: at 256-d by a search; at 64-d\n"
         "and 32-d by the default regularisation path (least squares) and from a grid of nine settings (implicit).\n\n",
-        command="python -m benchmarks.baselines; python -m benchmarks.backbones; face ablate",
+        command="python -m benchmarks.baselines closed als implicit --dims 32 64 256; python -m benchmarks.backbones; "
+        "face ablate --set configs/DATA/BACKBONE/comparison.yaml",
     ),
     "backbones": Table(
         sources=[{"benchmark": "backbones"}],
@@ -112,7 +113,7 @@ BASELINES: dict[str, Table] = {
             for variant, label in (("default", "default"), ("tuned", "`face tune`, five minutes"))
             for title, cell in (("Recall@20", mean(RECALL)), ("% of searched", of_searched), ("seeds", count))
         ],
-        command="python -m benchmarks.transfer default tuned",
+        command="python -m benchmarks.transfer default --seeds 0 1 2; python -m benchmarks.transfer tuned",
     ),
     "ranking-losses": Table(
         load=searches,

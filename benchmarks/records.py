@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -46,7 +47,7 @@ def append_new(name: str, record: dict[str, Any]) -> bool:
 
 def append(name: str, record: dict[str, Any]) -> None:
     """Append a measurement to results/NAME.jsonl, with its command, package versions and commit."""
-    arguments = " ".join(map(_shown, sys.argv[1:]))
+    arguments = shlex.join(map(_shown, sys.argv[1:]))
     surroundings = environment()
     line = {
         "benchmark": name,

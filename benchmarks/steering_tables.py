@@ -18,7 +18,7 @@ _WAYS = {
 }
 
 
-def _steering(dataset: str, part: str, num_topics: int) -> Table:
+def _steering(dataset: str, part: str, num_topics: int, options: str = "") -> Table:
     source = {"benchmark": "steering", "dataset": dataset, "part": part, "num_users": 200, "num_topics": num_topics}
     return Table(
         sources=[source],
@@ -35,7 +35,7 @@ def _steering(dataset: str, part: str, num_topics: int) -> Table:
             Column("topics", lambda records, _: str(records[0]["num_topics"])),
             Column("seeds", count),
         ],
-        command="python -m benchmarks.steering ROOT RUN_DIR ...",
+        command=f"python -m benchmarks.steering ROOT RUN_DIR ... {options}".strip(),
     )
 
 
@@ -130,9 +130,17 @@ _COLD |= {
 }
 STEERING: dict[str, Table] = {
     "steering-ml-100k": _steering("ml", "withheld", 9),
-    "steering-steam-withheld": _steering("steam", "withheld", 49),
-    "steering-steam-seen": _steering("steam", "seen", 24),
-    "steering-citeulike": _steering("citeulike-a", "withheld", 95),
+    "steering-steam-withheld": _steering(
+        "steam", "withheld", 49, "--domain game --topics 49 --kinds withheld --sessions 0"
+    ),
+    "steering-steam-seen": _steering("steam", "seen", 24, "--domain game --topics 25 --kinds seen"),
+    "steering-citeulike": _steering(
+        "citeulike-a",
+        "withheld",
+        95,
+        "--domain item --topics 95 --kinds withheld --sessions 0 "
+        "--ways 'text similarity' 'text similarity, same shape' 'ridge from text'",
+    ),
     "steering-differences": Table(
         load=_differences,
         labels=["data", "topics", "words compared with", "share of Recall@20"],
@@ -192,7 +200,7 @@ STEERING: dict[str, Table] = {
             Column("items of a topic", mean("items", ".0f")),
             Column("topics", lambda records, _: str(len(records))),
         ],
-        command="python -m benchmarks.steering ROOT RUN_DIR",
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
     ),
     "word-bottleneck": Table(
         sources=[{"benchmark": "word_bottleneck"}],
@@ -204,6 +212,7 @@ STEERING: dict[str, Table] = {
             Column("share of the embedding's Recall@20, %", percent("kept")),
             Column("seeds", count),
         ],
+        command="python -m benchmarks.word_bottleneck RUN_DIR ...",
     ),
     "sessions": Table(
         sources=[{"benchmark": "steering", "part": "sessions", "sessions": 200}],
@@ -215,7 +224,7 @@ STEERING: dict[str, Table] = {
             Column("words asked for", mean("mean_turns", ".1f")),
             Column("seeds", count),
         ],
-        command="python -m benchmarks.steering ROOT RUN_DIR",
+        command="python -m benchmarks.steering ROOT RUN_DIR ...",
     ),
     "cold-start": Table(
         sources=[{"benchmark": "cold_start"}],

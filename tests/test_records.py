@@ -17,11 +17,11 @@ def results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_command_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    arguments = ["--data", "/elsewhere/sets/steam-vt", "--runs", str(tmp_path / "runs" / "a"), "--epochs", "3"]
+    arguments = ["--data", "/elsewhere/sets/steam-vt", "--runs", str(tmp_path / "runs" / "a"), "--way", "same shape"]
     monkeypatch.setattr(sys, "argv", ["/elsewhere/benchmarks/training.py", *arguments])
     records.append("training", {})
     (line,) = records.read("training")
-    assert line["command"] == "python -m benchmarks.training --data steam-vt --runs runs/a --epochs 3"
+    assert line["command"] == "python -m benchmarks.training --data steam-vt --runs runs/a --way 'same shape'"
 
 
 def test_a_run_is_kept_once_and_without_its_last_epoch() -> None:
