@@ -74,7 +74,7 @@ def imports(code: str, top_level_only: bool = False) -> set[str]:
     return found
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_are_found_at_any_depth() -> None:
     code = "import a.b\nfrom c import d\nif x:\n    import e\nclass K:\n    import f\ndef g():\n    import h\n"
     assert imports(code) == {"a.b", "c", "c.d", "e", "f", "h"}
     assert imports(code, top_level_only=True) == {"a.b", "c", "c.d", "e", "f"}
@@ -95,7 +95,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_lightning_is_imported_in_its_places_only(path: Path) -> None:
+def test_lightning_is_only_imported_in_listed_modules(path: Path) -> None:
     if any(name.split(".")[0] in ("lightning", "pytorch_lightning") for name in imports(path.read_text())):
         assert part_of(path) in LIGHTNING or path.name == "datamodule.py"
 

@@ -114,13 +114,13 @@ def test_symmetric_contrast_over_processes_is_that_of_one(both: list[Any], case:
         torch.testing.assert_close(result["loss"], loss.detach())
 
 
-def test_processes_share_the_words_to_find(both: list[Any]) -> None:
+def test_processes_share_the_mapping_of_entities(both: list[Any]) -> None:
     for gathered, _ in both:
         assert torch.equal(gathered[0]["described"], describe())
         assert torch.equal(gathered[1]["described at once"], describe(11)), "the first process did it all"
 
 
-def test_some_ids_of_a_batch_are_chosen_without_favour() -> None:
+def test_a_sample_of_unique_ids_is_unbiased() -> None:
     generator = torch.Generator().manual_seed(0)
     chosen = torch.zeros(50)
     for _ in range(2000):
@@ -133,7 +133,7 @@ def test_some_ids_of_a_batch_are_chosen_without_favour() -> None:
     assert torch.equal(gather_unique(ids, 30), ids.sort().values)
 
 
-def test_alone_nothing_is_copied() -> None:
+def test_a_single_process_copies_nothing() -> None:
     rows = torch.randn(3, 2)
     assert gather_rows(rows) is average(rows) is own_rows(rows)[0] is rows
     assert (rank(), world_size(), own_rows(rows)[1]) == (0, 1, 1.0)

@@ -68,11 +68,11 @@ CMD face
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_dockerfiles_break_no_rule(name: str) -> None:
+def test_dockerfiles_follow_all_rules(name: str) -> None:
     assert lint((DOCKER / name).read_text()) == set()
 
 
-def test_the_rules_find_what_they_are_for() -> None:
+def test_the_rules_find_violations() -> None:
     assert lint(BAD) == {
         *("DL3000", "DL3002", "DL3003", "DL3004", "DL3006", "DL3008", "DL3013", "DL3020", "DL3025", "DL3042"),
         *("DL4000", "DL4006", "secret", "unpinned"),
@@ -82,7 +82,7 @@ def test_the_rules_find_what_they_are_for() -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_what_images_copy_is_there_and_let_through(name: str) -> None:
+def test_files_that_images_copy_exist_and_are_not_ignored(name: str) -> None:
     ignored = (DOCKER / f"{name}.dockerignore").read_text().splitlines()
     for word, rest in instructions((DOCKER / name).read_text()):
         if word == "COPY" and "--from" not in rest:

@@ -52,7 +52,7 @@ def test_a_file_has_the_permissions_of_other_new_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+def test_concurrent_writers_use_different_temporary_files(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with atomic_path(path) as first, atomic_path(path) as second:
         first.write_text("first")
@@ -96,7 +96,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_renamed(tmp_path: Pa
     assert names(tmp_path) == ["folder", "folder/old.txt"]
 
 
-def test_what_stands_at_a_temporary_path_is_removed(tmp_path: Path) -> None:
+def test_files_at_a_temporary_path_are_removed(tmp_path: Path) -> None:
     with temporary_path(tmp_path / "a") as temporary:
         (temporary / "b").mkdir(parents=True)
     assert names(tmp_path) == []

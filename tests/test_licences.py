@@ -9,7 +9,7 @@ def test_every_licence_is_known_and_permitted() -> None:
     assert not [row for row in rows if not row.permitted]
 
 
-def test_licences_are_read_from_what_packages_say() -> None:
+def test_licences_are_read_from_metadata() -> None:
     assert licence_of({"License-Expression": ["MIT AND BSD-3-Clause"]}) == "MIT AND BSD-3-Clause"
     assert licence_of({"Classifier": ["License :: OSI Approved :: MIT License"]}) == "MIT License"
     assert licence_of({"License": ["A text of\nmany lines"]}) == "A text of"

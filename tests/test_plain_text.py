@@ -37,11 +37,11 @@ def test_json_means_the_same(text: str) -> None:
     assert printable(line) == line
 
 
-def test_other_writing_stays() -> None:
+def test_other_scripts_are_unchanged() -> None:
     assert printable("Véronique (1991) 映画 🎬") == "Véronique (1991) 映画 🎬"
 
 
-def test_markdown_and_html_show_as_they_are_written() -> None:
+def test_markdown_and_html_are_escaped() -> None:
     assert as_markdown("<img src=x> [a](http://b) | **c**") == (r"&lt;img src=x&gt; \[a\]\(http://b\) \| \*\*c\*\*")
     assert as_markdown("\x1b[2J") == "\ufffd\\[2J"
     assert whole("Film \ud800") == "Film ?"

@@ -30,7 +30,7 @@ def test_tiles_of_users_get_the_same_items(tile: int) -> None:
     assert torch.equal(torch.cat([rank_items(rows, 7) for rows in scores.split(tile)]), expected)
 
 
-def test_ranking_leaves_the_scores_as_they_are() -> None:
+def test_ranking_does_not_modify_the_scores() -> None:
     scores = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
     assert rank_items(scores, 2).tolist() == [[1, 2]]
     assert scores.tolist() == [[0.0, 1.0, 1.0, 1.0]]
@@ -123,7 +123,7 @@ def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: p
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("side", [0, 1])
-def test_tables_that_are_not_finite_are_refused(side: int, value: float) -> None:
+def test_tables_that_are_not_finite_are_rejected(side: int, value: float) -> None:
     tables = Embeddings(torch.ones(5, 3), torch.ones(7, 3))
     tables[side][4, 1] = value
     with pytest.raises(DataError, match="expected finite numbers, got NaN or infinity in row 4; train"):

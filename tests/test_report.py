@@ -30,7 +30,7 @@ def test_committed_tables_are_those_of_the_records(page: Path) -> None:
     assert page.read_text() == fill(page, TABLES), f"{page} is stale: run make results"
 
 
-def test_every_table_stands_on_one_page() -> None:
+def test_every_table_is_on_exactly_one_page() -> None:
     shown = [block[2] for page in PAGES for block in BLOCK.finditer(page.read_text())]
     assert sorted(shown) == sorted(TABLES)
 
@@ -123,5 +123,5 @@ def test_the_newest_profile_of_a_step_is_shown(results: Path) -> None:
         ("4 cores, arm64, no GPU", "4 cores of an arm64, no GPU"),
     ],
 )
-def test_machines_are_named_shortly(recorded: str, shown: str) -> None:
+def test_names_of_machines_are_short(recorded: str, shown: str) -> None:
     assert machine(recorded) == shown

@@ -32,7 +32,7 @@ def test_words_in_different_numbers_are_encoded_each_in_its_row() -> None:
     assert retrieval.encode(space, tokens, members).tolist() == [[0, 3], [1, 0], [3, 7]]  # type: ignore[arg-type]
 
 
-def test_similarity_is_whole_where_words_say_what_texts_say() -> None:
+def test_similarity_is_one_if_words_equal_the_text() -> None:
     vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     space = SimpleNamespace(word_vectors=SimpleNamespace(vectors=vectors), texts=SimpleNamespace(vectors=vectors))
     members = torch.arange(6)

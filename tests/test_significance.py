@@ -42,7 +42,7 @@ def test_holm_keeps_the_order_and_never_lowers(probabilities: list[float]) -> No
     assert [after for _, after in pairs] == sorted(corrected)
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_incomparable_values_are_rejected() -> None:
     with pytest.raises(DataError, match=r"expected as many users in both runs, got \(3,\) and \(2,\); compare"):
         compare_paired(np.zeros(3), np.zeros(2))
     with pytest.raises(DataError, match="expected as many users"):  # which NumPy would repeat

@@ -41,7 +41,7 @@ def face(unpacked: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_every_configuration_is_inside(unpacked: Path) -> None:
+def test_the_wheel_contains_every_configuration(unpacked: Path) -> None:
     source = {path.relative_to(ROOT): path.read_text() for path in ROOT.glob("configs/**/*.yaml")}
     inside = unpacked / "face_lightning"
     assert {path.relative_to(inside) for path in inside.glob("configs/**/*.yaml")} == source.keys()
@@ -49,7 +49,7 @@ def test_every_configuration_is_inside(unpacked: Path) -> None:
     assert (inside / "configs" / "README.md").is_file()
 
 
-def test_they_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
+def test_configurations_are_found_from_an_empty_folder(unpacked: Path, tmp_path: Path) -> None:
     code = """
 from pathlib import Path
 from face_lightning.commands.config_files import read_options, shipped

@@ -10,7 +10,7 @@ from face_lightning.recommending.recommender import Recommender
 from tests.recommending.test_recommender import write_run
 
 
-def test_the_page_is_sent_under_its_own_names_alone(tmp_path: Path) -> None:
+def test_the_page_is_only_served_under_allowed_host_names(tmp_path: Path) -> None:
     explorer = Explorer(Recommender.load(write_run(tmp_path / "run")), "<b>films</b>")
     with TestClient(build_server(explorer, ["localhost"]), base_url="http://localhost") as client:
         answer = client.get("/", params={"item": "20"})

@@ -49,7 +49,7 @@ def test_texts_and_suggestions(explorer: Explorer) -> None:
     assert explorer.suggest("") == []
 
 
-def test_the_list_is_that_of_the_recommender_and_names_shared_words(explorer: Explorer) -> None:
+def test_recommendations_equal_those_of_the_recommender_and_name_shared_words(explorer: Explorer) -> None:
     visit = Visit(explorer)
     visit.open("user", ["ann"])
     rows = visit.recommend()
@@ -63,7 +63,7 @@ def test_the_list_is_that_of_the_recommender_and_names_shared_words(explorer: Ex
     assert {row.item.id: row.shared for row in visit.recommend()} == {"30": [], "20": ["war"], "10": ["war"]}
 
 
-def test_words_move_the_list_and_changes_are_taken_back(explorer: Explorer) -> None:
+def test_words_change_the_ranking_and_can_be_reset(explorer: Explorer) -> None:
     visit = Visit(explorer, strength=0.9)
     visit.open("user", ["bob"])
     visit.change("war", 9)
@@ -95,7 +95,7 @@ def test_new_visitors_begin_with_items_or_words(explorer: Explorer) -> None:
     assert [other.label for other in visit.neighbours()] == ["Zoë", "Bob"]
 
 
-def test_the_map_places_items_and_words_that_lie_together() -> None:
+def test_the_map_places_items_and_concentrated_words() -> None:
     draws = np.random.default_rng(0)
     centers = np.repeat(np.eye(3), 20, axis=0)
     items = torch.from_numpy((centers + 0.05 * draws.standard_normal((60, 3))).astype(np.float32))

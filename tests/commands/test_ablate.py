@@ -75,7 +75,7 @@ def test_a_set_is_run_once_and_compared(world: World, tmp_path: Path, capsys: py
     assert out[out.index("┏") :] == again[again.index("┏") :]
 
 
-def test_holm_and_significance_are_those_of_the_users(tmp_path: Path) -> None:
+def test_differences_are_paired_over_users_and_corrected_by_holm(tmp_path: Path) -> None:
     """Three hand-made variants with two seeds: means over seeds are compared by user, and p is corrected by Holm."""
     values = {"full": [[1, 0, 1, 0], [1, 0, 1, 1]], "same": [[1, 0, 1, 0], [1, 0, 1, 1]], "less": [[0, 0, 1, 0]] * 2}
     folders = {}
@@ -98,7 +98,7 @@ def test_holm_and_significance_are_those_of_the_users(tmp_path: Path) -> None:
     assert cells[5][1:] == ["1", f"{2 * probability:.3g}"]
 
 
-def test_plots_without_matplotlib_are_refused_before_anything_runs(
+def test_plots_without_matplotlib_are_rejected_before_training(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -118,7 +118,7 @@ def test_plots_without_matplotlib_are_refused_before_anything_runs(
         ),
     ],
 )
-def test_mistakes_in_a_set_are_one_line(
+def test_mistakes_in_a_set_are_reported_in_one_line(
     world: World, changes: dict[str, object], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ablate", "--set", write_set(world, **changes)]) == 2

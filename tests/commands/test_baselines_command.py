@@ -16,7 +16,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
-def test_baselines_leave_what_runs_leave(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_write_the_files_of_a_run(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["baselines", "--config", world.config("stage1"), "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "ItemKNN weighting bm25, num_neighbors 50: val/recall@20" in out
@@ -45,7 +45,7 @@ def test_options_of_the_data_suffice_and_the_result_is_the_same(world: World, tm
     assert one["metrics"] == two["metrics"]
 
 
-def test_what_does_not_fit_is_refused(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline_beyond_memory_is_rejected(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["baselines", "--config", world.config("stage1"), "--memory_gib", "1e-9", "--out", str(tmp_path)]
     assert main([*command, "--only", "Popularity", "EASE"]) == 0
     assert "EASE left out: memory_gib: expected at least" in capsys.readouterr().out

@@ -40,13 +40,13 @@ def test_settings_of_another_class_are_dropped(tmp_path: Path) -> None:
     assert read_options(tmp_path / "other.yaml")["x"] == {"class_path": "B", "init_args": {"c": 3}}
 
 
-def test_a_path_of_a_file_stands_for_its_content(tmp_path: Path) -> None:
+def test_a_path_of_a_file_is_replaced_by_its_content(tmp_path: Path) -> None:
     write(tmp_path, part="size: 1\nroot: data\n", top="data: part.yaml\ndata.size: 2\nother: nosuch.yaml\n")
     assert read_options(tmp_path / "top.yaml") == {"data": {"size": 2, "root": "data"}, "other": "nosuch.yaml"}
     assert read_options(tmp_path / "top.yaml", paths_are_files=False)["other"] == "nosuch.yaml"
 
 
-def test_references_take_what_is_typed_first(tmp_path: Path) -> None:
+def test_references_prefer_the_command_line(tmp_path: Path) -> None:
     write(tmp_path, top="trainer.max_epochs: 8\nT_max: ${trainer.max_epochs}\ntext: costs ${trainer.max_epochs}\n")
     file = ["--config", str(tmp_path / "top.yaml")]
     assert composed("fit", *file)["T_max"] == 8
@@ -133,7 +133,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def test_a_stage_takes_the_backbone_of_the_run_that_it_starts_from(world: World, tmp_path: Path) -> None:
+def test_a_stage_inherits_the_backbone_of_the_run_that_it_starts_from(world: World, tmp_path: Path) -> None:
     short = ["--run_dir", tmp_path, "--trainer.max_epochs", "1"]
     assert fit(world.config("bare"), *short) == 0
     backbone = yaml.safe_load((tmp_path / "config.yaml").read_text())["model"]["init_args"]["backbone"]
@@ -188,7 +188,7 @@ def test_after_least_squares_its_objective_is_the_loss(tmp_path: Path) -> None:
     assert model["ranking_loss"] == {"class_path": "WeightedSquares", "init_args": {**given, **solved}}
 
 
-def test_least_squares_goes_on_where_the_path_of_an_earlier_run_was_best(tmp_path: Path) -> None:
+def test_least_squares_continues_with_the_best_settings_of_an_earlier_run(tmp_path: Path) -> None:
     solved = {"unobserved_weight": 0.02, "regularization": 6.0, "popularity_discount": 0.1}
     arguments = {"unobserved_weight": None, "regularization": 2.0, "regularization_growth": 1.5}
     earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", arguments, least_squares={"settings": solved})
@@ -210,7 +210,7 @@ def test_least_squares_goes_on_where_the_path_of_an_earlier_run_was_best(tmp_pat
     assert settings() == {}
 
 
-def test_a_path_whose_settings_are_not_kept_is_refused(tmp_path: Path) -> None:
+def test_a_path_without_saved_settings_is_rejected(tmp_path: Path) -> None:
     earlier = write_run(tmp_path / "stage1", "LeastSquaresStage", {"regularization": 2.0, "regularization_growth": 1.5})
     write(tmp_path, stage2=f"init_from: {earlier}\nmodel: {{class_path: MappingStage}}\n")
     with pytest.raises(CheckpointError, match=r"init_from: expected a checkpoint that names its settings"):

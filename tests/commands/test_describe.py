@@ -52,7 +52,7 @@ def test_data_are_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not {*"\x1b\x07\u202e"} & {*shown}
 
 
-def test_json_is_one_object_a_line_in_the_order_asked_for(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_one_object_per_line_in_the_given_order(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run", str(run), "--users", "1", "--items", "50", "1", "--json"]) == 0
     shown = capsys.readouterr().out
     expected = [{key: row[key] for key in ("kind", "id", "label", "words")} for row in ROWS]

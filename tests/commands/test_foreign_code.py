@@ -40,7 +40,7 @@ def write(path: Path, content: Any) -> Path:
 
 
 @pytest.mark.parametrize("command", ["summarize", "baselines", "fit"])
-def test_data_section_of_a_stranger(
+def test_foreign_classes_in_a_data_section_are_rejected(
     marker: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write(tmp_path / "data.yaml", {"reader": {"class_path": "foreign.Reader"}})

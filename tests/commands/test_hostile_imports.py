@@ -92,7 +92,7 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize(("name", "files", "options", "message"), REFUSED, ids=[case[0] for case in REFUSED])
-def test_imports_that_are_refused(
+def test_imports_that_are_rejected(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -235,7 +235,7 @@ READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
 
 
 @pytest.mark.parametrize(("name", "files", "options", "record"), READ, ids=[case[0] for case in READ])
-def test_imports_as_people_have_them(
+def test_real_world_imports(
     tmp_path: Path, name: str, files: dict[str, bytes], options: list[str], record: dict[str, Any] | None
 ) -> None:
     if record is not None:

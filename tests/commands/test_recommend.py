@@ -51,7 +51,7 @@ def test_all_users_go_to_a_file(run: Path, tmp_path: Path, suffix: str, capsys: 
     }
 
 
-def test_ids_may_lie_in_files(run: Path, tmp_path: Path) -> None:
+def test_ids_may_be_read_from_files(run: Path, tmp_path: Path) -> None:
     (tmp_path / "users.txt").write_text("bob\n7\nnobody\n")
     (tmp_path / "items.txt").write_text("20\n")
     out = tmp_path / "out.parquet"
@@ -80,7 +80,7 @@ def test_new_users_by_their_history(
 
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("histories", [False, True], ids=["users", "histories"])
-def test_a_progress_bar_is_shown_on_a_terminal_alone(
+def test_a_progress_bar_is_only_shown_on_a_terminal(
     run: Path,
     tmp_path: Path,
     histories: bool,

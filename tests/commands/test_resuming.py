@@ -33,7 +33,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Path]:
 
 
 @pytest.mark.parametrize(("option", "message"), CHANGES, ids=[change[0] for change in CHANGES])
-def test_settings_that_would_not_take_effect_are_refused(
+def test_settings_that_would_not_take_effect_are_rejected(
     cut: tuple[World, Path], capfd: pytest.CaptureFixture[str], option: str, message: str
 ) -> None:
     world, run = cut

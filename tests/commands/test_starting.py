@@ -44,7 +44,7 @@ def test_the_fingerprint_depends_on_what_decides_the_result(path: str, value: ob
     assert (run_fingerprint(changed(path, value), None, False) == run_fingerprint(CONFIG, None, False)) == same
 
 
-def test_the_vocabulary_of_the_run_that_a_stage_starts_from_stands_for_a_given_one() -> None:
+def test_an_inherited_vocabulary_does_not_change_the_fingerprint() -> None:
     before, other = copy.deepcopy(CONFIG), changed("model/init_args/words/init_args/codebook", "data/other")
     assert run_fingerprint(other, None, True) == run_fingerprint(CONFIG, None, True)
     assert before == CONFIG
@@ -59,7 +59,7 @@ def test_the_checkpoint_that_a_run_starts_from_decides_its_fingerprint(tmp_path:
     assert len({*prints, run_fingerprint(CONFIG, None, False)}) == 4
 
 
-def test_init_from_beside_ckpt_path_is_refused_unless_a_resume_is_typed() -> None:
+def test_init_from_with_ckpt_path_is_rejected_unless_a_resume_is_requested() -> None:
     both = {"init_from": "runs/a", "ckpt_path": "last"}
     check_one_source(both, ["fit", "--config", "a.yaml", "--ckpt_path", "last"])
     check_one_source({"init_from": "runs/a", "ckpt_path": None}, ["--init_from=runs/a"])
@@ -68,7 +68,7 @@ def test_init_from_beside_ckpt_path_is_refused_unless_a_resume_is_typed() -> Non
             check_one_source(both, given)
 
 
-def test_a_run_in_the_folder_is_skipped_replaced_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_the_folder_is_skipped_replaced_or_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def fingerprint() -> str:

@@ -56,7 +56,7 @@ def written(tmp_path: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(line["kind"], line["id"]): line for line in map(json.loads, lines)}
 
 
-def test_templates_write_and_list_who_has_no_facts(
+def test_templates_write_and_list_entities_without_facts(
     summarize: Callable[..., int], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert summarize() == 0
@@ -122,7 +122,7 @@ def test_an_entity_that_fails_is_listed(
     ],
     ids=str,
 )
-def test_a_server_that_gives_nothing_is_reported_in_one_line(
+def test_a_server_without_answers_is_reported_in_one_line(
     summarize: Callable[..., int],
     tmp_path: Path,
     serve: Callable[..., Any],
@@ -184,7 +184,7 @@ def test_the_key_comes_from_the_environment(
     assert {header["Authorization"] for header in server.headers} == {"Bearer k-1"}
 
 
-def test_a_dry_run_asks_nothing(summarize: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+def test_a_dry_run_sends_no_request(summarize: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     assert summarize("--writer", "server", "--url", "http://127.0.0.1:9/v1", "--model", "m", "--dry_run") == 0
     shown = capsys.readouterr().out
     assert "--- item a\n" in shown
@@ -193,7 +193,7 @@ def test_a_dry_run_asks_nothing(summarize: Callable[..., int], tmp_path: Path, c
     assert not (tmp_path / "out.jsonl").exists()
 
 
-def test_an_interruption_is_reported_and_costs_nothing(
+def test_an_interruption_is_reported_and_keeps_all_summaries(
     summarize: Callable[..., int],
     tmp_path: Path,
     serve: Callable[..., Any],
@@ -219,7 +219,7 @@ def test_an_interruption_is_reported_and_costs_nothing(
     assert "2 from the cache" in capsys.readouterr().out
 
 
-def test_a_full_disk_keeps_the_summaries_that_were_there(
+def test_a_full_disk_keeps_existing_summaries(
     summarize: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Files are limited to 64 bytes, so that neither the cache nor the result can be written."""

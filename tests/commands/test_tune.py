@@ -29,7 +29,7 @@ def tune(config: str, *arguments: str | Path) -> int:
     return face("tune", "--config", config, *QUIET, *arguments)
 
 
-def test_the_best_configuration_runs_and_gives_what_its_trial_gave(
+def test_the_best_configuration_reproduces_its_trial(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stage, "test_step", None)  # the test split is never read
@@ -51,7 +51,7 @@ def options_of(search: Search) -> list[dict[str, Any]]:
     return [{name.rpartition(".")[2]: value for name, value in trial.params.items()} for trial in search.trials]
 
 
-def test_least_squares_first_stays_where_its_path_was_best(world: World, tmp_path: Path) -> None:
+def test_refinements_of_least_squares_start_from_the_best_setting(world: World, tmp_path: Path) -> None:
     own = ["--model.init_args.regularization=2", "--model.init_args.unobserved_weight=0.01", "--trainer.max_epochs=2"]
     with Search(["--config", world.config("als"), *QUIET, *own], tmp_path, Console(quiet=True)) as search:
         search.run(2, minutes=10)
@@ -64,7 +64,7 @@ def test_least_squares_first_stays_where_its_path_was_best(world: World, tmp_pat
         }
 
 
-def test_suggestions_of_the_best_trial_come_next_and_once(
+def test_suggestions_of_the_best_trial_are_tried_next_and_once(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = {"unobserved_weight": 0.01, "regularization_growth": 1.0, "popularity_discount": 0.1}
@@ -80,7 +80,7 @@ def test_suggestions_of_the_best_trial_come_next_and_once(
     assert drawn["regularization"] not in (2.0, 3.0)
 
 
-def test_a_search_goes_on_and_refuses_another_configuration(
+def test_a_search_is_continued_and_rejects_another_configuration(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = [world.config("stage1"), "--out", tmp_path, "--model.init_args.ranking_loss=SampledSoftmax"]
@@ -95,9 +95,7 @@ def test_a_search_goes_on_and_refuses_another_configuration(
     assert "holds that of another configuration" in capsys.readouterr().err
 
 
-def test_words_are_searched_by_how_well_they_pick_their_entity(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_words_are_tuned_by_retrieval(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(world.config("stage1")) == 0
     assert tune(world.config("stage2"), "--trials", "1", "--out", tmp_path, "--trainer.max_epochs=1") == 0
     assert "words/retrieval_items@10 and words/retrieval_users@10" in (tmp_path / "best.yaml").read_text()
@@ -113,7 +111,7 @@ def test_time_limit_and_mistakes(world: World, tmp_path: Path, capsys: pytest.Ca
     assert tune(str(tmp_path / "none.yaml")) == 2
 
 
-def test_every_class_names_ranges_of_its_own_arguments(world: World) -> None:
+def test_search_spaces_contain_arguments_of_their_class(world: World) -> None:
     def space(*arguments: str) -> dict[str, Any]:
         found = space_of(Configuration(["--config", world.config("stage1"), *arguments]).options)
         return {option.replace("model.init_args.", "").replace("init_args.", ""): of for option, of in found.items()}

@@ -171,7 +171,7 @@ def test_a_full_disk_keeps_the_old_codebook(
 
 
 @pytest.mark.parametrize("kind", ["words alone", "link", "folder"])
-def test_words_of_the_users_own_stay(
+def test_files_of_the_user_in_the_output_folder_are_kept(
     build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     """A folder with a file that has the name of a vocabulary file, and a link to one."""
@@ -185,7 +185,7 @@ def test_words_of_the_users_own_stay(
     assert (tmp_path / "out" / "words.txt").read_text() == "mine"
 
 
-def test_a_folder_with_other_things_is_refused(
+def test_a_folder_with_other_files_is_rejected(
     build: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "out").mkdir()

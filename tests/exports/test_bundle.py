@@ -87,7 +87,7 @@ def test_every_format_holds_the_same_numbers(run: Path, tmp_path: Path) -> None:
     assert len({path.stat().st_mode for path in out.rglob("*") if path.is_file()}) == 1  # equal permissions
 
 
-def test_numbers_of_any_size_survive_as_text(run: Path, tmp_path: Path) -> None:
+def test_numbers_of_any_size_round_trip_as_text(run: Path, tmp_path: Path) -> None:
     items = torch.tensor([[1 / 3, -1e-30], [1e20, 3.4e38], [0.1, -0.0], [2**-140, 7.0], [1.0, 16777217.0]])
     write_embeddings(run, Embeddings(USERS, items), "f" * 64)
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "out"), "--index", "none"]) == 0
@@ -96,7 +96,7 @@ def test_numbers_of_any_size_survive_as_text(run: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.array(texts).astype(np.float32), items.numpy())
 
 
-def test_the_model_card_tells_data_metrics_and_no_paths(run: Path, tmp_path: Path) -> None:
+def test_the_model_card_has_data_and_metrics_but_no_paths(run: Path, tmp_path: Path) -> None:
     assert main(["export", "--run", str(run), "--out", str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     shown = "# films: GMF", "f" * 64, "| test/recall@20 | 0.2500 |", "3 users and 5 items", "Apache-2.0", "1.0000"
@@ -105,7 +105,7 @@ def test_the_model_card_tells_data_metrics_and_no_paths(run: Path, tmp_path: Pat
     assert "embedding vector(2)" in (tmp_path / "out" / "pgvector" / "load.sql").read_text()
 
 
-def test_a_folder_that_holds_something_stays(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_empty_is_rejected(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine").touch()

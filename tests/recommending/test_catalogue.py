@@ -18,7 +18,7 @@ def naive(
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_ranking_is_a_full_sort_among_candidates(data: st.DataObject) -> None:
+def test_ranking_equals_a_full_sort_of_the_candidates(data: st.DataObject) -> None:
     num_rows, num_queries = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 5))
     draws = np.random.default_rng(data.draw(st.integers(0, 1000)))
     table = draws.integers(-3, 4, (num_rows, 4)).astype(np.float32)  # integers: exact sums, and many ties
@@ -44,7 +44,7 @@ def test_ranking_is_a_full_sort_among_candidates(data: st.DataObject) -> None:
         assert np.isneginf(ranked.scores[query][count:]).all()
 
 
-def test_tiles_are_ranked_as_one_and_keep_their_own_exclusions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranking_in_tiles_equals_ranking_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     table = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     excluded = np.repeat(np.arange(20), 2), np.tile([3, 7], 20)
     catalogue = Catalogue(table)
@@ -57,7 +57,7 @@ def test_tiles_are_ranked_as_one_and_keep_their_own_exclusions(monkeypatch: pyte
     assert not np.isin(whole.rows, [3, 7]).any()
 
 
-def test_the_last_candidates_are_searched_again_without_a_new_index() -> None:
+def test_the_search_among_the_last_candidates_is_cached() -> None:
     catalogue = Catalogue(torch.eye(4))
     first, second = np.array([0, 2]), np.array([1])
     searches = [catalogue._search(candidates) for candidates in (first, first.copy(), second, None, None)]

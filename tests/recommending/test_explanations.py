@@ -30,7 +30,7 @@ def test_the_sentence_names_shared_and_close_words() -> None:
     )
 
 
-def test_prompts_leave_out_what_is_not_known() -> None:
+def test_prompts_omit_unknown_fields() -> None:
     prompts = WordPrompts("explanation", "game")
     request = Request("item", "1", {"title": "Dune", "domain": "game", "item_words": ["sand", "worm"]})
     messages = prompts.messages(request)

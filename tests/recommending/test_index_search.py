@@ -22,7 +22,7 @@ def overlap(found: torch.Tensor, exact: torch.Tensor) -> float:
     return sum(len(set(one) & set(other)) for one, other in pairs) / exact.numel()
 
 
-def test_the_recall_it_reports_is_the_share_of_exact_results(search: IndexSearch) -> None:
+def test_the_reported_recall_is_correct(search: IndexSearch) -> None:
     reported = search.tune(QUERIES, 0.95, top_k=10)
     found, exact = search.search(QUERIES, 10), InnerProductSearch(KEYS).search(QUERIES, 10)
     assert reported == pytest.approx(overlap(found, exact))
@@ -42,7 +42,7 @@ def test_excluded_keys_are_replaced_by_the_next_best(search: IndexSearch) -> Non
     assert not (found[::2].unsqueeze(2) == best[::2].unsqueeze(1)).any()
 
 
-def test_queries_of_which_the_index_finds_too_little_are_searched_exactly() -> None:
+def test_queries_with_too_few_results_are_searched_exactly() -> None:
     search = IndexSearch(KEYS, "ivf")  # with nprobe 1 it sees a list of about 40 keys
     assert torch.equal(search.search(QUERIES, 1000), InnerProductSearch(KEYS).search(QUERIES, 1000))
     rows = torch.zeros(1990, dtype=torch.long)
@@ -50,7 +50,7 @@ def test_queries_of_which_the_index_finds_too_little_are_searched_exactly() -> N
     assert set(found[0, :10].tolist()) == set(range(1990, 2000))
 
 
-def test_one_query_gets_what_it_gets_among_others(search: IndexSearch) -> None:
+def test_single_query_equals_batched_index_search(search: IndexSearch) -> None:
     search.tune(QUERIES, 0.95, top_k=10)
     excluded = search.search(QUERIES, 3).flatten()
     together = search.search(QUERIES, 10, (torch.arange(40).repeat_interleave(3), excluded))

@@ -30,7 +30,7 @@ def write(path: Path) -> None:
 
 @pytest.mark.parametrize("group", [1, 2, 100])
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_pairs_have_a_row_each(tmp_path: Path, suffix: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_have_a_row_per_pair(tmp_path: Path, suffix: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("face_lightning.recommending.ranking_files._GROUP", group)
     path = tmp_path / f"out.{suffix}"
     write(path)
@@ -45,7 +45,7 @@ def test_pairs_have_a_row_each(tmp_path: Path, suffix: str, group: int, monkeypa
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
 
 
-def test_lines_have_a_query_each(tmp_path: Path) -> None:
+def test_jsonl_has_a_line_per_query(tmp_path: Path) -> None:
     write(tmp_path / "out.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines == [
@@ -56,7 +56,7 @@ def test_lines_have_a_query_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
-def test_an_error_leaves_the_file_that_was_there(tmp_path: Path, suffix: str) -> None:
+def test_an_error_leaves_the_existing_file_unchanged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out.{suffix}"
     path.write_text("old")
     writer = RankingWriter(path, "user_id", "item_id")
@@ -115,7 +115,7 @@ def test_histories_from_every_format(tmp_path: Path) -> None:
         ("h.parquet", "no", "ArrowInvalid"),
     ],
 )
-def test_histories_of_another_form(tmp_path: Path, name: str, text: str, reason: str) -> None:
+def test_histories_in_another_format_are_rejected(tmp_path: Path, name: str, text: str, reason: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(
         DataError, match=r"history: expected JSONL of user_id and item_ids, or CSV or Parquet"

@@ -51,7 +51,7 @@ def recommender(tmp_path: Path) -> Recommender:
         ("all", ["40", "50", None, None, None]),
     ],
 )
-def test_users_get_the_best_items_that_they_have_not_seen(
+def test_users_get_their_top_unseen_items(
     recommender: Recommender, filter_seen: str | None, expected: list[str | None]
 ) -> None:
     top = recommender.recommend(["ann"], k=9, filter_seen=filter_seen)
@@ -61,13 +61,13 @@ def test_users_get_the_best_items_that_they_have_not_seen(
     assert top.scores.tolist() == [[scores[item] for item in expected]]
 
 
-def test_ties_go_by_position_and_numbers_are_ids_too(recommender: Recommender) -> None:
+def test_ties_are_ordered_by_row_and_ids_may_be_numbers(recommender: Recommender) -> None:
     top = recommender.recommend([7], k=3, filter_seen=None)
     assert top.ids.tolist() == [["10", "20", "30"]]
     assert recommender.recommend("bob", k=1, filter_seen=None).ids.tolist() == [["50"]]
 
 
-def test_all_users_in_order_where_none_are_named(recommender: Recommender) -> None:
+def test_all_users_are_ranked_in_order_by_default(recommender: Recommender) -> None:
     top = recommender.recommend(k=2)
     assert top.query_ids.tolist() == ["ann", "bob", "7"]
     assert top.ids.tolist() == [["40", "50"], ["30", "20"], ["20", "30"]]
@@ -81,7 +81,7 @@ def test_items_are_chosen_and_left_out_by_id(recommender: Recommender) -> None:
     assert recommender.recommend(["ann"], 3, allow=[]).ids.shape == (1, 0)
 
 
-def test_new_users_get_what_is_like_their_history(recommender: Recommender) -> None:
+def test_new_users_get_items_similar_to_their_history(recommender: Recommender) -> None:
     top = recommender.recommend_history({"eve": ["10", "20"], "max": [50, "50"]}, k=2)
     assert top.query_ids.tolist() == ["eve", "max"]
     assert top.ids[:, 0].tolist() == ["30", "40"]

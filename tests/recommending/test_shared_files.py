@@ -26,7 +26,7 @@ def answers(recommender: Recommender, index: IndexKind | None) -> list[TopK]:
 
 @pytest.mark.parametrize("index", [None, "hnsw", "ivf"])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_the_second_process_builds_nothing_and_answers_alike(
+def test_the_second_process_reuses_the_cache_with_equal_results(
     index: IndexKind | None, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rounded)
@@ -74,7 +74,7 @@ def test_one_builds_while_others_wait(tmp_path: Path) -> None:
     assert len(built) == 1
 
 
-def test_other_tables_find_other_files_which_can_be_removed(tmp_path: Path) -> None:
+def test_other_tables_have_other_files_which_can_be_removed(tmp_path: Path) -> None:
     first, second = SharedFiles(tmp_path, [TABLE]), SharedFiles(tmp_path, [TABLE + 1])
     kept = first.tensor("table", lambda: TABLE)
     assert torch.equal(second.tensor("table", lambda: TABLE + 1), TABLE + 1)
@@ -84,7 +84,7 @@ def test_other_tables_find_other_files_which_can_be_removed(tmp_path: Path) -> N
     assert torch.equal(SharedFiles(tmp_path, [TABLE.view(3, 2)]).tensor("table", lambda: TABLE - 1), TABLE - 1)
 
 
-def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_build_leaves_no_file(tmp_path: Path) -> None:
     shared = SharedFiles(tmp_path, [TABLE])
     with pytest.raises(ZeroDivisionError):
         shared.path("file", lambda path: path.write_text(str(1 / 0)))

@@ -42,7 +42,7 @@ def parts(steering_of: tuple[torch.Tensor, torch.Tensor], meaning: torch.Tensor)
     return [(value - value.mean()) / value.std(correction=0) for value in values]
 
 
-def test_a_topic_is_what_texts_say_and_what_least_squares_learns_from_the_nearest_of_them() -> None:
+def test_a_topic_combines_texts_and_least_squares() -> None:
     draws = torch.Generator().manual_seed(0)
     items, meanings = torch.randn(60, 3, generator=draws), F.normalize(torch.randn(60, 4, generator=draws), dim=1)
     topic = WordSteering(items, meanings).topic(meanings[7])
@@ -55,7 +55,7 @@ def test_a_topic_is_what_texts_say_and_what_least_squares_learns_from_the_neares
     assert torch.allclose(along - along.mean(), by_embedding, atol=1e-4)
 
 
-def test_large_tables_are_summed_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gram_matrix_is_summed_in_tiles_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = torch.Generator().manual_seed(0)
     items, meanings = torch.randn(50, 4, generator=draws) + 10, F.normalize(torch.randn(50, 4, generator=draws), dim=1)
     expected = WordSteering(items, meanings).topic(meanings[0])
@@ -64,7 +64,7 @@ def test_large_tables_are_summed_some_rows_at_a_time(monkeypatch: pytest.MonkeyP
     assert torch.allclose(topic.agreement, expected.agreement, atol=1e-4)
 
 
-def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:
+def test_clear_texts_reduce_the_weight_of_least_squares() -> None:
     draws = torch.Generator().manual_seed(0)
     items, meanings = torch.randn(400, 3, generator=draws), F.normalize(torch.randn(400, 8, generator=draws), dim=1)
     vague, clear = F.normalize(torch.randn(8, generator=draws), dim=0), torch.eye(8)[0]
@@ -78,7 +78,7 @@ def test_what_texts_name_clearly_is_learnt_less_from_examples() -> None:
         assert torch.allclose(agreement, expected / expected.std(correction=0), atol=0.02)
 
 
-def test_relevance_is_the_exponential_of_the_agreement_with_all_words_less_that_of_the_unwanted() -> None:
+def test_relevance_is_the_difference_of_exponential_gains() -> None:
     draws = torch.Generator().manual_seed(0)
     items, meanings = torch.randn(60, 3, generator=draws), F.normalize(torch.randn(60, 4, generator=draws), dim=1)
     steering = WordSteering(items, meanings)
@@ -104,7 +104,7 @@ def test_relevance_is_the_exponential_of_the_agreement_with_all_words_less_that_
     assert torch.allclose(blend - blend.mean(), expected - expected.mean(), atol=1e-5)
 
 
-def test_more_and_less_of_a_word_pull_opposite_ways(recommender: Recommender) -> None:
+def test_more_and_less_of_a_word_have_opposite_effects(recommender: Recommender) -> None:
     more = recommender.steer("7", more=["love"], strength=0.9, filter_seen=None)
     assert more.ids.tolist() == ["50", "40", "30", "20", "10"]
     less = recommender.steer("7", less=["love"], strength=0.9, filter_seen=None)
@@ -123,14 +123,14 @@ def test_the_edited_embedding_moves_towards_the_words(recommender: Recommender) 
     assert float(ITEMS[4] @ along) > float(ITEMS[0] @ along)
 
 
-def test_an_edit_without_words_or_strength_changes_nothing(recommender: Recommender) -> None:
+def test_steering_without_words_or_strength_changes_nothing(recommender: Recommender) -> None:
     plain = recommender.recommend(["ann"], k=3)
     for steered in (recommender.steer("ann", k=3), recommender.steer("ann", ["love"], strength=0, k=3)):
         assert steered.ids.tolist() == plain.ids[0][:2].tolist()  # ann has seen all but two
         assert torch.equal(steered.embedding, USERS[0])
 
 
-def test_histories_and_nobody_are_steered_too(recommender: Recommender) -> None:
+def test_histories_and_the_average_user_can_be_steered(recommender: Recommender) -> None:
     steered = recommender.steer(["10", "20"], more=["love"], strength=1, k=2)
     assert steered.ids.tolist() == ["50", "40"]
     assert "10" not in recommender.steer(["10", "20"], ["war"], k=9).ids

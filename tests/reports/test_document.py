@@ -89,7 +89,7 @@ def test_hostile_names_are_shown_as_text(tmp_path: Path) -> None:
     assert any(row["label"].startswith("'=HYPERLINK") for row in rows)
 
 
-def test_judgements_stand_beside_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_judgements_are_shown_with_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_finished(tmp_path / "run", "run")
     judged = [
         {"judge": HOSTILE[0], "kind": "item", "words": variant, "entities": 5, "retrieval@2": share, "seed": 0}
@@ -108,7 +108,7 @@ def test_judgements_stand_beside_the_words(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "other.html").exists()
 
 
-def test_a_report_needs_finished_runs_and_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_needs_finished_runs_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_finished(tmp_path / "run", "one")
     assert face("report", "--run", run, "--out", tmp_path / "missing" / "report.html") == 2
     assert "out: expected a file such as report.html in a folder that exists" in capsys.readouterr().err
@@ -141,7 +141,7 @@ def test_a_run_without_test_data_has_a_report(tmp_path: Path) -> None:
     assert "was not tested" in page
 
 
-def test_numbers_for_people() -> None:
+def test_numbers_are_formatted() -> None:
     assert [number(value) for value in (0.12345, 4087.0739, 6842.0, 0.0, None, float("nan"))] == [
         "0.1235",
         "4,087.1",

@@ -25,7 +25,7 @@ def record(folder: Path, name: str, values: list[float], ids: tuple[str, ...] = 
     return RunRecord(folder, name, result, {}, {}, [], list(ids), {METRIC: np.array(values)})
 
 
-def test_an_interval_is_students_over_users() -> None:
+def test_intervals_follow_the_t_distribution_over_users() -> None:
     # sd 1 of 1, 2, 3; t of 2 degrees of freedom at 0.975 is 4.302653
     found = estimate(np.array([1.0, 2.0, 3.0]))
     assert found.mean == 2
@@ -46,7 +46,7 @@ def test_paired_tests_are_corrected_together(tmp_path: Path) -> None:
     assert second.corrected == pytest.approx(second.probability)
 
 
-def test_runs_of_other_users_or_metrics_are_refused(tmp_path: Path) -> None:
+def test_runs_with_other_users_or_metrics_are_rejected(tmp_path: Path) -> None:
     run = record(tmp_path, "run", [0.5, 0.5])
     with pytest.raises(ConfigurationError, match="compare: expected runs that were tested on the same users"):
         check_comparable(run, [record(tmp_path, "other", [0.5, 0.5], ("ann", "eve"))])

@@ -30,7 +30,7 @@ def test_words_are_counted_per_kind_and_ties_are_alphabetical() -> None:
     assert [found.word for found in count_words(TABLE, "user")] == ["toy", "war"]
 
 
-def test_sets_are_shared_whatever_their_order() -> None:
+def test_shared_sets_do_not_depend_on_the_order() -> None:
     assert shared_sets(TABLE, "item") == [(["toy", "war"], ["A", "B"])]
     assert shared_sets(TABLE, "user") == []
 

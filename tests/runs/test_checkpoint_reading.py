@@ -26,7 +26,7 @@ def write(path: Path, module: nn.Module, stage: str = "pretraining") -> Path:
     return path
 
 
-def test_copies_what_both_have_and_says_so(tmp_path: Path) -> None:
+def test_common_parts_are_copied_and_reported(tmp_path: Path) -> None:
     before, stage = Parts(mapper=4, other=True), Parts(mapper=4, other=True)
     head = stage.head.weight.clone()
     path = write(tmp_path / "run" / "checkpoints" / "best.ckpt", before)
@@ -38,7 +38,7 @@ def test_copies_what_both_have_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "stage"), [(None, 4), (4, None)])
-def test_a_part_that_one_side_lacks_is_left(tmp_path: Path, before: int | None, stage: int | None) -> None:
+def test_a_part_of_one_side_only_is_not_copied(tmp_path: Path, before: int | None, stage: int | None) -> None:
     source, target = Parts(mapper=before), Parts(mapper=stage)
     kept = None if stage is None else target.mapper.weight.clone()
     report = init_from(target, write(tmp_path / "a.ckpt", source))
@@ -58,7 +58,7 @@ def test_a_part_that_one_side_lacks_is_left(tmp_path: Path, before: int | None, 
         ),
     ],
 )
-def test_what_does_not_fit_changes_nothing(tmp_path: Path, source: nn.Module, message: str) -> None:
+def test_a_mismatch_changes_nothing(tmp_path: Path, source: nn.Module, message: str) -> None:
     stage = Parts(mapper=4)
     before = {key: value.clone() for key, value in stage.state_dict().items()}
     with pytest.raises(CheckpointError, match=message):

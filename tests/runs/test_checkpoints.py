@@ -42,7 +42,7 @@ def scored(folder: Path) -> RunCheckpoint:
     return callback
 
 
-def test_state_is_that_of_any_folder(tmp_path: Path) -> None:
+def test_the_state_does_not_depend_on_the_folder(tmp_path: Path) -> None:
     state = scored(tmp_path / "old").state_dict()
     assert str(tmp_path) not in str(state)
     assert (state["best_model_path"], state["last_model_path"]) == ("best.ckpt", "")
@@ -55,7 +55,7 @@ def test_state_is_that_of_any_folder(tmp_path: Path) -> None:
     assert moved.best_model_score == torch.tensor(0.5)
 
 
-def test_scores_without_their_files_do_not_count(tmp_path: Path) -> None:
+def test_scores_of_missing_files_are_not_restored(tmp_path: Path) -> None:
     state = scored(tmp_path / "old").state_dict()
     other = RunCheckpoint(tmp_path / "other", "best", monitor="score")
     other.load_state_dict(state)
@@ -64,7 +64,7 @@ def test_scores_without_their_files_do_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
 @pytest.mark.parametrize("path", ["../../thesis.txt", "/home/me/thesis.txt", "last.ckpt", "sub/best.ckpt", "..", 3])
-def test_state_names_nothing_but_its_own_best(tmp_path: Path, key: str, path: Any) -> None:
+def test_a_state_that_names_other_files_is_rejected(tmp_path: Path, key: str, path: Any) -> None:
     state = scored(tmp_path / "run").state_dict()
     state[key] = {path: torch.tensor(0.5)} if key == "best_k_models" else path
     with pytest.raises(CheckpointError, match=r"names checkpoints of its own folder, got .*; use"):

@@ -20,7 +20,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_second_run_is_refused_until_the_first_is_over(tmp_path: Path) -> None:
+def test_a_second_run_is_rejected_while_the_first_is_running(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     first.lock()
     with pytest.raises(ConfigurationError, match=r"another process is training in .*run; wait for it, or give another"):
@@ -31,7 +31,7 @@ def test_a_second_run_is_refused_until_the_first_is_over(tmp_path: Path) -> None
     assert list((tmp_path / "run").iterdir()) == [], "a lock leaves no file"
 
 
-def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_systems_without_locks_are_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(95, os.strerror(95))
 
@@ -45,7 +45,7 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch
 OLD = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.jsonl", "result.json")
 
 
-def test_an_earlier_run_comes_back(tmp_path: Path) -> None:
+def test_an_earlier_run_is_restored(tmp_path: Path) -> None:
     write(tmp_path, *OLD, "mine.txt")
     folder = RunFolder(tmp_path)
     folder.lock()
@@ -59,7 +59,7 @@ def test_an_earlier_run_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path, saved: bool) -> None:
+def test_the_next_start_repairs_the_folder_after_a_crash(tmp_path: Path, saved: bool) -> None:
     write(tmp_path, *OLD)
     crashed = RunFolder(tmp_path)
     crashed.lock()
@@ -71,7 +71,7 @@ def test_what_a_crash_left_is_mended_at_the_next_start(tmp_path: Path, saved: bo
     assert files(tmp_path) == ({"config.yaml", "checkpoints/last.ckpt"} if saved else set(OLD))
 
 
-def test_a_folder_made_in_vain_goes(tmp_path: Path) -> None:
+def test_an_unused_new_folder_is_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "run")
     folder.lock()
     write(tmp_path / "a" / "run", "config.yaml", "checkpoints/.last.ckpt.0123456789ab.tmp")
@@ -79,13 +79,13 @@ def test_a_folder_made_in_vain_goes(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "run").exists()
 
 
-def test_clearing_takes_nothing_of_the_users(tmp_path: Path) -> None:
+def test_clearing_keeps_files_of_the_user(tmp_path: Path) -> None:
     write(tmp_path, *OLD, "notes.md", "checkpoints/mine.pt")
     clear_run(tmp_path)
     assert files(tmp_path) == {"notes.md", "checkpoints/mine.pt"}
 
 
-def test_finished_means_this_fingerprint(tmp_path: Path) -> None:
+def test_finished_compares_the_fingerprint(tmp_path: Path) -> None:
     assert not finished(tmp_path, "a")
     (tmp_path / "result.json").write_text('{"fingerprint": "a"}')
     assert finished(tmp_path, "a")
@@ -94,7 +94,7 @@ def test_finished_means_this_fingerprint(tmp_path: Path) -> None:
     assert not finished(tmp_path, "a")
 
 
-def test_files_of_the_users_own_stay(tmp_path: Path) -> None:
+def test_files_of_the_user_are_kept(tmp_path: Path) -> None:
     own = ("checkpoints/thesis.ckpt", "predictions-of-me.parquet")
     write(tmp_path, *own, *OLD)
     folder = RunFolder(tmp_path)
@@ -108,7 +108,7 @@ def test_files_of_the_users_own_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["checkpoints", ".replaced", "metrics.jsonl"])
-def test_links_within_a_run_folder_are_refused(tmp_path: Path, name: str) -> None:
+def test_links_within_a_run_folder_are_rejected(tmp_path: Path, name: str) -> None:
     write(tmp_path / "elsewhere", "best.ckpt")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")

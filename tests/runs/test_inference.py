@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_written_is_read_back(run: Path) -> None:
+def test_files_round_trip(run: Path) -> None:
     entities = read_entities(run)
     assert entities.user_ids.to_pylist() == ["ann", "bob", "Véronique"]
     assert entities.item_ids.to_pylist() == ["1", "2", "3", "4"]
@@ -51,7 +51,7 @@ def test_what_was_written_is_read_back(run: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs Linux's list of mapped files")
-def test_tables_lie_in_the_mapped_file_which_processes_share(run: Path) -> None:
+def test_tables_are_memory_mapped(run: Path) -> None:
     embeddings, _ = read_embeddings(run)
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     mapped = [range(*(int(end, 16) for end in line[0].split("-"))) for line in lines if line[-1].endswith(EMBEDDINGS)]
@@ -59,7 +59,7 @@ def test_tables_lie_in_the_mapped_file_which_processes_share(run: Path) -> None:
         assert any(table.data_ptr() in addresses for addresses in mapped)
 
 
-def test_seen_items_are_those_of_the_splits_asked_for(run: Path) -> None:
+def test_seen_items_are_selected_by_split(run: Path) -> None:
     seen, _ = read_interactions(run)
     users = np.array([2, 1, 0])
     expected = {"train": ([0, 2, 2], [1, 0, 3]), "train+val": ([0, 0, 2, 2, 2], [0, 1, 0, 1, 3])}
@@ -70,19 +70,19 @@ def test_seen_items_are_those_of_the_splits_asked_for(run: Path) -> None:
     assert [part.tolist() for part in seen.of(np.array([], dtype=np.int64), "all")] == [[], []]
 
 
-def test_each_split_comes_back_as_a_matrix(run: Path) -> None:
+def test_each_split_is_read_as_a_matrix(run: Path) -> None:
     seen, _ = read_interactions(run)
     for split, rows in enumerate((TRAIN, VALID, TEST)):
         assert seen.matrix(split, 4).toarray().tolist() == rows
 
 
-def test_files_are_readable_by_whom_the_umask_allows(run: Path) -> None:
+def test_files_have_the_permissions_of_the_umask(run: Path) -> None:
     modes = {stat.S_IMODE((run / name).stat().st_mode) for name in (ENTITIES, INTERACTIONS, EMBEDDINGS)}
     (run / "plain").touch()
     assert modes == {stat.S_IMODE((run / "plain").stat().st_mode)}
 
 
-def test_ids_serve_as_names_where_there_are_none(tmp_path: Path) -> None:
+def test_ids_are_the_default_labels(tmp_path: Path) -> None:
     write_data(tmp_path, matrices(), (np.arange(3).astype(str), np.arange(4).astype(str)), None, "f" * 64)
     assert read_entities(tmp_path).item_labels.to_pylist() == ["0", "1", "2", "3"]
 

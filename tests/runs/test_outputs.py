@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from face_lightning.runs.outputs import write_predictions
 
 
-def test_predictions_leave_out_what_a_user_has_seen(tmp_path: Path) -> None:
+def test_predictions_omit_seen_items(tmp_path: Path) -> None:
     seen = csr_array(np.array([[1, 0, 0], [1, 1, 1], [0, 1, 1]], dtype=np.float32))
     batches = [
         (torch.tensor([0, 2]), torch.tensor([[2, 1, 0], [0, 1, 2]])),  # seen items fill up the end

@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
 THEIRS = torch.tensor([[2.0, 2.0], [0.0, 2.0], [2.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # ann bob cat | x y
 
 
-def test_rows_follow_their_ids_and_new_ones_their_interactions(run: Path) -> None:
+def test_rows_are_matched_by_id_and_new_ones_folded_in(run: Path) -> None:
     new = data(["dan", "cat", "ann", "eve"], ["z", "y", "x"], {("dan", "y"), ("cat", "x"), ("ann", "z"), ("eve", "z")})
     own = torch.full((7, 2), 9.0)
     table, report = transfer_rows(own, THEIRS, run, new)

@@ -26,7 +26,7 @@ def client(run: Path, start: Callable[..., Client]) -> Client:
     return start(run, watch_seconds=0, max_bytes=20_000)
 
 
-def test_answers_are_those_of_the_recommender(run: Path, client: Client) -> None:
+def test_responses_equal_those_of_the_recommender(run: Path, client: Client) -> None:
     recommender = Recommender.load(run)
     status, found = client.ask("POST", "/recommend", {"users": ["ann", 7], "k": 3, "filter_seen": "train"})
     top = recommender.recommend(["ann", 7], 3, filter_seen="train")
@@ -80,7 +80,7 @@ def test_items_are_ranked_by_an_index_whose_recall_is_reported(
     assert client.ask("POST", "/reload", {})[1]["reloaded"] is True
 
 
-def test_hostile_requests_get_a_clear_refusal_and_leave_the_server_whole(client: Client) -> None:
+def test_hostile_requests_are_rejected_and_the_server_keeps_running(client: Client) -> None:
     assert len(HOSTILE) >= 60
     for path, body, expected in HOSTILE:
         status, answer = client.ask("POST", path, body)
@@ -91,20 +91,20 @@ def test_hostile_requests_get_a_clear_refusal_and_leave_the_server_whole(client:
     assert client.ask("GET", "/health")[1]["status"] == "ok"
 
 
-def test_bodies_of_no_announced_size_are_cut_off(client: Client) -> None:
+def test_bodies_without_content_length_are_limited(client: Client) -> None:
     chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
     head = b"POST /recommend HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert b" 413 " in client.send(head + 6 * chunk).split(b"\r\n")[0]
 
 
-def test_slow_clients_are_not_waited_for(run: Path, start: Callable[..., Client]) -> None:
+def test_slow_clients_time_out(run: Path, start: Callable[..., Client]) -> None:
     client = start(run, timeout=0.3)
     answer = client.send(b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     assert b" 408 " in answer.split(b"\r\n")[0]
     assert client.ask("GET", "/health")[0] == 200
 
 
-def test_a_token_is_asked_for_where_one_is_set(
+def test_a_token_is_required_if_one_is_set(
     run: Path, start: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACE_SERVE_TOKEN", "secret")
@@ -116,7 +116,7 @@ def test_a_token_is_asked_for_where_one_is_set(
     assert client.ask("POST", "/recommend", {"users": ["ann"]}, {"Authorization": "Bearer secret"})[0] == 200
 
 
-def test_a_new_run_is_taken_up_and_no_request_is_lost(tmp_path: Path, start: Callable[..., Client]) -> None:
+def test_a_new_run_is_loaded_without_losing_a_request(tmp_path: Path, start: Callable[..., Client]) -> None:
     first, second = write_run(tmp_path / "one"), write_run(tmp_path / "two", "e" * 64)
     write_embeddings(second, Embeddings(USERS, ITEMS.flip(0)), "e" * 64)
     link = tmp_path / "current"
@@ -148,7 +148,7 @@ def test_a_new_run_is_taken_up_and_no_request_is_lost(tmp_path: Path, start: Cal
     assert client.ask("GET", "/health")[1]["fingerprint"] == "e" * 64
 
 
-def test_a_damaged_run_leaves_the_old_one_in_place(run: Path, client: Client) -> None:
+def test_the_old_run_is_served_if_the_new_one_is_damaged(run: Path, client: Client) -> None:
     path = run / "embeddings.safetensors"
     content = path.read_bytes()
     path.with_name("new").write_bytes(content[:50])
@@ -165,7 +165,7 @@ def test_a_damaged_run_leaves_the_old_one_in_place(run: Path, client: Client) ->
     assert client.ask("GET", "/health")[1]["status"] == "ok"
 
 
-def test_a_run_overwritten_in_its_folder_is_found(run: Path, client: Client) -> None:
+def test_a_run_overwritten_in_its_folder_is_reloaded(run: Path, client: Client) -> None:
     write_embeddings(run, Embeddings(USERS, torch.zeros_like(ITEMS)), "f" * 64)
     live = client.app.state.live
     assert live.reload() is True

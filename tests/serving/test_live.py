@@ -9,7 +9,7 @@ from face_lightning.structures import Embeddings
 from tests.recommending.test_recommender import ITEMS, USERS, write_run
 
 
-def test_workers_share_the_files_of_the_current_run_alone(tmp_path: Path) -> None:
+def test_workers_share_only_the_files_of_the_current_run(tmp_path: Path) -> None:
     run, shared = write_run(tmp_path / "run"), tmp_path / "shared"
     workers = [LiveRecommender(run, shared=shared) for _ in range(2)]
     (first,) = shared.iterdir()

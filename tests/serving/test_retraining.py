@@ -10,7 +10,7 @@ from tests.serving.conftest import Start
 
 
 @pytest.mark.slow
-def test_a_run_trained_again_in_its_folder_is_served_all_along(tmp_path: Path, start: Start) -> None:
+def test_a_run_is_served_while_it_is_retrained(tmp_path: Path, start: Start) -> None:
     world = write_world(tmp_path)
     assert fit(world.config("stage1")) == 0
     client = start(world.run("stage1"), watch_seconds=0.05)
