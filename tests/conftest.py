@@ -12,10 +12,10 @@ import torch
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Runs in processes of their own are compared bit for bit with runs in this one: both use as many threads.
+# Runs in other processes are compared bit for bit with runs in this one, so both use the same number of threads.
 THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
 torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", THREADS)))
-settings.register_profile("face", deadline=None, derandomize=True)  # a busy machine is no failure
+settings.register_profile("face", deadline=None, derandomize=True)  # a busy machine must not fail a test
 settings.load_profile("face")
 
 Behaviour = Callable[[int, dict[str, Any]], tuple[int, bytes, dict[str, str]]]
@@ -47,7 +47,7 @@ class FakeServer:
                 status, data, headers = behaviour(number, body)
                 with lock:
                     at_once -= 1
-                if status == 0:  # hang up without a word
+                if status == 0:  # close the connection without a response
                     self.close_connection = True
                     return
                 self.send_response(status)

@@ -16,7 +16,7 @@ PERMITTED = re.compile(
     r"LGPL|Lesser General Public|CC0|Public Domain|3-Clause|2-Clause)\b",
     re.IGNORECASE,
 )
-READ = {  # packages that say nothing a machine can read; what their own files say
+READ = {  # packages without a machine-readable licence, by their licence files
     "locate": "MIT License",
 }
 
@@ -55,7 +55,7 @@ def report(root: str = "face-lightning", extras: Sequence[str] = ("cpu", "demo",
         try:
             package = distribution(name)
         except PackageNotFoundError:
-            continue  # of another platform, or an extra that nobody installed
+            continue  # of another platform, or of an extra that is not installed
         fields = {key: package.metadata.get_all(key) or [] for key in ("License-Expression", "Classifier", "License")}
         key = package.metadata["Name"]
         rows[key] = Row(key, package.version, READ.get(key, licence_of(fields)))

@@ -11,7 +11,7 @@ import ctypes, sys
 from face_lightning.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-    keep_freed_memory()  # twice does no harm
+    keep_freed_memory()  # may be called twice
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 size = 128 * 2**20

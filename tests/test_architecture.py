@@ -15,7 +15,7 @@ BOTTOM = {
     *("seeds", "structures", "trust"),
 }
 LIGHTNING = {"cli", "parallel", "commands", "progress", "runs", "stages"}
-BELOW = {  # what each part may import besides itself and the bottom
+BELOW = {  # packages that each part may import, besides itself and the lowest modules
     "graph": set(),
     "losses": {"graph"},
     "epoch_means": set(),

@@ -95,7 +95,7 @@ def test_rows_are_gathered_with_their_gradients(both: list[Any], case: int) -> N
         assert torch.equal(result["gathered"], everything)
         assert result["gradient"].shape == (sizes[number], 4)
         assert result["unique"] == [0, 1, 5, 7]
-        assert result["some"] == [1, 7], "every other one, from place 13 on, the sum of all"
+        assert result["some"] == [1, 7], "every other id, from an offset of 13, their sum"
         assert result["largest"] == (3, 0)
         assert result["means"] == pytest.approx({"a": (0 * 1 + 1 * 2) / 3, "b": 2})
 
@@ -117,7 +117,7 @@ def test_symmetric_contrast_over_processes_is_that_of_one(both: list[Any], case:
 def test_processes_share_the_mapping_of_entities(both: list[Any]) -> None:
     for gathered, _ in both:
         assert torch.equal(gathered[0]["described"], describe())
-        assert torch.equal(gathered[1]["described at once"], describe(11)), "the first process did it all"
+        assert torch.equal(gathered[1]["described at once"], describe(11)), "the first process described all"
 
 
 def test_a_sample_of_unique_ids_is_unbiased() -> None:

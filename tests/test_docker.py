@@ -164,7 +164,7 @@ def test_install_steps_of_the_cpu_image_work_in_a_fresh_environment(tmp_path: Pa
         step = step.replace("/opt/venv", str(tmp_path / "venv")).replace("RUN python ", f"{sys.executable} ")
         words = shlex.split(step)
         words[0] = sys.executable if words[0] == "python" else words[0]
-        # An index that cannot be reached is passed over at once: hashes say what may come from any other.
+        # An unreachable index is skipped; the hashes verify packages from any other.
         subprocess.run(words, cwd=source, check=True, timeout=3000, env={**os.environ, "PIP_RETRIES": "0"})
     face = tmp_path / "venv" / "bin" / "face"
     done = subprocess.run([face, "fit"], capture_output=True, text=True, check=False, cwd=tmp_path)

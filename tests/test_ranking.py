@@ -111,7 +111,7 @@ def test_the_ranking_is_the_same_bits_for_every_tile(rough: bool, monkeypatch: p
     monkeypatch.setattr(inner_product, "has_bfloat16", lambda device: rough)
     torch.manual_seed(0)
     embeddings = Embeddings(torch.randn(97, 48), torch.randn(6000, 48))
-    embeddings.items[3000:] = embeddings.items[:3000]  # every item has an equal
+    embeddings.items[3000:] = embeddings.items[:3000]  # every item has a duplicate
     ranker, nobody = Ranker(embeddings), torch.empty(0, dtype=torch.long)
     whole = ranker.rank(EvaluationBatch(torch.arange(97), nobody, nobody, nobody, nobody), 20)
     for tile in (1, 5, 64):

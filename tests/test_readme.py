@@ -42,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             few = [] if stage == "stage1" else FEW
             assert fit(["--config", f"configs/ml-100k/ials/{stage}.yaml", *SHORT, *few]) == 0
     runs = folder / "runs" / "ml-100k" / "ials"
-    (runs / "stage3").symlink_to(runs / "stage2")  # commands read both alike
+    (runs / "stage3").symlink_to(runs / "stage2")  # commands treat both in the same way
     return folder
 
 

@@ -45,8 +45,8 @@ class WordSteering:
     so is their weighted sum `z`.
 
     The more clearly texts name the word, the less the second part counts: its weight is `1 - 2 e`, clamped to
-    `[0.25, 1]`. Here `e` is the mean standardised similarity of the examples to the word, minus the value expected of
-    as many largest among I normal deviates.
+    `[0.25, 1]`. Here `e` is the mean standardised similarity of the examples to the word, minus its expectation under
+    a normal distribution of similarities.
 
     A user's scores gain a scaled `exp(z)`, where `z` is the standardised sum over the words in `more`, and lose that of
     the words in `less`. The exponential raises the few items that agree well and leaves the order of all others to the

@@ -87,7 +87,7 @@ def test_new_visitors_begin_with_items_or_words(explorer: Explorer) -> None:
     assert [row.item.id for row in best] == ["50", "40"]
     assert [row.before for row in best] == [None, None]
     visit.open("new", ["10"])
-    assert visit.own_words == []  # this run keeps no mapper
+    assert visit.own_words == []  # this run has no mapper
     assert [row.item.id for row in visit.recommend(1)] == ["20"]
     visit.open("item", ["10"])
     assert [other.label for other in visit.neighbours()[:2]] == ["Blade", "Cats"]

@@ -175,7 +175,7 @@ def test_every_shipped_variant_starts(world: World, tmp_path: Path, capsys: pyte
         run = tmp_path / "ablations" / "0" / variant.steps[-1].name
         weights[name] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     of_full = weights.pop("full")
-    for name, other in weights.items():  # each of them is another training
+    for name, other in weights.items():  # each variant trains with other weights
         equal = other.keys() == of_full.keys() and all(
             value.shape == of_full[key].shape and torch.equal(value, of_full[key]) for key, value in other.items()
         )

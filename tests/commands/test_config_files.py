@@ -107,7 +107,7 @@ def test_shipped_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: py
     assert read_options(shipped(name))["run_dir"] == "runs/own/stage1"
     name.parent.mkdir(parents=True)
     name.write_text("run_dir: mine\n")
-    assert read_options(shipped(name))["run_dir"] == "mine", "one's own file is used where there is one"
+    assert read_options(shipped(name))["run_dir"] == "mine", "a local file takes precedence"
     assert shipped(Path("configs/nosuch.yaml")) == Path("configs/nosuch.yaml")
 
 

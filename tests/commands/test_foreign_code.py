@@ -183,7 +183,7 @@ def test_hyper_parameters_build_no_foreign_class(marker: Path, tmp_path: Path) -
     assert not marker.exists()
     assert len(verdicts) == 2 * len(paths)
     of_the_stage, of_lightning = verdicts[: len(paths)], verdicts[len(paths) :]
-    # The stage's own way builds nothing that it is not given; Lightning's builds what it may, which has no weights.
+    # The stage's method builds nothing; Lightning's builds trusted classes, and then finds no weights.
     assert all(line.startswith("False load_from_checkpoint: expected backbone=") for line in of_the_stage), verdicts
     assert of_lightning[0].startswith("False Error(s) in loading state_dict"), verdicts
     assert all(line.startswith("True") for line in of_lightning[1:]), verdicts

@@ -28,7 +28,7 @@ ALIASES = b"a: &a [x]\n" + b"".join(
     b"%c: &%c [%s]\n" % (letter, letter, b",".join([b"*%c" % (letter - 1)] * 9)) for letter in range(98, 108)
 )
 
-# What is typed behind a configuration that works, and the line that it gets.
+# Arguments after a valid configuration, and the expected error.
 VALUES: list[tuple[str, str, str]] = [
     ("stage1", "checkpoint.filename=other", r"checkpoint.filename: expected 'best', got 'other'; other commands find"),
     ("stage1", "checkpoint.save_top_k=3", r"checkpoint.save_top_k: expected 1, got 3; other commands find"),
@@ -99,7 +99,7 @@ VALUES: list[tuple[str, str, str]] = [
         "model.init_args.token_gradient=hard",
         r"model.token_gradient: expected .*, got hard; correct the value",
     ),
-    # Sizes that cannot fit, and processes that nobody has.
+    # Sizes and numbers of processes that no machine has.
     (
         "stage1",
         "model.init_args.backbone.init_args.embedding_dim=1000000000",
@@ -130,7 +130,7 @@ VALUES: list[tuple[str, str, str]] = [
     ),
     ("stage1", "trainer.devices=1000", r"trainer.devices: expected at most \d+ processes on \d+ processors, got 1000;"),
     ("stage1", "trainer.logger=CSVLogger", r"trainer.logger.save_dir: expected, but not given; add it"),
-    # Folders that it might want to write to.
+    # Folders outside the run folder.
     (
         "stage2",
         "model.init_args.words.init_args.encoder.init_args.cache_dir=/sys",
@@ -170,7 +170,7 @@ VALUES: list[tuple[str, str, str]] = [
             ("profiler=", "PyTorchProfiler", "", "filename", "../x"),
         )
     ),
-    # Features of Lightning that cannot do here what they are for.
+    # Features of Lightning that do not work here.
     *(
         ("stage1", f"trainer.callbacks+={name}", rf"trainer.callbacks: expected no {name}, which .*; {cure}")
         for name, cure in (
@@ -189,7 +189,7 @@ VALUES: list[tuple[str, str, str]] = [
         "trainer.num_nodes=1000",
         r"trainer.num_nodes: expected 1 outside of a cluster, got 1000, and this proc",
     ),
-    # Code that a configuration from a stranger might want to run.
+    # Code that an untrusted configuration could run.
     ("stage1", "trainer.callbacks+=tests.chain.tiny.Killer", "trainer.callbacks: " + UNTRUSTED.format("tests.*Killer")),
     ("stage1", "trainer.callbacks+=os.system", "trainer.callbacks: " + UNTRUSTED.format("os.system")),
     ("stage1", "trainer.logger=subprocess.Popen", "trainer.logger: " + UNTRUSTED.format("subprocess.Popen")),

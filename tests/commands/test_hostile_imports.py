@@ -30,7 +30,7 @@ def items(*columns: str, value: Callable[[int], str]) -> bytes:
     return "".join([",".join(columns) + "\n", *(f"i{item},{value(item)}\n" for item in range(8))]).encode()
 
 
-# Files of clicks and metadata that are refused, the options, and the line.
+# Files that are rejected, the options, and the expected error.
 REFUSED: list[tuple[str, dict[str, bytes], list[str], str]] = [
     (
         "two colons",
@@ -118,7 +118,7 @@ def parquet(**columns: Any) -> bytes:
 
 USERS, ITEMS, _ = zip(*CLICKS, strict=True)
 WANTED = {"title": "Film 1"}
-# Files as people have them, the options, and the record of item i1 that they give; None for clicks alone.
+# Real-world files, the options, and the resulting record of item i1; None without metadata.
 READ: list[tuple[str, dict[str, bytes], list[str], dict[str, Any] | None]] = [
     ("two colons", {"a.dat": clicks("::")}, ["--separator", "::"], None),
     ("three letters", {"a.txt": clicks(" | ")}, ["--separator", " | "], None),

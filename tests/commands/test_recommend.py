@@ -102,7 +102,7 @@ def test_a_progress_bar_is_only_shown_on_a_terminal(
     given = ["--history", "10", "20"] if histories else []
     assert main(["recommend", "--run", str(run), *given, "--out", str(out)]) == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith(str(out))  # never in the way of a pipe
+    assert printed.out.startswith(str(out))  # the progress bar is not in the output
     assert ("histories" if histories else "users") in printed.err if terminal else not printed.err
     assert bars[0].tasks[0].completed == (1 if histories else 3)
 

@@ -240,4 +240,4 @@ def test_a_full_disk_keeps_existing_summaries(
         assert error.count("\n") == 1
         assert (tmp_path / "out.jsonl").read_bytes() == before
         assert sorted(tmp_path.iterdir()) == names
-        assert summarize("--out", str(tmp_path / "cache" / "whole.jsonl")) == 0  # now all of it is in the cache
+        assert summarize("--out", str(tmp_path / "cache" / "whole.jsonl")) == 0  # all summaries are in the cache now

@@ -86,7 +86,7 @@ def test_a_search_is_continued_and_rejects_another_configuration(
     command = [world.config("stage1"), "--out", tmp_path, "--model.init_args.ranking_loss=SampledSoftmax"]
     assert tune(*command, "--trials", "1") == 0
     first = yaml.safe_load((tmp_path / "best.yaml").read_text())
-    assert first["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01  # the configuration as it is
+    assert first["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.01  # the given configuration
     assert tune(*command, "--trials", "2") == 0
     out = capsys.readouterr().out
     assert "continued after 1 trials" in out

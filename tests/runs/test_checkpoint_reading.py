@@ -34,7 +34,7 @@ def test_common_parts_are_copied_and_reported(tmp_path: Path) -> None:
     assert report == f"started from {path}: backbone (1 tensors), mapper (1 tensors)"
     assert torch.equal(stage.backbone.weight, before.backbone.weight)
     assert torch.equal(stage.mapper.weight, before.mapper.weight)
-    assert torch.equal(stage.head.weight, head)  # no part that stages share
+    assert torch.equal(stage.head.weight, head)  # not a shared part of stages
 
 
 @pytest.mark.parametrize(("before", "stage"), [(None, 4), (4, None)])

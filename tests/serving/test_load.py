@@ -137,7 +137,7 @@ def test_no_request_is_lost_and_memory_does_not_grow(server: tuple[int, psutil.P
     started = time.monotonic()
     try:
         while (elapsed := time.monotonic() - started) < SECONDS:
-            if elapsed > (swaps + 1) * SECONDS / 6 and swaps < 5:  # the other run takes the place of this one
+            if elapsed > (swaps + 1) * SECONDS / 6 and swaps < 5:  # swap the two runs
                 other = "two" if link.readlink().name == "one" else "one"
                 (link.parent / "next").symlink_to(link.parent / other)
                 (link.parent / "next").replace(link)
@@ -157,5 +157,7 @@ def test_no_request_is_lost_and_memory_does_not_grow(server: tuple[int, psutil.P
     assert not load.failures, load.failures[:5]
     assert load.num_answers > 10 * SECONDS
     assert load.hostile_rounds > 0
-    assert {len(found) for found in load.answers.values()} == {2}  # each user got the lists of both runs, and no other
+    assert {len(found) for found in load.answers.values()} == {
+        2
+    }  # each user got the results of both runs, and no others
     assert late < early + 16

@@ -34,5 +34,5 @@ def test_a_run_is_served_while_it_is_retrained(tmp_path: Path, start: Start) -> 
     asking.join()
     assert training.returncode == 0, errors
     assert {status for status, _ in answers} == {200}, answers
-    assert len({ids for _, ids in answers}) == 2  # the lists of both trainings, and no other
+    assert len({ids for _, ids in answers}) == 2  # the results of both trainings, and no others
     assert client.ask("GET", "/health")[1]["status"] == "ok"
