@@ -95,7 +95,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--more", nargs="+", default=[], metavar="WORD", help="words or phrases to get more of")
     parser.add_argument("--less", nargs="+", default=[], metavar="WORD", help="words or phrases to get less of")
     parser.add_argument(
-        "--strength", type=float, default=0.5, help="weight of these words, from 0 to 1 (only words), default 0.5"
+        "--strength", type=float, default=0.5, help="weight of these words, from 0 to 1 (words only; default 0.5)"
     )
     add_ranking_arguments(parser)
     return parser
