@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from face_lightning.data.negative_sampling import NegativeSampler, PopularitySampler
-from face_lightning.errors import DataError
+from face_lightning.errors import DataError, check_range
 from face_lightning.seeds import generator
 from face_lightning.structures import EvaluationBatch, TrainingBatch
 
@@ -73,6 +73,9 @@ class EntityLoader(ResumableLoader):
         epoch: Returns the current epoch when an iteration starts.
         rank: Index of this process.
         world_size: Number of processes.
+
+    Raises:
+        ConfigurationError: If `entities_per_step` is not positive.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class EntityLoader(ResumableLoader):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        check_range("entities_per_step", entities_per_step, least=1, usual="256")
         super().__init__(-(-num_entities // (entities_per_step * world_size)), seed, epoch, rank, world_size)
         self._num_entities = num_entities
 

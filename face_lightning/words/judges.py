@@ -198,15 +198,27 @@ class ServerJudge:
         }
 
         def read(reply: Reply) -> int:
-            label = re.search(r"(?<![^\W_])[A-Za-z0-9](?![^\W_])", str(reply.content))
-            if label is None or label[0] not in labels:
+            label = _find_label(str(reply.content))
+            if label is None or label not in labels:
                 raise RetryError(f"expected one of {labels}, got {str(reply.content)[:40]!r}")
-            return labels.index(label[0])
+            return labels.index(label)
 
         try:
             return self._client.ask(body, read)
         except GiveUpError:
             return -1
+
+
+def _find_label(reply: str) -> str | None:
+    """Find the label in a reply: at the start with punctuation after it, or else the last one that stands alone.
+
+    The words "I" and "A" of a sentence look like labels: the last one is B in "I think B" and in "A fitting word is B".
+    """
+    leading = re.match(r"[\W_]*([A-Za-z0-9])(?:[.:;,)*\]\n]| \(|$)", reply.strip())
+    if leading is not None:
+        return leading[1]
+    alone: list[str] = re.findall(r"(?<![^\W_])[A-Za-z0-9](?![^\W_])", reply)
+    return alone[-1] if alone else None
 
 
 def prompt(question: Question) -> str:

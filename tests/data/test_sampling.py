@@ -17,7 +17,7 @@ from face_lightning.data.sampling import (
     PopularitySampler,
     TrainingLoader,
 )
-from face_lightning.errors import DataError
+from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.structures import TrainingBatch
 
 
@@ -269,6 +269,11 @@ def test_entity_epoch_visits_every_entity_once(num_entities: int, per_step: int,
         assert sorted(visited) == list(range(num_entities))
         orders.append(visited)
     assert orders[0] != orders[1]
+
+
+def test_entity_steps_need_entities() -> None:
+    with pytest.raises(ConfigurationError, match="entities_per_step: expected"):
+        EntityLoader(50, entities_per_step=0)
 
 
 def test_entity_epoch_is_resumed_exactly() -> None:

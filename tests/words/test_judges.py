@@ -12,7 +12,16 @@ from torch import Tensor
 
 from face_lightning.errors import ConfigurationError, DataError
 from face_lightning.text.writing.client import ChatClient
-from face_lightning.words.judges import LABELS, EncoderJudge, LanguageModelJudge, ServerJudge, prompt, rotate, shifts
+from face_lightning.words.judges import (
+    LABELS,
+    EncoderJudge,
+    LanguageModelJudge,
+    ServerJudge,
+    _find_label,
+    prompt,
+    rotate,
+    shifts,
+)
 from face_lightning.words.questions import Question
 
 PLANE = {"sea": 0.0, "ship": 10.0, "sailors at sea": 5.0, "love": 90.0, "kiss": 100.0, "a wedding": 95.0, "tax": 200.0}
@@ -121,6 +130,24 @@ def test_server_judge_requests_a_label(serve: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="url: expected answers of 'chat', got none to 1 questions"):
         judge.choose(questions[3:])
     assert server.bodies[0]["model"] == "chat"
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("B", "B"),
+        (" **B**.", "B"),
+        ("B) A comedy", "B"),
+        ("B (A comedy)", "B"),
+        ("I think B", "B"),
+        ("A fitting word is B.", "B"),
+        ("Answer: 7", "7"),
+        ("_b_", "b"),
+        ("neither", None),
+    ],
+)
+def test_the_label_is_found_in_a_sentence(reply: str, label: str | None) -> None:
+    assert _find_label(reply) == label
 
 
 def test_every_label_is_different() -> None:
