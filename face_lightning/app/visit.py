@@ -20,7 +20,7 @@ class Row(NamedTuple):
     Attributes:
         item: The item.
         rank: Rank of the item, from 1.
-        before: Rank before words were changed; None if it was not among the first `_NUM_INITIAL_RANKS`.
+        before: Rank before words were changed; None if it was not among the first 1000.
         shared: Words of the item that the subject also has, changes included.
     """
 

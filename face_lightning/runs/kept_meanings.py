@@ -108,7 +108,7 @@ class Meanings:
         if self._loaded_encoder is not None:
             return self._loaded_encoder
         if self._run_dir is None:
-            raise ConfigurationError("run: expected the folder of a run, which names the text encoder, got none")
+            raise ConfigurationError("run: expected a run folder to load the text encoder of, got none")
         return _configured_encoder(self._run_dir)
 
 
