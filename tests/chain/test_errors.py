@@ -121,7 +121,7 @@ def test_checkpoint_of_another_stage(chain: World, refused: Refused, command: st
         ("ckpt_path", "nosuch.ckpt", r"ckpt_path: expected a checkpoint, but there is no file nosuch.ckpt; train"),
         ("ckpt_path", "last", r"ckpt_path: expected a checkpoint, but there is no file \S*run/checkpoints/last.ckpt;"),
         ("ckpt_path", "damaged", r"ckpt_path: expected .*damaged cannot be read .*; use another checkpoint"),
-        ("ckpt_path", "foreign", r"ckpt_path: expected a checkpoint that a stage .*; give one of those"),
+        ("ckpt_path", "foreign", r"ckpt_path: expected a checkpoint that a stage .*; use another checkpoint"),
         ("init_from", "nosuch", r"init_from: expected a run folder or a checkpoint, but nosuch does not exist; run"),
         ("init_from", "empty", r"init_from: \S*empty has no checkpoints/best.ckpt; finish that run first"),
         ("init_from", "damaged", r"init_from: expected .*damaged cannot be read .*; use another checkpoint"),
