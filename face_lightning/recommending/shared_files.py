@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from face_lightning.files import atomic_path
@@ -46,10 +45,13 @@ class SharedFiles:
         return path
 
     def tensor(self, name: str, build: Callable[[], Tensor]) -> Tensor:
-        """Memory-mapped tensor from the cache; `build` is called only if it is missing."""
-        path = self.path(f"{name}.safetensors", lambda path: save_file({name: build().contiguous()}, path))
-        with safe_open(path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
+        """Memory-mapped tensor from the cache; `build` is called only if it is missing.
+
+        `torch.save` aligns a tensor to 64 bytes in its file, `safetensors` does not: vector loads that cross cache lines
+        slow down the scan of a large table by a third.
+        """
+        path = self.path(f"{name}.pt", lambda path: torch.save(build().contiguous(), path))
+        tensor: Tensor = torch.load(path, mmap=True, weights_only=True)
         return tensor
 
     def remove_others(self) -> None:

@@ -49,9 +49,17 @@ def test_the_second_process_reuses_the_cache_with_equal_results(
         ]
     assert sorted(built) == ["directions", "directions", *(["graph"] if index == "hnsw" else [])]
     names = {path.name for path in (tmp_path / "shared").rglob("*")}
-    assert names >= {"item_directions.safetensors", "user_directions.safetensors"}
-    assert ("items-rounded.safetensors" in names) == rounded
+    assert names >= {"item_directions.pt", "user_directions.pt"}
+    assert ("items-rounded.pt" in names) == rounded
     assert (f"items.{index}" in names) == (index is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["a", "table", "items-rounded"])
+def test_tensors_are_aligned_to_cache_lines(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    tensor = SharedFiles(tmp_path, [TABLE]).tensor(name, lambda: TABLE.to(dtype))
+    assert tensor.data_ptr() % 64 == 0
+    assert torch.equal(tensor, TABLE.to(dtype))
 
 
 def test_one_builds_while_others_wait(tmp_path: Path) -> None:
