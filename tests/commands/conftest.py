@@ -9,7 +9,7 @@ from tests.chain.tiny import World, fit, write_world
 from tests.commands.hostile import TOUCHED, listing
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """The small data set with finished runs of stages 1 and 2."""
     world = write_world(tmp_path_factory.mktemp("world"))
