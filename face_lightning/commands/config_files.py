@@ -201,6 +201,8 @@ def _resolve(value: Any, lookup: Callable[[str], Any]) -> Any:  # noqa: ANN401
     """Replace references to other options in `value` by their values."""
     if isinstance(value, dict):
         return {key: _resolve(item, lookup) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, lookup) for item in value]
     reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return value if reference is None else lookup(reference[1])
 

@@ -47,11 +47,14 @@ def test_a_path_of_a_file_is_replaced_by_its_content(tmp_path: Path) -> None:
 
 
 def test_references_prefer_the_command_line(tmp_path: Path) -> None:
-    write(tmp_path, top="trainer.max_epochs: 8\nT_max: ${trainer.max_epochs}\ntext: costs ${trainer.max_epochs}\n")
+    reference = "${trainer.max_epochs}"
+    top = f"trainer.max_epochs: 8\nT_max: {reference}\ntext: costs {reference}\nsteps:\n- 1\n- {reference}\n"
+    write(tmp_path, top=top)
     file = ["--config", str(tmp_path / "top.yaml")]
     assert composed("fit", *file)["T_max"] == 8
     assert composed("fit", *file, "--trainer.max_epochs", "3")["T_max"] == 3
     assert composed("fit", "--trainer.max_epochs=4", *file)["T_max"] == 4
+    assert composed("fit", *file)["steps"] == [1, 8]
     assert composed("fit", *file)["text"] == "costs ${trainer.max_epochs}"
 
 
