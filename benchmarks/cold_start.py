@@ -169,8 +169,8 @@ def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str,
     of_words = center(word_vectors(encoder, codebook))
     meanings = center(texts).nan_to_num()
     rows = pursue(meanings[np.concatenate([known, cold])], of_words, 16, 32, codebook.lemmas)
-    spoken = torch.zeros(len(meanings), of_words.shape[1])
-    spoken[np.concatenate([known, cold])] = F.normalize(of_words[rows].mean(1), dim=1)
+    word_meanings = torch.zeros(len(meanings), of_words.shape[1])
+    word_meanings[np.concatenate([known, cold])] = F.normalize(of_words[rows].mean(1), dim=1)
     has_text = torch.tensor([float(bool(tags)) for tags in reader.tags])[:, None]
     vectorizer = TfidfVectorizer(analyzer=lambda tags: tags, min_df=2, sublinear_tf=True)
     table = vectorizer.fit_transform(reader.tags).tocsr()
@@ -183,7 +183,7 @@ def kernels(reader: ColdItems, known: np.ndarray, cold: np.ndarray) -> dict[str,
         return first, second * has_text[cold]
 
     counted = [torch.from_numpy((table[rows] @ table[known].T).toarray()).float() for rows in (known, cold)]
-    found = {"text": gaussian(meanings), "words": gaussian(spoken), "tags": (counted[0], counted[1])}
+    found = {"text": gaussian(meanings), "words": gaussian(word_meanings), "tags": (counted[0], counted[1])}
     found["text + tags"] = (0.5 * found["text"][0] + counted[0], 0.5 * found["text"][1] + counted[1])
     return found
 
