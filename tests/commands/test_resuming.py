@@ -67,7 +67,8 @@ def test_checkpoint_without_its_run(cut: tuple[World, Path], tmp_path: Path, cap
     shutil.copy(cut[1] / "checkpoints" / "last.ckpt", alone)
     assert fit(cut[0].config("stage1"), "--run_dir", tmp_path / "run", "--ckpt_path", alone) == 2
     assert re.match(
-        r"face: error: ckpt_path: expected \S+config.yaml, which says .*; resume in", capfd.readouterr().err
+        r"face: error: ckpt_path: expected \S+config.yaml .* but it is missing or damaged; resume in",
+        capfd.readouterr().err,
     )
     assert not (tmp_path / "run").exists()
 
