@@ -106,27 +106,34 @@ def test_stages_can_be_pickled(data: InteractionDataModule) -> None:
     assert not torch.equal(copy.backbone.tables.weight, stage.backbone.tables.weight)
 
 
-def train_on_two_processes(folder: Path, strategy: str) -> None:
+def train_on_two_processes(folder: Path, strategy: str) -> tuple[bool, float]:
+    """Train a stage for one epoch; returns whether its table has changed, and the last training loss."""
     data = InteractionDataModule(RLMRecFolder(folder), batch_size=64)
     stage = new_stage(data)
     before = stage.backbone.tables.weight.detach().clone()
     trainer = new_trainer(strategy=strategy, devices=2)
     trainer.fit(stage, data)
-    assert not torch.equal(stage.backbone.tables.weight, before)
-    assert trainer.callback_metrics["train/loss"] > 0
+    return not torch.equal(stage.backbone.tables.weight, before), float(trainer.callback_metrics["train/loss"])
 
 
 def test_ddp_spawn(folder: Path) -> None:
     """The strategy ddp_spawn pickles the stage and the data module."""
-    train_on_two_processes(folder, "ddp_spawn")
+    has_changed, loss = train_on_two_processes(folder, "ddp_spawn")
+    assert has_changed
+    assert 0 < loss < 1
 
 
 def test_ddp_notebook(folder: Path) -> None:
     """The strategy ddp_notebook forks, which needs a fresh process, since OpenMP threads do not survive a fork."""
-    code = "from tests.stages.test_lightning_ways import *; train_on_two_processes(Path(sys.argv[1]), 'ddp_notebook')"
+    call = "print(*train_on_two_processes(Path(sys.argv[1]), 'ddp_notebook'))"
+    code = f"from tests.stages.test_lightning_ways import *\nif __name__ == '__main__': {call}"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     root = Path(__file__).resolve().parents[2]
-    subprocess.run([sys.executable, "-c", code, folder], cwd=root, env=environment, check=True, timeout=300)
+    command = [sys.executable, "-c", code, folder]
+    done = subprocess.run(command, cwd=root, env=environment, check=True, timeout=300, capture_output=True, text=True)
+    has_changed, loss = done.stdout.split()[-2:]
+    assert has_changed == "True"
+    assert 0 < float(loss) < 1
 
 
 def test_dataloaders_instead_of_the_data_module_raise(data: InteractionDataModule) -> None:
