@@ -2,8 +2,8 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from face_lightning.errors import ConfigurationError, DataError
+from face_lightning.files import atomic_path
 from face_lightning.recommending.catalogue import RankedRows
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -126,30 +127,31 @@ class RankingWriter:
         self._schema = pa.schema(
             [(query, pa.string()), (found, pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
         )
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        self._stack = ExitStack()  # closes the file, then renames it
         self._batches: list[Any] = []
         self._num_rows = 0
 
     def __enter__(self) -> Self:
-        if self.path.suffix == ".parquet":
-            self._file: Any = pq.ParquetWriter(self._temporary, self._schema)
-        elif self.path.suffix == ".csv":
-            self._file = pa_csv.CSVWriter(self._temporary, self._schema)
-        else:
-            self._file = self._temporary.open("w", encoding="utf-8")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path))
+            if self.path.suffix == ".parquet":
+                self._file: Any = pq.ParquetWriter(temporary, self._schema)
+            elif self.path.suffix == ".csv":
+                self._file = pa_csv.CSVWriter(temporary, self._schema)
+            else:
+                self._file = temporary.open("w", encoding="utf-8")
+            stack.callback(self._file.close)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._flush()
-            self._file.close()
-            if kind is None:
-                self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        if kind is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with self._stack:
+            self._flush()
 
     def write(self, tile: RankedRows, query_ids: Any, found_ids: Any) -> None:  # noqa: ANN401 Arrow arrays
         """Write a tile of a ranking.

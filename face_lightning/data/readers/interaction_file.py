@@ -88,11 +88,7 @@ class InteractionFile(Reader):
         domain: str = "item",
         name: str | None = None,
     ) -> None:
-        if (valid is not None, test is not None) != ((split == "given"),) * 2:
-            raise ConfigurationError(
-                f"split: expected --valid FILE and --test FILE with split given only, got split {split}, "
-                f"valid {valid}, test {test}; correct one of them"
-            )
+        _check_split(split, valid, test)
         if min_rating is not None and rating is None:
             raise ConfigurationError("min_rating: expected a column of ratings, got none; add --rating COLUMN")
         if domain not in DOMAINS:
@@ -159,6 +155,15 @@ class InteractionFile(Reader):
         history["without_text"] = missing_texts(dataset)
         history["num_new_items"] = 0 if dataset.new_items is None else len(dataset.new_items.texts)
         return data
+
+
+def _check_split(split: str, valid: str | Path | None, test: str | Path | None) -> None:
+    """Check that files of validation and test pairs are given exactly if they decide the split."""
+    if (valid is not None, test is not None) != ((split == "given"),) * 2:
+        raise ConfigurationError(
+            f"split: expected --valid FILE and --test FILE with split given only, got split {split}, "
+            f"valid {valid}, test {test}; correct one of them"
+        )
 
 
 def _find_recbole_file(source: Path, kind: str) -> Path | None:

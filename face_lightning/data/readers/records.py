@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from face_lightning.data.interactions import Interactions
+from face_lightning.data.metadata import TAG_FIELDS
 from face_lightning.data.plain_values import is_missing, names_in, parsed, whole_number, without_markup, year_in
 from face_lightning.data.profiles import Facts, NewItems, Profiles
 from face_lightning.data.readers.taste import find_taste, most_common
@@ -17,7 +18,6 @@ from face_lightning.text.summaries import TemplateWriter, short_title
 Record = Mapping[str, Any]
 # Fields of users that `gather_facts` derives from their training items; all others come from metadata.
 DERIVED_USER_FIELDS = frozenset({"favourites", "titles", "city", "authors"})
-_TAG_FIELDS = ("tags", "genres", "categories")
 _NAMED_ITEMS = 4  # per template text of a user
 _TYPICAL_ITEMS = 12  # per prompt for a language model
 
@@ -145,7 +145,7 @@ def _item_fields(record: Record, title: str, tags: list[str]) -> dict[str, objec
 def _tags(record: Record) -> list[str]:
     """Return tags, genres and categories in the order of the record, deduplicated regardless of case."""
     found: dict[str, str] = {}
-    for field in _TAG_FIELDS:
+    for field in TAG_FIELDS:
         values = parsed(record.get(field))
         for name in names_in(values) if isinstance(values, list | tuple | dict) else []:
             found.setdefault(name.casefold(), name)
