@@ -48,7 +48,7 @@ class SharedFiles:
         """Memory-mapped tensor from the cache; `build` is called only if it is missing.
 
         `torch.save` aligns tensors to 64 bytes in a file and `safetensors` does not: products of an unaligned bfloat16
-        table take several times as long.
+        table are slow.
         """
         path = self.path(f"{name}.pt", lambda path: torch.save(build().contiguous(), path))
         tensor: Tensor = torch.load(path, mmap=True, weights_only=True)
