@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
 
 def clients(port: int, connections: int, num_users: int, top_k: int, seconds: float) -> tuple[list[float], float]:
@@ -52,22 +53,21 @@ def start_server(run: Path, index: str, recall: float, cores: int) -> tuple[subp
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}), port
 
 
-def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Wait until the server accepts connections."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if server.poll() is not None:
-                raise SystemExit("face serve has ended") from None
-            time.sleep(0.2)
-        else:
+def wait_for(server: subprocess.Popen[bytes], workers: int) -> None:
+    """Wait until all workers listen."""
+    while server.poll() is None:
+        sockets = (one for process in _processes(server) for one in process.net_connections())
+        if sum(one.status == psutil.CONN_LISTEN for one in sockets) == workers:
             return
+        time.sleep(0.2)
+    raise SystemExit("face serve has ended")
 
 
 def resident_mib(server: subprocess.Popen[bytes]) -> float:
     """Private memory of the server's processes in MiB."""
-    import psutil  # type: ignore[import-untyped]
+    return float(sum(one.memory_full_info().uss for one in _processes(server)) / 2**20)
 
+
+def _processes(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
     parent = psutil.Process(server.pid)
-    return float(sum(one.memory_full_info().uss for one in [parent, *parent.children(recursive=True)]) / 2**20)
+    return [parent, *parent.children(recursive=True)]

@@ -215,7 +215,7 @@ def measure_http(num_items: int, dim: int, arguments: argparse.Namespace) -> Non
             if is_wanted(arguments, "http", num_items, dim, **case):
                 server, port = start_server(run, index, RECALL, cores)
                 try:
-                    wait_for(port, server)
+                    wait_for(server, cores)
                     for connections in arguments.connections:
                         with get_context("spawn").Pool(1) as pool:
                             given = (port, connections, arguments.users, TOP_K, arguments.seconds)

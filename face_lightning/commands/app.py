@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.addresses import check_address
 from face_lightning.commands.steps import Steps
 from face_lightning.errors import check_range
 from face_lightning.imports import import_optional
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         CheckpointError: If the run is not finished.
-        ConfigurationError: If an argument is out of range.
+        ConfigurationError: If an argument is out of range, or the address is in use.
         MissingDependencyError: If NiceGUI is not installed.
     """
     parser = CommandParser(
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from face_lightning.app.explorer import Explorer
     from face_lightning.app.pages import build_server
 
+    check_address(arguments.host, arguments.port)
     with Steps(2) as steps:
         steps("reading the run")
         explorer = Explorer.load(arguments.run, arguments.device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from face_lightning.commands import CommandParser
+from face_lightning.commands.addresses import check_address
 from face_lightning.errors import check_range
 from face_lightning.imports import import_optional
 from face_lightning.recommending.recommender import Recommender
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises:
         CheckpointError: If the run is not finished.
-        ConfigurationError: If an argument is out of range.
+        ConfigurationError: If an argument is out of range, or the address is in use.
         MissingDependencyError: If FastAPI, uvicorn or prometheus-client is not installed.
     """
     parser = _parser()
@@ -39,14 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_optional("faiss", extra="cpu", purpose=f"face serve --index {arguments.index}")
     uvicorn = import_optional("uvicorn", extra="serve", purpose="face serve")
     Recommender.load(arguments.run, arguments.device)  # reports errors once, instead of in every worker
+    check_address(arguments.host, arguments.port)
     from face_lightning.serving.http_service import Settings
+    from face_lightning.serving.worker_sockets import run_workers
 
     names = ("device", "max_bytes", "timeout", "watch_seconds", "index", "recall")
     settings = {name: getattr(arguments, name) for name in names}
     is_shared = arguments.workers > 1
     with tempfile.TemporaryDirectory(prefix="face-serve-") if is_shared else contextlib.nullcontext("") as shared:
         Settings(str(arguments.run), **settings, shared=shared).to_environment()
-        uvicorn.run(
+        run = run_workers if is_shared else uvicorn.run
+        run(
             "face_lightning.serving.http_service:create_app",
             factory=True,
             host=arguments.host,

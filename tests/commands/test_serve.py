@@ -44,8 +44,11 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path, workers: str) ->
                 assert process.poll() is None, process.stderr.read() if process.stderr else ""
                 time.sleep(0.1)
         assert (health["status"], health["items"]) == ("ok", 5)
-        sockets = psutil.Process(process.pid).net_connections("tcp")
-        assert [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN] == ["127.0.0.1"]
+        server, listening = psutil.Process(process.pid), list[str]()
+        while len(listening) < int(workers):  # others may still be starting
+            sockets = [one for part in [server, *server.children()] for one in part.net_connections("tcp")]
+            listening = [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN]
+        assert listening == ["127.0.0.1"] * int(workers)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
