@@ -10,7 +10,6 @@ that it saw of the same kind of entity:
 - for comparison, learnt words of entities whose text was seen
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.loading import load_run
+from benchmarks.loading import load_run, print_tables
 from benchmarks.records import append
 from face_lightning.kernel_ridge import KernelRidge
 from face_lightning.runs.checkpoint_reading import load_checkpoint, locate_checkpoint
@@ -141,16 +139,5 @@ def show(run_dir: Path, extra: Sequence[str]) -> Table:
     return table
 
 
-def main() -> None:
-    """Measure the given runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))
-    arguments = parser.parse_args()
-    extra = [text for option, value in arguments.set for text in (f"--{option}", value)]
-    for run_dir in arguments.runs:
-        Console(width=100).print(show(run_dir, extra))
-
-
 if __name__ == "__main__":
-    main()
+    print_tables(__doc__, show, width=100)

@@ -1,8 +1,12 @@
 """The stage of a finished run, with its data and texts."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from face_lightning.commands.stage import FaceCLI
 from face_lightning.data.datamodule import InteractionDataModule
@@ -35,3 +39,27 @@ def load_run(run_dir: Path, extra: Sequence[str] = (), config: Path | None = Non
     stage.backbone.prepare(stage.graph)
     stage.space = build_word_space(stage.words, stage.codebook, datamodule.profiles)
     return stage, datamodule
+
+
+def print_tables(description: str | None, measure: Callable[[Path, Sequence[str]], Table], width: int) -> None:
+    """Print the table of each run that is given on the command line.
+
+    Args:
+        description: Description of the command.
+        measure: Measures a run, with options that override its configuration.
+        width: Width of the tables in characters.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("OPTION", "VALUE"),
+        help="override the configuration of the runs, such as the path of their data",
+    )
+    arguments = parser.parse_args()
+    extra = [text for option, value in arguments.set for text in (f"--{option}", value)]
+    for run_dir in arguments.runs:
+        Console(width=width).print(measure(run_dir, extra))

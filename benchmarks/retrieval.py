@@ -9,11 +9,8 @@ same entities, in the same sentences and from the same vocabulary,
 
 Also measures how well words reflect which entities are similar: the rank correlation, over pairs, of the similarity of
 their word vectors with that of their texts.
-
-`--set OPTION VALUE` overrides the run's configuration, such as the path of its data.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
-from benchmarks.loading import load_run
+from benchmarks.loading import load_run, print_tables
 from benchmarks.records import append
 from face_lightning.runs.outputs import descriptors_of
 from face_lightning.words.retrieval import CANDIDATES, picking_accuracy, retrieval_members
@@ -126,16 +122,5 @@ def _origin(run_result: dict[str, Any]) -> dict[str, Any]:
     return {key: run_result[key] for key in ("dataset", "backbone", "stage", "seed", "fingerprint")}
 
 
-def main() -> None:
-    """Measure the given runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR", help="folder of a finished run with words")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("OPTION", "VALUE"))
-    arguments = parser.parse_args()
-    extra = [text for option, value in arguments.set for text in (f"--{option}", value)]
-    for run_dir in arguments.runs:
-        Console(width=150).print(show(run_dir, extra))
-
-
 if __name__ == "__main__":
-    main()
+    print_tables(__doc__, show, width=150)

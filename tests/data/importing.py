@@ -1,6 +1,11 @@
 """Helpers for tests of `face data import`: sample interactions, and calls of the real command."""
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
 from face_lightning.cli import main
+from face_lightning.data.readers import PreparedFolder
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 # Six users and eight items; user u rates items u to u + 3, later items higher.
@@ -27,3 +32,22 @@ def refused(capsys, tmp_path, *arguments) -> str:
     assert "; " in err  # the cure
     assert sorted(tmp_path.rglob("*")) == before
     return err
+
+
+def imported(folder: Path, *arguments: object) -> bool:
+    """Return whether an import succeeds and can be read; otherwise check for a one-line error and no files."""
+    before = {path.name for path in folder.iterdir()}
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["data", "import", *map(str, arguments), "--out", str(folder / "mine")])
+    left = {path.name for path in folder.iterdir()}
+    if code == 0:
+        assert left == {*before, "mine"}
+        assert PreparedFolder(folder / "mine").read().interactions.train.nnz > 0
+        return True
+    assert code == 2
+    assert out.getvalue() == ""
+    assert err.getvalue().startswith("face: error: ")
+    assert err.getvalue().count("\n") == 1
+    assert left == before
+    return False

@@ -2,17 +2,14 @@
 
 import datetime
 import decimal
-import io
-from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from face_lightning.cli import main
-from face_lightning.data.readers import InteractionFile, PreparedFolder
+from face_lightning.data.readers import InteractionFile
+from tests.data.importing import imported
 
 N = 6
 TYPES = {
@@ -42,25 +39,6 @@ ACCEPTED = {
     "time": {"timestamp[ns]", "timestamp[ms]", "date32", "decimal", "half", "string_view", "huge", "bool"},
     "metadata": set(TYPES) - {"list of times"},
 }
-
-
-def imported(folder: Path, *arguments: object) -> bool:
-    """Return whether an import succeeds and can be read; otherwise check for a one-line error and no files."""
-    before = {path.name for path in folder.iterdir()}
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(["data", "import", *map(str, arguments), "--out", str(folder / "mine")])
-    left = {path.name for path in folder.iterdir()}
-    if code == 0:
-        assert left == {*before, "mine"}
-        assert PreparedFolder(folder / "mine").read().interactions.train.nnz > 0
-        return True
-    assert code == 2
-    assert out.getvalue() == ""
-    assert err.getvalue().startswith("face: error: ")
-    assert err.getvalue().count("\n") == 1
-    assert left == before
-    return False
 
 
 @pytest.mark.parametrize("role", ["user_id", "item_id", "rating", "time", "metadata", "key"])

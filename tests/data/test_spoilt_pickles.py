@@ -1,11 +1,9 @@
 """Tests of corrupted pickles by the real command: imported or rejected in one line, without excessive memory."""
 
-import io
 import pickle
 import resource
 import struct
 import tempfile
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from face_lightning.cli import main
 from face_lightning.data.pickles import read_pickle
-from face_lightning.data.readers import PreparedFolder
 from face_lightning.errors import DataError
-
-
-def imported(folder: Path, *arguments: object) -> bool:
-    """Return whether an import succeeds and can be read; otherwise check for a one-line error and no files."""
-    before = {path.name for path in folder.iterdir()}
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(["data", "import", *map(str, arguments), "--out", str(folder / "mine")])
-    left = {path.name for path in folder.iterdir()}
-    if code == 0:
-        assert left == {*before, "mine"}
-        assert PreparedFolder(folder / "mine").read().interactions.train.nnz > 0
-        return True
-    assert code == 2
-    assert out.getvalue() == ""
-    assert err.getvalue().startswith("face: error: ")
-    assert err.getvalue().count("\n") == 1
-    assert left == before
-    return False
+from tests.data.importing import imported
 
 
 def pickled_folder() -> dict[str, bytes]:
