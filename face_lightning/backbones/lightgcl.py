@@ -90,7 +90,7 @@ class LightGCL(LightGCN):
         self.right: Tensor
         self.register_buffer("left", torch.zeros(num_users, self.rank), persistent=False)
         self.register_buffer("right", torch.zeros(num_items, self.rank), persistent=False)
-        self._low_rank: tuple[Tensor, Tensor] | None = None
+        self._view: tuple[Embeddings, tuple[Tensor, Tensor]] | None = None
 
     def prepare(self, graph: InteractionGraph) -> None:
         """Compute the leading singular vectors; those of the users are multiplied by the singular values."""
@@ -110,7 +110,7 @@ class LightGCL(LightGCN):
         layers: list[Tensor] = [self.tables.weight]
         for _ in range(self.num_layers):
             layers.append(graph.propagate(layers[-1], edge_weight))
-        self._low_rank = self._project_layers(layers[:-1])
+        self._view = self.split(layers[0]), self._project_layers(layers[:-1])
         return self.split(self.combined(reduce(torch.add, layers)))
 
     def auxiliary_losses(
@@ -118,10 +118,11 @@ class LightGCL(LightGCN):
     ) -> dict[str, Tensor]:
         """Compute `contrast` between the low-rank view of the batch's users and items and the embeddings of all."""
         del graph
-        low_rank, self._low_rank = self._low_rank, None
-        assert low_rank is not None, "forward comes first, in training mode"
+        view, self._view = self._view, None
+        assert view is not None, "forward comes first, in training mode"
+        tables, low_rank = view
         ids = batch.user_ids, torch.cat([batch.positive_ids, batch.negative_ids])
-        sides = zip(ids, (self.left, self.right), self.initial_embeddings(), low_rank, embeddings, strict=True)
+        sides = zip(ids, (self.left, self.right), tables, low_rank, embeddings, strict=True)
         terms = []
         for nodes, vectors, table, factor, keys in sides:
             rows, share = own_rows(gather_unique(nodes, self.max_contrasted))

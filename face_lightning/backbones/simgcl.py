@@ -72,29 +72,32 @@ class SimGCL(LightGCN):
         self.noise_scale = noise_scale
         self.negatives = negatives
         self.max_contrasted = max_contrasted
-        self._first_layer: Tensor | None = None
+        self._layers: tuple[Tensor, Tensor] | None = None
 
     def forward(self, graph: InteractionGraph) -> Embeddings:
-        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`; keep layer 1 for both views."""
+        """Compute the propagated embeddings of users `(U, D)` and items `(I, D)`; keep two layers for the views."""
         if not self.training:
             return super().forward(graph)
-        self._first_layer = graph.propagate(self.tables.weight.detach())
-        total = graph.propagate_sum(self.tables.weight, self.num_layers, first=self._first_layer)
+        table = self.tables.weight.detach()  # a text regulariser may have masked it
+        self._layers = table, graph.propagate(table)
+        total = graph.propagate_sum(self.tables.weight, self.num_layers, first=self._layers[1])
         return self.split(self.combined(total))
 
     def auxiliary_losses(
         self, batch: TrainingBatch, embeddings: Embeddings, graph: InteractionGraph
     ) -> dict[str, Tensor]:
         """Compute `contrast` between two perturbed views of the batch's users and of its items."""
-        layer, self._first_layer = self._first_layer, None
-        assert layer is not None, "forward comes first, in training mode"
+        layers, self._layers = self._layers, None
+        assert layers is not None, "forward comes first, in training mode"
         unique = [gather_unique(ids, self.max_contrasted) for ids in (batch.user_ids, batch.positive_ids)]
         own = [own_rows(ids)[0] for ids in unique]
         with torch.no_grad():
-            first = self._perturbed_view(graph, layer.clone(), torch.cat([own[0], own[1] + self.num_users]))
-            second = self.split(self._perturbed_view(graph, layer))
+            first = self._perturbed_view(
+                graph, layers[0], layers[1].clone(), torch.cat([own[0], own[1] + self.num_users])
+            )
+            second = self.split(self._perturbed_view(graph, *layers))
         terms = []
-        sides = zip(unique, own, first.split([len(rows) for rows in own]), second, embeddings, strict=True)
+        sides = zip(unique, own, first.split([len(one) for one in own]), second, embeddings, strict=True)
         for ids, rows, queries, keys, table in sides:
             queries = with_gradient_of(queries, F.embedding(rows, table))
             terms.append(self.contrast(ids, queries, with_gradient_of(keys, table)))
@@ -113,16 +116,18 @@ class SimGCL(LightGCN):
             keys, own = F.embedding(ids, keys), own_rows(torch.arange(len(ids), device=ids.device))[0]
         return contrast_with_all(unit_vectors(queries), unit_vectors(keys), own, self.temperature, share)
 
-    def _perturbed_view(self, graph: InteractionGraph, layer: Tensor, rows: Tensor | None = None) -> Tensor:
+    def _perturbed_view(
+        self, graph: InteractionGraph, table: Tensor, layer: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         """Compute one perturbed view of the nodes.
 
         Args:
             graph: Graph to propagate on.
+            table: Layer 0, `(U + I, D)`.
             layer: Clean first layer `(U + I, D)`; perturbed in place.
             rows: Nodes to return; all if None. The last layer is computed only for these nodes.
         """
-        total = self.tables.weight if rows is None else F.embedding(rows, self.tables.weight)
-        total = total + _rows_of(perturb_(layer, self.noise_scale), rows)
+        total = _rows_of(table, rows) + _rows_of(perturb_(layer, self.noise_scale), rows)
         for step in range(2, self.num_layers + 1):
             if rows is not None and step == self.num_layers:
                 total += perturb_(graph.propagate_to(rows, layer), self.noise_scale)

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
-from face_lightning.backbones import GMF, Backbone, LightGCN, SimGCL
+from face_lightning.backbones import GMF, Backbone, LightGCL, LightGCN, SimGCL
 from face_lightning.errors import ConfigurationError
 from face_lightning.graph import InteractionGraph, build_graph
 from face_lightning.losses import ContrastiveText, GenerativeText
@@ -80,6 +80,24 @@ def test_masked_entities_do_not_reach_the_backbone_and_tables_are_unchanged(grap
     assert torch.equal(nodes[~hidden], before[~hidden])
     assert torch.equal(backbone.tables.weight, before)
     assert backbone.tables.weight is dict(backbone.named_parameters())["tables.weight"]
+
+
+@pytest.mark.parametrize("backbone_kind", [SimGCL, LightGCL])
+def test_contrastive_views_are_masked_as_the_embeddings_are(backbone_kind: type, graph: InteractionGraph) -> None:
+    regularizer, backbone = GenerativeText(4, 6, mask_ratio=0.4), backbone_kind(USERS, ITEMS, 4)
+    backbone.prepare(graph)
+
+    def contrast(embeddings: Embeddings) -> torch.Tensor:
+        torch.manual_seed(1)
+        return backbone.auxiliary_losses(BATCH, embeddings, graph)["contrast"]
+
+    torch.manual_seed(0)
+    masked = contrast(regularizer.embed(backbone, graph))
+    torch.manual_seed(0)
+    hidden = torch.rand(USERS + ITEMS) < 0.4
+    with torch.no_grad():
+        backbone.tables.weight[hidden] = regularizer.mask
+    torch.testing.assert_close(masked, contrast(backbone(graph)))
 
 
 class Tableless(Backbone):
