@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from face_lightning import __version__
 from face_lightning.errors import FaceError
 from face_lightning.recommending.recommender import Description, TopK
+from face_lightning.serving.batching import RequestBatcher
 from face_lightning.serving.limits import Limits
 from face_lightning.serving.live import LiveRecommender, watch
 from face_lightning.serving.messages import (
@@ -111,7 +113,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.live = live
     registry = CollectorRegistry()
     Gauge("face_reloads", "Runs loaded since the start.", registry=registry).set_function(lambda: live.num_reloads)
-    _add_routes(app, live)
+    _add_routes(app, live, is_exact=index is None)
     _add_operations(app, live, registry, settings.index)
 
     @app.exception_handler(FaceError)
@@ -138,13 +140,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
-    """Add the routes for clients. A request is answered by one Recommender, even if it is replaced meanwhile."""
+def _add_routes(app: FastAPI, live: LiveRecommender, is_exact: bool) -> None:
+    """Add the routes for clients. A request is answered by one Recommender, even if it is replaced meanwhile.
+
+    Args:
+        app: Application.
+        live: Its Recommender.
+        is_exact: Whether all items are ranked exactly; the queries of several requests gain nothing from an index.
+    """
+    batcher = RequestBatcher()
 
     @app.post("/recommend")
     def recommend(request: RecommendRequest) -> Rankings:
         """Recommend items to known users."""
-        return _rankings(live.current.recommend(**dict(request)))
+        recommender, k, filter_seen = live.current, request.k, request.filter_seen
+        if not is_exact or request.allow is not None or request.deny is not None:
+            return _rankings(recommender.recommend(**dict(request)))
+        users = recommender.entities.user_strings[recommender.user_rows(request.users, request.unknown)]
+        rank = partial(recommender.recommend, k=k, filter_seen=filter_seen)
+        return _rankings(batcher.rank((recommender, "users", k, filter_seen), users, rank))
 
     @app.post("/recommend/history")
     def recommend_history(request: HistoryRequest) -> Rankings:
@@ -154,12 +168,18 @@ def _add_routes(app: FastAPI, live: LiveRecommender) -> None:
     @app.post("/similar/items")
     def similar_items(request: SimilarRequest) -> Rankings:
         """Similar items."""
-        return _rankings(live.current.similar_items(request.ids, request.k, unknown=request.unknown))
+        recommender = live.current
+        items = recommender.entities.item_strings[recommender.item_rows(request.ids, request.unknown)]
+        rank = partial(recommender.similar_items, k=request.k)
+        return _rankings(batcher.rank((recommender, "similar items", request.k), items, rank))
 
     @app.post("/similar/users")
     def similar_users(request: SimilarRequest) -> Rankings:
         """Similar users."""
-        return _rankings(live.current.similar_users(request.ids, request.k, unknown=request.unknown))
+        recommender = live.current
+        users = recommender.entities.user_strings[recommender.user_rows(request.ids, request.unknown)]
+        rank = partial(recommender.similar_users, k=request.k)
+        return _rankings(batcher.rank((recommender, "similar users", request.k), users, rank))
 
     @app.post("/describe")
     def describe(request: DescribeRequest) -> WordLists:
