@@ -10,7 +10,7 @@ from face_lightning.recommending.answers import TopK
 
 Rank = Callable[[list[Any]], TopK]
 
-_LEAST_REQUESTS = 4  # fewer are answered one after the other, as the search for a single query is faster
+_LEAST_REQUESTS = 3  # fewer are answered one after the other, as the search for a single query is faster
 _MOST_QUERIES = 256  # in a batch
 
 
