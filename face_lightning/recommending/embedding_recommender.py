@@ -106,7 +106,8 @@ class EmbeddingRecommender:
         """Build everything that is otherwise built on first use: search, fold-in and the lookup of ids."""
         self._catalogue.prepare()
         self._item_directions.prepare()
-        _ = self._fold_in, self.entities.user_rows, self.entities.item_rows
+        entities = self.entities
+        _ = self._fold_in, entities.user_rows, entities.item_rows, entities.user_strings, entities.item_strings
 
     def use_index(self, kind: IndexKind, recall: float = 0.99) -> float:
         """Rank items approximately by a FAISS index from now on.

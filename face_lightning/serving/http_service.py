@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
@@ -150,36 +151,36 @@ def _add_routes(app: FastAPI, live: LiveRecommender, is_exact: bool) -> None:
     """
     batcher = RequestBatcher()
 
-    @app.post("/recommend")
-    def recommend(request: RecommendRequest) -> Rankings:
+    @app.post("/recommend", response_model=Rankings)
+    async def recommend(request: RecommendRequest) -> Response:
         """Recommend items to known users."""
         recommender, k, filter_seen = live.current, request.k, request.filter_seen
         if not is_exact or request.allow is not None or request.deny is not None:
-            return _rankings(recommender.recommend(**dict(request)))
+            return await run_in_threadpool(lambda: _rankings(recommender.recommend(**dict(request))))
         users = recommender.entities.user_strings[recommender.user_rows(request.users, request.unknown)]
         rank = partial(recommender.recommend, k=k, filter_seen=filter_seen)
-        return _rankings(batcher.rank((recommender, "users", k, filter_seen), users, rank))
+        return _rankings(await batcher.rank((recommender, "users", k, filter_seen), users, rank))
 
-    @app.post("/recommend/history")
-    def recommend_history(request: HistoryRequest) -> Rankings:
+    @app.post("/recommend/history", response_model=Rankings)
+    def recommend_history(request: HistoryRequest) -> Response:
         """Recommend items to new users, given their histories."""
         return _rankings(live.current.recommend_history(**dict(request)))
 
-    @app.post("/similar/items")
-    def similar_items(request: SimilarRequest) -> Rankings:
+    @app.post("/similar/items", response_model=Rankings)
+    async def similar_items(request: SimilarRequest) -> Response:
         """Similar items."""
         recommender = live.current
         items = recommender.entities.item_strings[recommender.item_rows(request.ids, request.unknown)]
         rank = partial(recommender.similar_items, k=request.k)
-        return _rankings(batcher.rank((recommender, "similar items", request.k), items, rank))
+        return _rankings(await batcher.rank((recommender, "similar items", request.k), items, rank))
 
-    @app.post("/similar/users")
-    def similar_users(request: SimilarRequest) -> Rankings:
+    @app.post("/similar/users", response_model=Rankings)
+    async def similar_users(request: SimilarRequest) -> Response:
         """Similar users."""
         recommender = live.current
         users = recommender.entities.user_strings[recommender.user_rows(request.ids, request.unknown)]
         rank = partial(recommender.similar_users, k=request.k)
-        return _rankings(batcher.rank((recommender, "similar users", request.k), users, rank))
+        return _rankings(await batcher.rank((recommender, "similar users", request.k), users, rank))
 
     @app.post("/describe")
     def describe(request: DescribeRequest) -> WordLists:
@@ -227,10 +228,12 @@ def _error_response(status: int, reason: str) -> JSONResponse:
     return JSONResponse({"detail": f"{text:.1000}"}, status_code=status)
 
 
-def _rankings(top: TopK) -> Rankings:
+def _rankings(top: TopK) -> Response:
+    """Response with the schema `Rankings`, rendered here as FastAPI would validate it once more."""
     counts = np.isfinite(top.scores).sum(axis=1) if top.scores.size else np.zeros(len(top.query_ids), int)
     rows: Any = zip(top.query_ids.tolist(), top.ids.tolist(), top.scores.tolist(), counts.tolist(), strict=True)
-    return Rankings(results=[Ranking(id=query, ids=ids[:n], scores=scores[:n]) for query, ids, scores, n in rows])
+    results = [Ranking(id=query, ids=ids[:n], scores=scores[:n]) for query, ids, scores, n in rows]
+    return Response(Rankings(results=results).model_dump_json(), media_type="application/json")
 
 
 def _words(descriptions: list[Description]) -> WordLists:
