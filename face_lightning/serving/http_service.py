@@ -21,7 +21,7 @@ from face_lightning.errors import FaceError
 from face_lightning.recommending.recommender import Description, TopK
 from face_lightning.serving.batching import RequestBatcher
 from face_lightning.serving.limits import Limits
-from face_lightning.serving.live import LiveRecommender, watch
+from face_lightning.serving.live import LiveRecommender, freeze_objects, watch
 from face_lightning.serving.messages import (
     DescribeHistoryRequest,
     DescribeRequest,
@@ -107,6 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         watcher = threading.Thread(target=watch, args=(live, settings.watch_seconds, stop), daemon=True)
         if settings.watch_seconds:
             watcher.start()
+        freeze_objects()
         yield
         stop.set()
 

@@ -1,5 +1,6 @@
 """A server in a thread of the test process, on a free port."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,3 +35,4 @@ def start() -> Iterator[Start]:
     for server, thread in servers:
         server.should_exit = True
         thread.join(timeout=20)
+    gc.unfreeze()
