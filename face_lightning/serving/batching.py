@@ -1,16 +1,16 @@
 """Rankings for the queries of concurrent requests, computed together."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from face_lightning.recommending.answers import TopK
+from face_lightning.recommending.answers import Ids, TopK
 
-Rank = Callable[[list[Any]], TopK]
+Rank = Callable[[Any], TopK]  # of a sequence of original ids
 
 _LEAST_REQUESTS = 3  # fewer are answered one after the other, as the search for a single query is faster
 _MOST_QUERIES = 256  # in a batch
@@ -27,7 +27,7 @@ class _Request(NamedTuple):
     """
 
     kind: Hashable
-    queries: Sequence[Any]
+    queries: Ids
     rank: Rank
     answer: "asyncio.Future[TopK]"
 
@@ -44,7 +44,7 @@ class RequestBatcher:
         self._is_ranking = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ranking")
 
-    async def rank(self, kind: Hashable, queries: Sequence[Any], rank: Rank) -> TopK:
+    async def rank(self, kind: Hashable, queries: Ids, rank: Rank) -> TopK:
         """Rank for the queries of a request.
 
         Args:
@@ -54,7 +54,7 @@ class RequestBatcher:
         """
         loop = asyncio.get_running_loop()
         if len(queries) >= _MOST_QUERIES:
-            return await loop.run_in_executor(None, rank, list(queries))
+            return await loop.run_in_executor(None, rank, queries)
         request = _Request(kind, queries, rank, loop.create_future())
         self._waiting.append(request)
         if not self._is_ranking:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,6 +38,7 @@ from face_lightning.serving.messages import (
 
 TOKEN = "FACE_SERVE_TOKEN"
 _PREFIX = "FACE_SERVE_"
+_MOST_RESULTS = 10_000  # of a request that is rendered in the event loop, which takes milliseconds
 Index = Literal["exact", "hnsw", "ivf"]
 
 
@@ -152,15 +153,21 @@ def _add_routes(app: FastAPI, live: LiveRecommender, is_exact: bool) -> None:
     """
     batcher = RequestBatcher()
 
+    async def rank_together(method: Callable[..., TopK], ids: np.ndarray, **options: Any) -> Response:  # noqa: ANN401
+        """Rank by a method of the Recommender for known ids, together with concurrent requests for the same."""
+        rank = partial(method, **options)
+        if len(ids) * options["k"] > _MOST_RESULTS:
+            return await run_in_threadpool(lambda: _rankings(rank(ids)))
+        return _rankings(await batcher.rank((method, *options.values()), ids, rank))
+
     @app.post("/recommend", response_model=Rankings)
     async def recommend(request: RecommendRequest) -> Response:
         """Recommend items to known users."""
-        recommender, k, filter_seen = live.current, request.k, request.filter_seen
+        recommender = live.current
         if not is_exact or request.allow is not None or request.deny is not None:
             return await run_in_threadpool(lambda: _rankings(recommender.recommend(**dict(request))))
         users = recommender.entities.user_strings[recommender.user_rows(request.users, request.unknown)]
-        rank = partial(recommender.recommend, k=k, filter_seen=filter_seen)
-        return _rankings(await batcher.rank((recommender, "users", k, filter_seen), users, rank))
+        return await rank_together(recommender.recommend, users, k=request.k, filter_seen=request.filter_seen)
 
     @app.post("/recommend/history", response_model=Rankings)
     def recommend_history(request: HistoryRequest) -> Response:
@@ -172,16 +179,14 @@ def _add_routes(app: FastAPI, live: LiveRecommender, is_exact: bool) -> None:
         """Similar items."""
         recommender = live.current
         items = recommender.entities.item_strings[recommender.item_rows(request.ids, request.unknown)]
-        rank = partial(recommender.similar_items, k=request.k)
-        return _rankings(await batcher.rank((recommender, "similar items", request.k), items, rank))
+        return await rank_together(recommender.similar_items, items, k=request.k)
 
     @app.post("/similar/users", response_model=Rankings)
     async def similar_users(request: SimilarRequest) -> Response:
         """Similar users."""
         recommender = live.current
         users = recommender.entities.user_strings[recommender.user_rows(request.ids, request.unknown)]
-        rank = partial(recommender.similar_users, k=request.k)
-        return _rankings(await batcher.rank((recommender, "similar users", request.k), users, rank))
+        return await rank_together(recommender.similar_users, users, k=request.k)
 
     @app.post("/describe")
     def describe(request: DescribeRequest) -> WordLists:

@@ -44,6 +44,13 @@ def test_responses_equal_those_of_the_recommender(run: Path, client: Client) -> 
     assert [row["words"] for row in found["results"]] == [["wbob"], ["w50"]]
 
 
+def test_large_requests_are_ranked_alone_with_the_same_results(client: Client) -> None:
+    for path, field in (("/recommend", "users"), ("/similar/users", "ids")):
+        _, one = client.ask("POST", path, {field: ["ann"], "k": 20})
+        _, found = client.ask("POST", path, {field: ["ann"] * 600, "k": 20})
+        assert found["results"] == one["results"] * 600
+
+
 def test_users_who_have_seen_everything_get_a_shorter_list(client: Client) -> None:
     _, found = client.ask("POST", "/recommend", {"users": ["ann"], "k": 5})
     assert found["results"][0]["ids"] == ["40", "50"]
