@@ -149,7 +149,7 @@ def _add_routes(app: FastAPI, live: LiveRecommender, is_exact: bool) -> None:
     Args:
         app: Application.
         live: Its Recommender.
-        is_exact: Whether all items are ranked exactly; the queries of several requests gain nothing from an index.
+        is_exact: Whether all items are ranked exactly; with an index, ranking several queries together gains nothing.
     """
     batcher = RequestBatcher()
 

@@ -101,8 +101,7 @@ class LiveRecommender:
 def freeze_objects() -> None:
     """Collect garbage, and exclude the remaining objects from further collections.
 
-    Otherwise all requests are interrupted every few seconds by a collection that looks at the objects of all imported
-    modules, which takes a quarter of a second.
+    Otherwise full collections, which visit the objects of all imported modules, interrupt all requests.
     """
     gc.unfreeze()
     gc.collect()

@@ -7,14 +7,13 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-_IS_DISTRIBUTED = sys.platform == "linux"  # elsewhere, SO_REUSEPORT gives all connections to one of the sockets
+_IS_DISTRIBUTED = sys.platform == "linux"  # other systems do not distribute connections among sockets of one address
 
 
 class WorkerSocket(socket.socket):
     """Bound TCP socket that is replaced by another one with the same address when it is sent to another process.
 
-    If all workers accept connections from one socket, the first worker that wakes up takes every waiting connection,
-    and the others stay idle.
+    If all workers accept connections from one socket, the first worker that wakes up may take every waiting connection.
     """
 
     @classmethod
@@ -45,6 +44,6 @@ def run_workers(app: str, **options: Any) -> None:  # noqa: ANN401
         uvicorn.run(app, **options)
         return
     config = uvicorn.Config(app, **options)
-    config.bind_socket().close()  # exits if another server uses the port, which SO_REUSEPORT would allow
+    config.bind_socket().close()  # logs the address; exits if the port is in use, which SO_REUSEPORT would allow
     with WorkerSocket.bound(config.host, config.port) as own:
         Multiprocess(config, sockets=[own]).run()
