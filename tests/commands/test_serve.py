@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.http_load import wait_for
 from face_lightning.cli import main
 from tests.recommending.test_recommender import write_run
 
@@ -44,10 +45,10 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path, workers: str) ->
                 assert process.poll() is None, process.stderr.read() if process.stderr else ""
                 time.sleep(0.1)
         assert (health["status"], health["items"]) == ("ok", 5)
-        server, listening = psutil.Process(process.pid), list[str]()
-        while len(listening) < int(workers):  # others may still be starting
-            sockets = [one for part in [server, *server.children()] for one in part.net_connections("tcp")]
-            listening = [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN]
+        wait_for(process, int(workers))
+        server = psutil.Process(process.pid)
+        sockets = [one for part in [server, *server.children()] for one in part.net_connections("tcp")]
+        listening = [one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN]
         assert listening == ["127.0.0.1"] * int(workers)
     finally:
         process.send_signal(signal.SIGTERM)

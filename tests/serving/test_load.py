@@ -19,6 +19,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from benchmarks.http_load import wait_for
 from face_lightning.runs.inference import write_data, write_embeddings
 from face_lightning.structures import Embeddings
 from tests.serving.client import Client
@@ -55,11 +56,8 @@ def server(tmp_path: Path) -> Iterator[tuple[int, psutil.Process, Path]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
-        parent = psutil.Process(process.pid)
-        while sum(one.status == psutil.CONN_LISTEN for part in parent.children() for one in part.net_connections()) < 2:
-            assert process.poll() is None
-            time.sleep(0.2)
-        yield port, parent, link
+        wait_for(process, workers=2)
+        yield port, psutil.Process(process.pid), link
     finally:
         process.terminate()
         process.wait(timeout=30)
